@@ -1,0 +1,248 @@
+//! The `cluster` half of the machine config: what all machines of a cluster share.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::value::{Duration, Secret};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cluster {
+    /// The cluster's name: a DNS label. No default.
+    pub name: String,
+    /// URL of the Kubernetes API that kubeconfigs and joining machines use first: `https://<host>:<port>`. No default.
+    pub endpoint: String,
+    #[serde(default)]
+    pub network: ClusterNetwork,
+    /// `host:port` of the machine API of control planes that a machine joins through. Default: none.
+    #[serde(default)]
+    pub control_planes: Vec<String>,
+    /// Certificates of the six authorities; their keys stand in the first control plane's config only. No default.
+    pub certificate_authorities: CertificateAuthorities,
+    /// Key that signs service account tokens (PEM, PKCS#8). Control planes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_key: Option<Secret>,
+    /// 32 bytes in base64 that encrypt Secrets at rest in etcd. Control planes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<Secret>,
+    /// Lets a machine get its certificate from a control plane: `<6 characters>.<16 characters>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_token: Option<Secret>,
+    #[serde(default)]
+    pub api_server: ApiServer,
+    #[serde(default)]
+    pub controller_manager: ControllerManager,
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    #[serde(default)]
+    pub etcd: Etcd,
+    /// Manifests applied to the cluster once its API answers. Default: none.
+    #[serde(default)]
+    pub manifests: Vec<Manifest>,
+    /// Whether ordinary pods may run on control planes. Default: false.
+    #[serde(default)]
+    pub allow_scheduling_on_control_planes: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterNetwork {
+    /// Networks that pod addresses come from, one per family. Default: 10.244.0.0/16.
+    #[serde(rename = "podCIDRs")]
+    #[schemars(with = "Vec<String>")]
+    pub pod_cidrs: Vec<IpNet>,
+    /// Size of a node's part of the pod networks, as prefix lengths. Default: ipv4 24, ipv6 64.
+    #[serde(rename = "nodeCIDRMaskSizes")]
+    pub node_cidr_mask_sizes: NodeCidrMaskSizes,
+    /// Networks that Service addresses come from, one per family. Default: 10.96.0.0/16.
+    #[serde(rename = "serviceCIDRs")]
+    #[schemars(with = "Vec<String>")]
+    pub service_cidrs: Vec<IpNet>,
+    /// Domain of Services' names. Default: cluster.local.
+    pub dns_domain: String,
+    /// Who connects pods: Corten's own overlay, or what you bring. Default: overlay.
+    pub cni: Cni,
+    #[serde(default)]
+    pub overlay: Overlay,
+    pub proxy: Proxy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NodeCidrMaskSizes {
+    /// Default: 24.
+    pub ipv4: u8,
+    /// Default: 64.
+    pub ipv6: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Cni {
+    /// Corten connects the pods.
+    Overlay,
+    /// Bring your own: Cilium, Calico and the like.
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Overlay {
+    /// Default: vxlan.
+    pub backend: OverlayBackend,
+    /// UDP port. Default: 8472.
+    pub port: u16,
+    /// MTU of pods: `auto` (from the link below) or a number. Default: auto.
+    pub mtu: Mtu,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OverlayBackend {
+    Vxlan,
+    Wireguard,
+    HostGateway,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Mtu {
+    Auto(Auto),
+    Bytes(u16),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Auto {
+    Auto,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Proxy {
+    /// Default: nftables.
+    pub mode: ProxyMode,
+    /// Fields of upstream's KubeProxyConfiguration. Default: none.
+    pub config: Map<String, Value>,
+    /// Further flags of kube-proxy. Default: none.
+    pub extra_args: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyMode {
+    Nftables,
+    Iptables,
+    Ipvs,
+    None,
+}
+
+/// One authority for each kind of trust, apart from each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateAuthorities {
+    /// Serving and client identities of the Kubernetes API.
+    pub kubernetes: CertificateAuthority,
+    /// Kubelets' serving certificates.
+    pub kubelet: CertificateAuthority,
+    pub etcd_peer: CertificateAuthority,
+    pub etcd_client: CertificateAuthority,
+    /// The API server as a client of extension API servers.
+    pub front_proxy: CertificateAuthority,
+    /// The machine API: machines and the people who manage them.
+    pub machine: CertificateAuthority,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateAuthority {
+    /// PEM.
+    pub certificate: String,
+    /// PEM, PKCS#8. Only in the first control plane's config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ApiServer {
+    /// Further flags of kube-apiserver. Default: none.
+    pub extra_args: BTreeMap<String, String>,
+    /// Further names and addresses in its serving certificate. Default: none.
+    #[serde(rename = "certificateSANs")]
+    pub certificate_sans: Vec<String>,
+    /// Fields of upstream's audit Policy; empty: metadata of everything but health checks and events.
+    pub audit_policy: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ControllerManager {
+    /// Further flags of kube-controller-manager. Default: none.
+    pub extra_args: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Scheduler {
+    /// Further flags of kube-scheduler. Default: none.
+    pub extra_args: BTreeMap<String, String>,
+    /// Fields of upstream's KubeSchedulerConfiguration. Default: none.
+    pub config: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Etcd {
+    /// Further fields of etcd's configuration file, by flag name. Default: none.
+    pub extra_args: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    /// Names the manifest in messages.
+    pub name: String,
+    /// One or more Kubernetes objects in YAML.
+    pub contents: String,
+}
+
+impl Default for ClusterNetwork {
+    fn default() -> ClusterNetwork {
+        ClusterNetwork {
+            pod_cidrs: vec![IpNet::new_assert(IpAddr::from([10, 244, 0, 0]), 16)],
+            node_cidr_mask_sizes: NodeCidrMaskSizes::default(),
+            service_cidrs: vec![IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 16)],
+            dns_domain: "cluster.local".to_owned(),
+            cni: Cni::Overlay,
+            overlay: Overlay::default(),
+            proxy: Proxy::default(),
+        }
+    }
+}
+
+impl Default for NodeCidrMaskSizes {
+    fn default() -> NodeCidrMaskSizes {
+        NodeCidrMaskSizes { ipv4: 24, ipv6: 64 }
+    }
+}
+
+impl Default for Overlay {
+    fn default() -> Overlay {
+        Overlay { backend: OverlayBackend::Vxlan, port: 8472, mtu: Mtu::Auto(Auto::Auto) }
+    }
+}
+
+impl Default for Proxy {
+    fn default() -> Proxy {
+        Proxy { mode: ProxyMode::Nftables, config: Map::new(), extra_args: BTreeMap::new() }
+    }
+}
+
+/// How long machine and Kubernetes certificates are valid.
+pub const CERTIFICATE_LIFETIME: Duration = Duration(std::time::Duration::from_secs(365 * 86_400));

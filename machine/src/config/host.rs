@@ -1,0 +1,253 @@
+//! The `machine` half of the machine config: what is this machine's own.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::value::{ByteSize, Duration, Secret};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Machine {
+    /// No default.
+    pub role: Role,
+    /// Name of the machine and of its Kubernetes node: a DNS subdomain. Default: what DHCP says, else `corten-<first 8 digits of the machine id>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Which disk to install to. Default: the disk that was booted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<Install>,
+    #[serde(default)]
+    pub network: HostNetwork,
+    #[serde(default)]
+    pub kubelet: Kubelet,
+    #[serde(default)]
+    pub registries: Registries,
+    #[serde(default)]
+    pub kernel: Kernel,
+    /// Files under /etc that the machine has besides Corten's own. Default: none.
+    #[serde(default)]
+    pub files: Vec<File>,
+    /// Pods that the kubelet runs from this config, as Kubernetes Pod objects. Default: none.
+    #[serde(default)]
+    pub static_pods: Vec<Map<String, Value>>,
+    #[serde(default)]
+    pub watchdog: Watchdog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    ControlPlane,
+    Worker,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Install {
+    pub disk: DiskSelector,
+    /// Whether a disk with foreign partitions may be overwritten. Default: false.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+/// Names one disk; all fields given must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DiskSelector {
+    /// `/dev/nvme0n1`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_size: Option<ByteSize>,
+    /// `nvme`, `ssd` or `hdd`
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DiskType>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DiskType {
+    Nvme,
+    Ssd,
+    Hdd,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HostNetwork {
+    /// Default: DHCP on every Ethernet link.
+    pub interfaces: Vec<Interface>,
+    /// Resolvers; given here, DHCP's are not used. Default: none.
+    pub nameservers: Vec<IpAddr>,
+    /// Time servers (NTP), by name or address; given here, DHCP's are not used. Default: none.
+    pub time_servers: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Interface {
+    /// The link's name, such as `eth0`.
+    pub name: String,
+    /// Default: false.
+    #[serde(default)]
+    pub dhcp: bool,
+    /// Addresses with prefix length, such as 192.0.2.10/24. Default: none.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub addresses: Vec<IpNet>,
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// Default: the link's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    /// Destination; 0.0.0.0/0 or ::/0 is the default route.
+    #[schemars(with = "String")]
+    pub to: IpNet,
+    /// Next hop. Default: the destination is on the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    /// Default: 1024.
+    #[serde(default = "default_metric")]
+    pub metric: u32,
+}
+
+fn default_metric() -> u32 {
+    1024
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Kubelet {
+    /// Fields of upstream's KubeletConfiguration. Default: none.
+    pub config: Map<String, Value>,
+    /// Further flags of the kubelet. Default: none.
+    pub extra_args: BTreeMap<String, String>,
+    /// Labels of the Node. Default: none.
+    pub labels: BTreeMap<String, String>,
+    /// Taints of the Node. Default: none; control planes have node-role.kubernetes.io/control-plane:NoSchedule unless ordinary pods may run there.
+    pub taints: Vec<Taint>,
+    #[serde(rename = "nodeIP")]
+    pub node_ip: NodeIp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Taint {
+    pub key: String,
+    #[serde(default)]
+    pub value: String,
+    pub effect: TaintEffect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TaintEffect {
+    NoSchedule,
+    PreferNoSchedule,
+    NoExecute,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NodeIp {
+    /// Networks that the Node's address is chosen from. Default: that of the default route's link.
+    #[schemars(with = "Vec<String>")]
+    pub subnets: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Registries {
+    /// By registry (`docker.io`, or `*` for all): where to pull from instead. Default: none.
+    pub mirrors: BTreeMap<String, Mirror>,
+    /// By registry host. Default: none.
+    pub credentials: BTreeMap<String, Credential>,
+    /// By registry host. Default: the system's authorities.
+    pub tls: BTreeMap<String, RegistryTls>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mirror {
+    /// URLs, tried in order.
+    pub endpoints: Vec<String>,
+    /// Whether the registry itself is left out when no mirror has the image. Default: false.
+    #[serde(default)]
+    pub skip_fallback: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Credential {
+    pub username: String,
+    pub password: Secret,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RegistryTls {
+    /// PEM of the authority to trust.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Default: false.
+    pub insecure_skip_verify: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Kernel {
+    /// Kernel modules to load, by name. Default: none.
+    pub modules: Vec<KernelModule>,
+    /// By dotted name, such as `net.core.somaxconn`. Default: none.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KernelModule {
+    pub name: String,
+    /// `name=value` each. Default: none.
+    #[serde(default)]
+    pub parameters: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct File {
+    /// Absolute, under /etc, and none of Corten's own.
+    pub path: String,
+    /// Octal, such as "0644". Default: "0644".
+    #[serde(default = "default_mode")]
+    pub mode: String,
+    pub contents: Secret,
+}
+
+fn default_mode() -> String {
+    "0644".to_owned()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Watchdog {
+    /// How long the machine may hang before the hardware resets it. Default: 60s.
+    pub timeout: Duration,
+}
+
+impl Default for Watchdog {
+    fn default() -> Watchdog {
+        Watchdog { timeout: Duration(std::time::Duration::from_secs(60)) }
+    }
+}

@@ -1,0 +1,16 @@
+//! The vocabulary that every part of Corten shares. No I/O, no async, no global state: values and the rules between them.
+//!
+//! `config` (the machine config) stands behind a feature of the same name, because init needs none of it.
+
+
+
+pub mod account;
+#[cfg(feature = "config")]
+pub mod config;
+pub mod disk;
+pub mod paths;
+pub mod protocol;
+pub mod service;
+pub mod stage;
+
+pub use paths::Root;

@@ -1,0 +1,108 @@
+//! The loop that every controller runs in: observe, plan, apply, and wait for a change.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::store::Resource;
+
+/// Keeps one subject as it should be. `plan` is pure; what it needs to know is in `Seen`.
+pub trait Controller: Send + 'static {
+    type Seen: Send + Sync;
+    type Action: std::fmt::Debug + Send;
+
+    /// Names the controller in `machinectl get controllers`.
+    const NAME: &'static str;
+
+    /// How long nothing may change on the board before the controller looks again at what it does not hear of.
+    const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+    fn observe(&mut self, node: &Node) -> impl Future<Output = anyhow::Result<Self::Seen>> + Send;
+
+    fn plan(&self, seen: &Self::Seen) -> Plan<Self::Action>;
+
+    fn apply(&mut self, action: Self::Action, node: &Node) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// What a controller is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllerStatus {
+    pub state: ControllerState,
+    /// What it waits for.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
+    /// What went wrong last, with all causes; empty when the last round went well.
+    #[serde(default)]
+    pub error: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ControllerState {
+    Settled,
+    Waiting,
+    Acting,
+    Failed,
+}
+
+impl Resource for ControllerStatus {
+    const KIND: &'static str = "controllers";
+}
+
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Runs a controller for as long as the agent lives.
+pub async fn run<C: Controller>(mut controller: C, node: Node) {
+    let mut board = node.store.revision();
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        board.mark_unchanged();
+        match round(&mut controller, &node).await {
+            // What was done may call for more: look again at once.
+            Ok(true) => backoff = BACKOFF_MIN,
+            Ok(false) => {
+                backoff = BACKOFF_MIN;
+                // A time-out is the resync; a closed board is the agent's end.
+                if let Ok(Err(_)) = timeout_at(Instant::now() + C::LOOK_AGAIN, board.changed()).await {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(controller = C::NAME, "{error:#}");
+                report::<C>(&node, ControllerState::Failed, Vec::new(), format!("{error:#}"));
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+/// One observation and what follows from it; whether anything was done.
+async fn round<C: Controller>(controller: &mut C, node: &Node) -> anyhow::Result<bool> {
+    let seen = controller.observe(node).await?;
+    match controller.plan(&seen) {
+        Plan::Settled => report::<C>(node, ControllerState::Settled, Vec::new(), String::new()),
+        Plan::Waiting(missing) => {
+            let waits_for = missing.iter().map(ToString::to_string).collect();
+            report::<C>(node, ControllerState::Waiting, waits_for, String::new());
+        }
+        Plan::Act(actions) => {
+            report::<C>(node, ControllerState::Acting, Vec::new(), String::new());
+            for action in actions {
+                tracing::debug!(controller = C::NAME, ?action);
+                controller.apply(action, node).await?;
+            }
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn report<C: Controller>(node: &Node, state: ControllerState, waits_for: Vec<String>, error: String) {
+    node.store.put(C::NAME, &ControllerStatus { state, waits_for, error });
+}

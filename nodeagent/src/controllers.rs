@@ -1,0 +1,1 @@
+//! The controllers, one folder a subject: `plan` decides, `render` makes bytes, `apply` acts.

@@ -1,0 +1,65 @@
+//! What every controller and API handler is given: the machine's files, init, the board, the config in force, and the stage.
+
+use std::sync::Arc;
+
+use machine::Root;
+use machine::config::Config;
+use machine::stage::Stage;
+use tokio::sync::watch;
+
+use crate::init_client::InitClient;
+use crate::store::Store;
+
+/// A handle to the machine; clones are the same machine.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub root: Root,
+    pub init: InitClient,
+    pub store: Arc<Store>,
+    stage: Arc<watch::Sender<Stage>>,
+    config: Arc<watch::Sender<Option<Applied>>>,
+}
+
+/// A config in force.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    pub generation: u64,
+    pub config: Arc<Config>,
+}
+
+impl Node {
+    pub fn new(root: Root, init: InitClient) -> Node {
+        Node {
+            root,
+            init,
+            store: Arc::default(),
+            stage: Arc::new(watch::Sender::new(Stage::Maintenance)),
+            config: Arc::new(watch::Sender::new(None)),
+        }
+    }
+
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    pub fn enter(&self, stage: Stage) {
+        self.stage.send_replace(stage);
+    }
+
+    pub fn watch_stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// The config in force; `None` in maintenance.
+    pub fn config(&self) -> Option<Applied> {
+        self.config.borrow().clone()
+    }
+
+    pub fn set_config(&self, applied: Applied) {
+        self.config.send_replace(Some(applied));
+    }
+
+    pub fn watch_config(&self) -> watch::Receiver<Option<Applied>> {
+        self.config.subscribe()
+    }
+}

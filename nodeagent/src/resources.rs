@@ -1,0 +1,1 @@
+//! The kinds of objects on the board.
