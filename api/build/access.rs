@@ -1,0 +1,55 @@
+//! The permission table as the descriptors have it. Shared by build.rs and the test that shows what it refuses.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, bail};
+use prost_reflect::{DescriptorPool, Value};
+
+/// One method's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// `/corten.machine.v1.Machine/GetVersion`
+    pub path: String,
+    /// Variant of the generated enum `Role`: `Reader`, `Operator` or `Admin`.
+    pub role: &'static str,
+    pub maintenance: bool,
+}
+
+/// Every method of every service, sorted by path. A method without `access`, or without a role in it, is an error.
+pub fn table(pool: &DescriptorPool) -> Result<Vec<Row>> {
+    let extension = pool
+        .get_extension_by_name("corten.machine.v1.access")
+        .context("the protos define no method option corten.machine.v1.access")?;
+    let mut rows = Vec::new();
+    for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let options = method.options();
+        if !options.has_extension(&extension) {
+            bail!("{path} has no access option; expected `option (access) = {{ role: ROLE_... }};` in its body");
+        }
+        let Value::Message(access) = options.get_extension(&extension).into_owned() else {
+            bail!("{path}: the access option is no message");
+        };
+        let role = access.get_field_by_name("role").and_then(|v| v.as_enum_number());
+        let role = match role {
+            Some(1) => "Reader",
+            Some(2) => "Operator",
+            Some(3) => "Admin",
+            other => bail!("{path}: role {} in its access option; expected ROLE_READER, ROLE_OPERATOR or ROLE_ADMIN", other.unwrap_or(0)),
+        };
+        let maintenance = access.get_field_by_name("maintenance").and_then(|v| v.as_bool()).unwrap_or(false);
+        rows.push(Row { path, role, maintenance });
+    }
+    rows.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(rows)
+}
+
+/// The table as the Rust expression that `src/access.rs` includes.
+pub fn render(rows: &[Row]) -> String {
+    let mut text = String::from("&[\n");
+    for Row { path, role, maintenance } in rows {
+        let _ = writeln!(text, "    ({path:?}, Access {{ role: Role::{role}, maintenance: {maintenance} }}),");
+    }
+    text.push(']');
+    text
+}

@@ -1,0 +1,20 @@
+//! Who may call what: read from the protos at build time (build/access.rs), so that no second list can disagree.
+
+use crate::v1::Role;
+
+/// What a method asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Least role that may call it.
+    pub role: Role,
+    /// Whether it answers in maintenance and in recovery.
+    pub maintenance: bool,
+}
+
+/// Each method by its path (`/corten.machine.v1.Machine/GetVersion`), sorted by path.
+pub const ACCESS: &[(&str, Access)] = include!(concat!(env!("OUT_DIR"), "/access.rs"));
+
+/// What the method asks; `None` for a method that this API does not have, which nobody may call.
+pub fn access(path: &str) -> Option<Access> {
+    ACCESS.binary_search_by_key(&path, |(known, _)| known).ok().map(|index| ACCESS[index].1)
+}
