@@ -8,6 +8,7 @@ pub mod account;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod disk;
+pub mod file;
 pub mod paths;
 pub mod protocol;
 pub mod service;
