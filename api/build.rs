@@ -4,6 +4,7 @@
 #[path = "build/access.rs"]
 mod access;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -23,7 +24,7 @@ fn main() -> Result<()> {
         .context("generate code from the protos")?;
 
     let table = access::table(&compiler.descriptor_pool())?;
-    fs::write(out.join("access.rs"), access::render(&table)).context("write the permission table")?;
+    fs::write(out.join("access.rs"), render(&table)).context("write the permission table")?;
 
     // Encoded by protox: prost's own descriptor types drop the `access` options.
     fs::write(out.join("descriptor_set.bin"), compiler.encode_file_descriptor_set()).context("write the descriptor set")
@@ -40,4 +41,14 @@ fn protos(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// The table as the Rust expression that `src/access.rs` includes.
+fn render(rows: &[access::Row]) -> String {
+    let mut text = String::from("&[\n");
+    for access::Row { path, role, maintenance } in rows {
+        let _ = writeln!(text, "    ({path:?}, Access {{ role: Role::{role}, maintenance: {maintenance} }}),");
+    }
+    text.push(']');
+    text
 }

@@ -1,7 +1,5 @@
 //! The permission table as the descriptors have it. Shared by build.rs and the test that shows what it refuses.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context, Result, bail};
 use prost_reflect::{DescriptorPool, Value};
 
@@ -42,14 +40,4 @@ pub fn table(pool: &DescriptorPool) -> Result<Vec<Row>> {
     }
     rows.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(rows)
-}
-
-/// The table as the Rust expression that `src/access.rs` includes.
-pub fn render(rows: &[Row]) -> String {
-    let mut text = String::from("&[\n");
-    for Row { path, role, maintenance } in rows {
-        let _ = writeln!(text, "    ({path:?}, Access {{ role: Role::{role}, maintenance: {maintenance} }}),");
-    }
-    text.push(']');
-    text
 }
