@@ -1,0 +1,68 @@
+//! Keeps links, addresses, routes, name servers, the hostname and the node IPs as the machine config and the DHCP servers say.
+//!
+//! reads: machine config, leases, the kernel's links, addresses and routes
+//! writes: links, addresses, routes, leases, resolvers, hostnames, nodeips
+
+mod apply;
+mod dhcp;
+mod kernel;
+mod plan;
+mod render;
+
+use std::collections::BTreeMap;
+
+use tokio::task::JoinHandle;
+
+use crate::controller::Controller;
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::resources::network::{Hostname, Lease, NodeIps, Resolvers};
+pub use kernel::publish;
+use plan::{Action, Seen};
+
+/// Marks our addresses (IFA_PROTO) and routes (RTA protocol) in the kernel, so that an agent that starts anew knows its own and leaves all
+/// others alone. Numbers from 5 on are free for daemons (addresses), 128 to 191 are taken by none of the routing daemons (routes).
+const PROTOCOL: u8 = 177;
+
+#[derive(Debug)]
+pub struct Network {
+    netlink: rtnetlink::Handle,
+    /// A DHCP client for each link that wants one.
+    clients: BTreeMap<String, JoinHandle<()>>,
+}
+
+impl Network {
+    pub fn new() -> anyhow::Result<Network> {
+        Ok(Network { netlink: kernel::connect()?, clients: BTreeMap::new() })
+    }
+}
+
+impl Controller for Network {
+    type Seen = Seen;
+    type Action = Action;
+    const NAME: &'static str = "network";
+
+    async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
+        self.clients.retain(|_, client| !client.is_finished());
+        Ok(Seen {
+            config: node.config().map(|applied| applied.config.clone()),
+            kernel: kernel::read(&self.netlink).await?,
+            leases: node.store.all::<Lease>(),
+            clients: self.clients.keys().cloned().collect(),
+            machine_id: apply::read_text(&node.root.machine_id()),
+            files: render::File::ALL.map(|file| (file, apply::read_text(&file.path(&node.root)))).into(),
+            hostname: apply::kernel_hostname(),
+            resolvers: node.store.get::<Resolvers>(Resolvers::NAME),
+            name: node.store.get::<Hostname>(Hostname::NAME),
+            node_ips: node.store.get::<NodeIps>(NodeIps::NAME),
+        })
+    }
+
+    fn plan(&self, seen: &Seen) -> Plan<Action> {
+        plan::plan(seen)
+    }
+
+    async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
+        apply::apply(action, node, &self.netlink, &mut self.clients).await
+    }
+}

@@ -1,0 +1,151 @@
+//! Carries the network's actions out: netlink, DHCP clients, the hostname, files and the board.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use nix::errno::Errno;
+use netlink_packet_route::address::{AddressAttribute, AddressProtocol};
+use netlink_packet_route::route::{RouteMessage, RouteProtocol};
+use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+
+use super::plan::Action;
+use super::{PROTOCOL, dhcp};
+use crate::node::Node;
+use crate::resources::network::{Address, Hostname, Lease, NodeIps, Resolvers, Route};
+
+/// What the kernel says to an addition of what is there.
+const PRESENT: [Errno; 1] = [Errno::EEXIST];
+
+/// What the kernel says to a removal of what is gone.
+const GONE: [Errno; 3] = [Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENODEV];
+
+pub async fn apply(
+    action: Action,
+    node: &Node,
+    netlink: &Handle,
+    clients: &mut BTreeMap<String, JoinHandle<()>>,
+) -> anyhow::Result<()> {
+    match action {
+        Action::SetLink { link, up, mtu } => set_link(netlink, &link, up, mtu).await,
+        Action::AddAddress(address) => add_address(netlink, &address).await,
+        Action::RemoveAddress(address) => remove_address(netlink, &address).await,
+        Action::AddRoute(route) => {
+            let message = message(netlink, &route).await?;
+            tolerate(netlink.route().add(message).replace().execute().await, &PRESENT, || format!("adding route {}", route.name()))
+        }
+        Action::RemoveRoute(route) => {
+            let message = message(netlink, &route).await?;
+            tolerate(netlink.route().del(message).execute().await, &GONE, || format!("removing route {}", route.name()))
+        }
+        Action::StartDhcp { link, index, hardware_address } => {
+            let client = tokio::spawn(dhcp::run(node.clone(), link.clone(), index, hardware_address));
+            clients.insert(link, client);
+            Ok(())
+        }
+        Action::StopDhcp { link } => {
+            if let Some(client) = clients.remove(&link) {
+                client.abort();
+            }
+            node.store.remove::<Lease>(&link);
+            Ok(())
+        }
+        Action::SetHostname(hostname) => {
+            nix::unistd::sethostname(&hostname).with_context(|| format!("setting the hostname to {hostname}"))
+        }
+        Action::WriteFile(file, contents) => crate::files::write(&file.path(&node.root), contents.as_bytes(), 0o644),
+        Action::TellResolvers(resolvers) => {
+            node.store.put(Resolvers::NAME, &resolvers);
+            Ok(())
+        }
+        Action::TellHostname(hostname) => {
+            node.store.put(Hostname::NAME, &hostname);
+            Ok(())
+        }
+        Action::TellNodeIps(node_ips) => {
+            node.store.put(NodeIps::NAME, &node_ips);
+            Ok(())
+        }
+    }
+}
+
+async fn set_link(netlink: &Handle, link: &str, up: bool, mtu: Option<u32>) -> anyhow::Result<()> {
+    let mut message = LinkUnspec::new_with_index(index(netlink, link).await?);
+    if up {
+        message = message.up();
+    }
+    if let Some(mtu) = mtu {
+        message = message.mtu(mtu);
+    }
+    netlink.link().set(message.build()).execute().await.with_context(|| format!("setting up link {link}"))
+}
+
+async fn add_address(netlink: &Handle, address: &Address) -> anyhow::Result<()> {
+    let index = index(netlink, &address.link).await?;
+    let mut request = netlink.address().add(index, address.address.addr(), address.address.prefix_len()).replace();
+    request.message_mut().attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    tolerate(request.execute().await, &PRESENT, || format!("adding address {}", address.name()))
+}
+
+async fn remove_address(netlink: &Handle, address: &Address) -> anyhow::Result<()> {
+    let index = index(netlink, &address.link).await?;
+    // The message of an addition names the address just as a removal has to.
+    let mut request = netlink.address().add(index, address.address.addr(), address.address.prefix_len());
+    let message = request.message_mut().clone();
+    tolerate(netlink.address().del(message).execute().await, &GONE, || format!("removing address {}", address.name()))
+}
+
+async fn message(netlink: &Handle, route: &Route) -> anyhow::Result<RouteMessage> {
+    let index = index(netlink, &route.link).await?;
+    let protocol = RouteProtocol::Other(PROTOCOL);
+    Ok(match (route.to, route.via) {
+        (IpNet::V4(to), via) => {
+            let builder = RouteMessageBuilder::<std::net::Ipv4Addr>::new().destination_prefix(to.addr(), to.prefix_len());
+            let builder = builder.output_interface(index).priority(route.metric).protocol(protocol);
+            match via {
+                // A next hop outside the link's networks (as some clouds give to a /32 address) is on the link all the same.
+                Some(IpAddr::V4(via)) => builder.gateway(via).onlink().build(),
+                Some(IpAddr::V6(via)) => builder.via(via).build(),
+                None => builder.scope(netlink_packet_route::route::RouteScope::Link).build(),
+            }
+        }
+        (IpNet::V6(to), via) => {
+            let builder = RouteMessageBuilder::<std::net::Ipv6Addr>::new().destination_prefix(to.addr(), to.prefix_len());
+            let builder = builder.output_interface(index).priority(route.metric).protocol(protocol);
+            match via {
+                Some(IpAddr::V6(via)) => builder.gateway(via).build(),
+                Some(IpAddr::V4(via)) => anyhow::bail!("route {}: an IPv6 destination has no IPv4 next hop {via}", route.name()),
+                None => builder.build(),
+            }
+        }
+    })
+}
+
+async fn index(netlink: &Handle, link: &str) -> anyhow::Result<u32> {
+    let kernel = super::kernel::read(netlink).await?;
+    kernel.links.get(link).map(|link| link.index).with_context(|| format!("link {link} is gone"))
+}
+
+/// An addition that finds it there, and a removal that finds it gone, are done.
+fn tolerate(result: Result<(), Error>, fine: &[Errno], what: impl FnOnce() -> String) -> anyhow::Result<()> {
+    match result {
+        Err(Error::NetlinkError(message)) if message.code.is_some_and(|code| fine.contains(&Errno::from_raw(-code.get()))) => Ok(()),
+        other => other.with_context(what),
+    }
+}
+
+/// A file's text; empty when there is none.
+pub fn read_text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The name that uname(2) tells.
+pub fn kernel_hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

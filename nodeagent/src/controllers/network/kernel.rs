@@ -1,0 +1,167 @@
+//! The kernel's side: reads links, addresses and routes by rtnetlink, and keeps the board's view of them fresh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt};
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+
+use super::PROTOCOL;
+use crate::node::Node;
+use crate::resources::network::{Address, Link, Route};
+
+/// What the kernel has.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Kernel {
+    pub links: BTreeMap<String, Link>,
+    pub addresses: BTreeSet<Address>,
+    pub routes: BTreeSet<Route>,
+}
+
+pub fn connect() -> anyhow::Result<Handle> {
+    let (connection, handle, _) = rtnetlink::new_connection().context("opening a netlink socket")?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+/// Links, addresses and routes as they are now.
+pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
+    let messages: Vec<LinkMessage> = netlink.link().get().execute().try_collect().await.context("listing links")?;
+    let links: BTreeMap<String, Link> = messages.iter().map(link).collect();
+    let names: BTreeMap<u32, String> = links.iter().map(|(name, link)| (link.index, name.clone())).collect();
+
+    let messages: Vec<AddressMessage> = netlink.address().get().execute().try_collect().await.context("listing addresses")?;
+    let addresses = messages.iter().filter_map(|message| address(message, &names)).collect();
+
+    let mut routes = BTreeSet::new();
+    let requests = [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()];
+    for request in requests {
+        let messages: Vec<RouteMessage> = netlink.route().get(request).execute().try_collect().await.context("listing routes")?;
+        routes.extend(messages.iter().filter_map(|message| route(message, &names)));
+    }
+    Ok(Kernel { links, addresses, routes })
+}
+
+/// Puts the kernel's view on the board now and whenever the kernel tells of a change, for as long as the agent lives.
+pub async fn publish(node: Node) -> anyhow::Result<()> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
+    let (connection, netlink, mut messages) = rtnetlink::new_multicast_connection(&groups).context("listening to netlink")?;
+    tokio::spawn(connection);
+    loop {
+        let kernel = read(&netlink).await?;
+        node.store.replace(kernel.links);
+        node.store.replace(kernel.addresses.into_iter().map(|address| (address.name(), address)));
+        node.store.replace(kernel.routes.into_iter().map(|route| (route.name(), route)));
+        messages.next().await.context("netlink closed")?;
+        // Changes come in bursts (each pod is a dozen messages): read once for all that come close together.
+        while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(20), messages.next()).await {}
+    }
+}
+
+fn link(message: &LinkMessage) -> (String, Link) {
+    let mut name = String::new();
+    let mut kind = match message.header.link_layer_type {
+        LinkLayerType::Ether => "ethernet".to_owned(),
+        LinkLayerType::Loopback => "loopback".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    let mut link = Link {
+        index: message.header.index,
+        kind: String::new(),
+        hardware_address: String::new(),
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name.clone_from(text),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes) if bytes.iter().any(|byte| *byte != 0) => {
+                let octets: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                link.hardware_address = octets.join(":");
+            }
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(info_kind) = info {
+                        kind = kind_name(info_kind);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link.kind = kind;
+    (name, link)
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    match kind {
+        InfoKind::Other(name) => name.clone(),
+        known => format!("{known:?}").to_lowercase(),
+    }
+}
+
+/// `None` for an address of a link that is gone.
+fn address(message: &AddressMessage, names: &BTreeMap<u32, String>) -> Option<Address> {
+    let mut local = None;
+    let mut remote = None;
+    let mut owned = false;
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link Address is the peer's; elsewhere, and with IPv6, it is the link's own.
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => remote = Some(*ip),
+            AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)) => owned = true,
+            _ => {}
+        }
+    }
+    let ip = local.or(remote)?;
+    let address = IpNet::new(ip, message.header.prefix_len).ok()?;
+    Some(Address { link: names.get(&message.header.index)?.clone(), address, owned })
+}
+
+/// `None` for what is not a unicast route of the main table on a link.
+fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Option<Route> {
+    let header = &message.header;
+    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+        return None;
+    }
+    let any: IpAddr = match header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        _ => IpAddr::from([0; 16]),
+    };
+    let (mut to, mut via, mut metric, mut link) = (any, None, 0, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = ip(address)?,
+            RouteAttribute::Gateway(address) => via = Some(ip(address)?),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Oif(index) => link = names.get(index).cloned(),
+            _ => {}
+        }
+    }
+    let to = IpNet::new(to, header.destination_prefix_length).ok()?;
+    Some(Route { link: link?, to, via, metric, owned: header.protocol == RouteProtocol::Other(PROTOCOL) })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,235 @@
+//! Decides what the network lacks: which links to raise, which addresses and routes to add and remove, which DHCP clients to run, and what
+//! the machine is called. Only what carries our mark is ever removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use machine::config::{Config, Interface};
+
+use super::kernel::Kernel;
+use super::render;
+use crate::plan::Plan;
+use crate::resources::network::{Address, Hostname, Lease, Link, NodeIps, Resolvers, Route};
+
+/// Metric of a route that a DHCP server gave: the same as of one in the config without a metric.
+const DHCP_METRIC: u32 = 1024;
+
+/// A snapshot of all that the network depends on.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// `None` in maintenance: then every Ethernet link asks for a lease.
+    pub config: Option<Arc<Config>>,
+    pub kernel: Kernel,
+    pub leases: BTreeMap<String, Lease>,
+    /// Links with a running DHCP client.
+    pub clients: BTreeSet<String>,
+    pub machine_id: String,
+    /// What stands in the files that this controller writes.
+    pub files: BTreeMap<render::File, String>,
+    /// As uname(2) has it.
+    pub hostname: String,
+    pub resolvers: Option<Resolvers>,
+    pub name: Option<Hostname>,
+    pub node_ips: Option<NodeIps>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    SetLink { link: String, up: bool, mtu: Option<u32> },
+    AddAddress(Address),
+    RemoveAddress(Address),
+    AddRoute(Route),
+    RemoveRoute(Route),
+    StartDhcp { link: String, index: u32, hardware_address: String },
+    StopDhcp { link: String },
+    SetHostname(String),
+    WriteFile(render::File, String),
+    TellResolvers(Resolvers),
+    TellHostname(Hostname),
+    TellNodeIps(NodeIps),
+}
+
+pub fn plan(seen: &Seen) -> Plan<Action> {
+    let mut actions = Vec::new();
+    let interfaces = interfaces(seen);
+    let wanted = Wanted::new(&interfaces, seen);
+    actions.extend(link_actions(&interfaces, seen));
+    actions.extend(difference(&wanted.addresses, &seen.kernel.addresses, Action::AddAddress, Action::RemoveAddress, |address| address.owned));
+    actions.extend(difference(&wanted.routes, &seen.kernel.routes, Action::AddRoute, Action::RemoveRoute, |route| route.owned));
+    actions.extend(dhcp_actions(&interfaces, seen));
+    actions.extend(name_actions(seen));
+    Plan::from_actions(actions)
+}
+
+/// The interfaces in the config; where it names none, DHCP on every Ethernet link.
+fn interfaces(seen: &Seen) -> Vec<Interface> {
+    let configured = seen.config.iter().flat_map(|config| &config.machine.network.interfaces).cloned();
+    let configured: Vec<Interface> = configured.filter(|interface| seen.kernel.links.contains_key(&interface.name)).collect();
+    if seen.config.as_ref().is_some_and(|config| !config.machine.network.interfaces.is_empty()) {
+        return configured;
+    }
+    let ethernet = seen.kernel.links.iter().filter(|(_, link)| link.kind == "ethernet");
+    let by_dhcp = |(name, _): (&String, &Link)| Interface { name: name.clone(), dhcp: true, addresses: Vec::new(), routes: Vec::new(), mtu: None };
+    ethernet.map(by_dhcp).collect()
+}
+
+struct Wanted {
+    addresses: BTreeSet<Address>,
+    routes: BTreeSet<Route>,
+}
+
+impl Wanted {
+    fn new(interfaces: &[Interface], seen: &Seen) -> Wanted {
+        let mut wanted = Wanted { addresses: BTreeSet::new(), routes: BTreeSet::new() };
+        for interface in interfaces {
+            let link = &interface.name;
+            // The kernel drops routes of a link that is down: they are wanted once it is up.
+            let up = seen.kernel.links.get(link).is_some_and(|link| link.up);
+            let lease = seen.leases.get(link).filter(|_| interface.dhcp);
+            let addresses = interface.addresses.iter().copied().chain(lease.map(|lease| lease.address));
+            wanted.addresses.extend(addresses.map(|address| Address { link: link.clone(), address, owned: true }));
+            if !up {
+                continue;
+            }
+            let route = |to: IpNet, via, metric| Route { link: link.clone(), to: to.trunc(), via, metric, owned: true };
+            wanted.routes.extend(interface.routes.iter().map(|given| route(given.to, given.via, given.metric)));
+            wanted.routes.extend(lease.iter().flat_map(|lease| &lease.routes).map(|given| route(given.to, given.via, DHCP_METRIC)));
+        }
+        wanted
+    }
+}
+
+/// Removals of what is ours and not wanted come first, so that an address can move from one link to another.
+fn difference<T: Ord + Clone>(
+    wanted: &BTreeSet<T>,
+    present: &BTreeSet<T>,
+    add: fn(T) -> Action,
+    remove: fn(T) -> Action,
+    ours: fn(&T) -> bool,
+) -> Vec<Action> {
+    let surplus = present.difference(wanted).filter(|item| ours(item)).cloned().map(remove);
+    surplus.chain(wanted.difference(present).cloned().map(add)).collect()
+}
+
+fn link_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for interface in interfaces {
+        let Some(link) = seen.kernel.links.get(&interface.name) else { continue };
+        let leased = seen.leases.get(&interface.name).filter(|_| interface.dhcp).and_then(|lease| lease.mtu);
+        // 576 is the least that RFC 2132 allows a server to give (68 in theory; such a link carries nothing).
+        let mtu = interface.mtu.or(leased.filter(|mtu| *mtu >= 576)).map(u32::from);
+        let mtu = mtu.filter(|mtu| *mtu != link.mtu);
+        if !link.up || mtu.is_some() {
+            actions.push(Action::SetLink { link: interface.name.clone(), up: true, mtu });
+        }
+    }
+    actions
+}
+
+fn dhcp_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let wanted: BTreeSet<&String> = interfaces.iter().filter(|interface| interface.dhcp).map(|interface| &interface.name).collect();
+    for link in seen.clients.iter().filter(|link| !wanted.contains(link)) {
+        actions.push(Action::StopDhcp { link: link.clone() });
+    }
+    for name in wanted.into_iter().filter(|name| !seen.clients.contains(*name)) {
+        match seen.kernel.links.get(name) {
+            Some(link) if link.up && link.carrier && !link.hardware_address.is_empty() => actions.push(Action::StartDhcp {
+                link: name.clone(),
+                index: link.index,
+                hardware_address: link.hardware_address.clone(),
+            }),
+            _ => {}
+        }
+    }
+    actions
+}
+
+fn name_actions(seen: &Seen) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let hostname = hostname(seen);
+    let resolvers = resolvers(seen);
+    let node_ips = NodeIps { addresses: node_ips(seen) };
+    if seen.hostname != hostname.hostname {
+        actions.push(Action::SetHostname(hostname.hostname.clone()));
+    }
+    for (file, contents) in render::files(&hostname.hostname, &resolvers, &node_ips) {
+        if seen.files.get(&file) != Some(&contents) {
+            actions.push(Action::WriteFile(file, contents));
+        }
+    }
+    if seen.resolvers.as_ref() != Some(&resolvers) {
+        actions.push(Action::TellResolvers(resolvers));
+    }
+    if seen.name.as_ref() != Some(&hostname) {
+        actions.push(Action::TellHostname(hostname));
+    }
+    if seen.node_ips.as_ref() != Some(&node_ips) {
+        actions.push(Action::TellNodeIps(node_ips));
+    }
+    actions
+}
+
+/// The config's name, else one that a DHCP server gave, else one from the machine id, which is the same for the machine's life.
+fn hostname(seen: &Seen) -> Hostname {
+    let configured = seen.config.as_ref().and_then(|config| config.machine.hostname.clone());
+    let leased = seen.leases.values().find_map(|lease| lease.hostname.clone()).filter(|name| is_hostname(name));
+    let from_id = || format!("corten-{}", seen.machine_id.get(..8).unwrap_or("unknown"));
+    match (configured, leased) {
+        (Some(hostname), _) => Hostname { hostname, source: "config".to_owned() },
+        (None, Some(hostname)) => Hostname { hostname, source: "dhcp".to_owned() },
+        (None, None) => Hostname { hostname: from_id(), source: "machineId".to_owned() },
+    }
+}
+
+/// Whether a name from the network may become the node's: a DNS subdomain as Kubernetes wants it (RFC 1123).
+fn is_hostname(name: &str) -> bool {
+    let label = |label: &str| {
+        let edges = label.starts_with(|c: char| c.is_ascii_alphanumeric()) && label.ends_with(|c: char| c.is_ascii_alphanumeric());
+        edges && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+fn resolvers(seen: &Seen) -> Resolvers {
+    let configured = seen.config.as_ref().map(|config| config.machine.network.nameservers.clone()).unwrap_or_default();
+    let mut nameservers = configured;
+    if nameservers.is_empty() {
+        nameservers = seen.leases.values().flat_map(|lease| lease.nameservers.clone()).collect();
+        nameservers.dedup();
+    }
+    Resolvers { nameservers }
+}
+
+/// One address for each family of pod networks: in the subnets that the config gives, else on the link of the best default route.
+fn node_ips(seen: &Seen) -> Vec<IpAddr> {
+    let Some(config) = &seen.config else { return Vec::new() };
+    let subnets = &config.machine.kubelet.node_ip.subnets;
+    let mut families: Vec<bool> = config.cluster.network.pod_cidrs.iter().map(|network| network.addr().is_ipv4()).collect();
+    families.dedup();
+    families.into_iter().filter_map(|ipv4| node_ip(&seen.kernel, subnets, ipv4)).collect()
+}
+
+fn node_ip(kernel: &Kernel, subnets: &[IpNet], ipv4: bool) -> Option<IpAddr> {
+    let of_family = |address: &&Address| address.address.addr().is_ipv4() == ipv4 && is_global(address.address.addr());
+    let mut candidates = kernel.addresses.iter().filter(of_family);
+    if !subnets.is_empty() {
+        let chosen = candidates.find(|address| subnets.iter().any(|subnet| subnet.contains(&address.address.addr())));
+        return chosen.map(|address| address.address.addr());
+    }
+    let defaults = kernel.routes.iter().filter(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == ipv4);
+    let default = defaults.min_by_key(|route| route.metric)?;
+    candidates.find(|address| address.link == default.link).map(|address| address.address.addr())
+}
+
+fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The network's decisions, against a model of the kernel that carries actions out.
+
+use super::*;
+use crate::resources::network::LeaseRoute;
+
+fn ethernet(index: u32, up: bool) -> Link {
+    Link { index, kind: "ethernet".into(), hardware_address: "52:54:00:00:00:01".into(), mtu: 1500, up, carrier: up }
+}
+
+fn lease() -> Lease {
+    Lease {
+        address: "10.0.2.15/24".parse().unwrap(),
+        routes: vec![LeaseRoute { to: "0.0.0.0/0".parse().unwrap(), via: Some("10.0.2.2".parse().unwrap()) }],
+        nameservers: vec!["10.0.2.3".parse().unwrap()],
+        time_servers: Vec::new(),
+        hostname: None,
+        mtu: Some(1400),
+        server: "10.0.2.2".parse().unwrap(),
+        seconds: 86_400,
+    }
+}
+
+/// Does to the snapshot what the kernel would do.
+fn carry_out(seen: &mut Seen, action: Action) {
+    match action {
+        Action::SetLink { link, up, mtu } => {
+            let link = seen.kernel.links.get_mut(&link).unwrap();
+            link.up = up;
+            link.carrier = up;
+            link.mtu = mtu.unwrap_or(link.mtu);
+        }
+        Action::AddAddress(address) => assert!(seen.kernel.addresses.insert(address)),
+        Action::RemoveAddress(address) => assert!(seen.kernel.addresses.remove(&address)),
+        Action::AddRoute(route) => assert!(seen.kernel.routes.insert(route)),
+        Action::RemoveRoute(route) => assert!(seen.kernel.routes.remove(&route)),
+        Action::StartDhcp { link, .. } => {
+            seen.clients.insert(link.clone());
+            seen.leases.insert(link, lease());
+        }
+        Action::StopDhcp { link } => {
+            seen.clients.remove(&link);
+            seen.leases.remove(&link);
+        }
+        Action::SetHostname(name) => seen.hostname = name,
+        Action::WriteFile(file, contents) => {
+            seen.files.insert(file, contents);
+        }
+        Action::TellResolvers(resolvers) => seen.resolvers = Some(resolvers),
+        Action::TellHostname(name) => seen.name = Some(name),
+        Action::TellNodeIps(ips) => seen.node_ips = Some(ips),
+    }
+}
+
+/// Plans and carries out until nothing is left to do.
+fn settle(seen: &mut Seen) {
+    for _ in 0..10 {
+        match plan(seen) {
+            Plan::Settled => return,
+            Plan::Act(actions) => actions.into_iter().for_each(|action| carry_out(seen, action)),
+            Plan::Waiting(missing) => panic!("the network waits for {missing:?}"),
+        }
+    }
+    panic!("not settled: {:?}", plan(seen));
+}
+
+fn in_maintenance() -> Seen {
+    let mut seen = Seen { machine_id: "0123456789abcdef0123456789abcdef".into(), ..Seen::default() };
+    seen.kernel.links.insert("eth0".into(), ethernet(2, false));
+    seen.kernel.links.insert("cni0".into(), Link { kind: "bridge".into(), ..ethernet(3, true) });
+    seen
+}
+
+#[test]
+fn without_a_config_every_ethernet_link_gets_a_lease() {
+    let mut seen = in_maintenance();
+    settle(&mut seen);
+    assert_eq!(seen.clients, BTreeSet::from(["eth0".to_owned()]));
+    assert_eq!(seen.kernel.links["eth0"].mtu, 1400);
+    assert!(seen.kernel.addresses.iter().any(|address| address.address == lease().address && address.owned));
+    assert_eq!(seen.kernel.routes.len(), 1);
+    assert_eq!(seen.hostname, "corten-01234567");
+    assert_eq!(seen.files[&render::File::ResolvConf], "nameserver 10.0.2.3\n");
+}
+
+#[test]
+fn a_lost_lease_takes_its_address_and_routes_with_it_and_nothing_else() {
+    let mut seen = in_maintenance();
+    settle(&mut seen);
+    let foreign = Address { link: "eth0".into(), address: "192.0.2.7/32".parse().unwrap(), owned: false };
+    seen.kernel.addresses.insert(foreign.clone());
+    seen.leases.clear();
+    settle(&mut seen);
+    assert_eq!(seen.kernel.addresses, BTreeSet::from([foreign]));
+    assert!(seen.kernel.routes.is_empty());
+}
+
+#[test]
+fn a_name_from_the_network_is_checked() {
+    for (given, taken) in [("node-1", true), ("a.example.org", true), ("", false), ("-x", false), ("UPPER", false), ("a b", false), ("../x", false)] {
+        let mut seen = in_maintenance();
+        seen.leases.insert("eth0".into(), Lease { hostname: Some(given.into()), ..lease() });
+        assert_eq!(hostname(&seen).source == "dhcp", taken, "{given:?}");
+    }
+}
+
+#[test]
+fn the_node_ip_is_on_the_link_of_the_best_default_route() {
+    let mut kernel = Kernel::default();
+    for (link, address, metric) in [("eth0", "192.0.2.1/24", 2048), ("eth1", "198.51.100.1/24", 1024)] {
+        let address: IpNet = address.parse().unwrap();
+        kernel.addresses.insert(Address { link: link.into(), address, owned: true });
+        kernel.routes.insert(Route { link: link.into(), to: "0.0.0.0/0".parse().unwrap(), via: None, metric, owned: true });
+    }
+    assert_eq!(node_ip(&kernel, &[], true), Some("198.51.100.1".parse().unwrap()));
+    assert_eq!(node_ip(&kernel, &["192.0.2.0/24".parse().unwrap()], true), Some("192.0.2.1".parse().unwrap()));
+    assert_eq!(node_ip(&kernel, &[], false), None);
+}

@@ -1,0 +1,128 @@
+//! Keeps the clock right by SNTP: servers from the config, else from DHCP.
+//!
+//! reads: machine config, leases, resolvers, services (whether etcd runs)   writes: timestatus
+
+mod correct;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use clock_steering::unix::UnixClock;
+use clock_steering::{Clock, TimeOffset};
+use correct::{Correction, correction};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use rsntp::AsyncSntpClient;
+
+use crate::node::Node;
+use crate::resources::network::{Lease, Resolvers};
+use crate::resources::time::TimeStatus;
+
+const PORT: u16 = 123;
+/// Each server gets this long: a server that hangs must not hold up certificates.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_secs(64);
+const RETRY_MIN: Duration = Duration::from_secs(2);
+
+/// Asks the servers and corrects the clock for as long as the agent lives.
+pub async fn run(node: Node) {
+    let mut retry = RETRY_MIN;
+    let mut board = node.store.revision();
+    loop {
+        let servers = servers(&node);
+        let known = node.store.get::<TimeStatus>(TimeStatus::NAME).unwrap_or_default();
+        let status = synchronize(&node, &servers, known).await;
+        let wait = if status.error.is_empty() { POLL } else { retry };
+        retry = if status.error.is_empty() { RETRY_MIN } else { (retry * 2).min(POLL) };
+        node.store.put(TimeStatus::NAME, &status);
+        // Other servers are asked at once; the same ones again after the wait.
+        let changed = async {
+            while board.changed().await.is_ok() && self::servers(&node) == servers {}
+        };
+        let _ = tokio::time::timeout(wait, changed).await;
+    }
+}
+
+/// Names or addresses: the config's, else those that DHCP gave.
+fn servers(node: &Node) -> Vec<String> {
+    let configured = node.config().map(|applied| applied.config.machine.network.time_servers.clone()).unwrap_or_default();
+    if !configured.is_empty() {
+        return configured;
+    }
+    let leases = node.store.all::<Lease>();
+    leases.values().flat_map(|lease| &lease.time_servers).map(IpAddr::to_string).collect()
+}
+
+async fn synchronize(node: &Node, servers: &[String], known: TimeStatus) -> TimeStatus {
+    // Before the first lease nobody knows whether there are servers.
+    let settled = known.settled || node.config().is_some() && !node.store.list("nodeips").is_empty();
+    let mut errors = Vec::new();
+    for server in servers {
+        match ask(node, server).await {
+            Ok(offset) => {
+                if let Err(error) = correct_clock(node, offset, known.synchronized) {
+                    errors.push(format!("{error:#}"));
+                    continue;
+                }
+                let offset_milliseconds = (offset * 1000.0) as i64;
+                let (servers, server) = (servers.to_vec(), server.clone());
+                return TimeStatus { synchronized: true, settled: true, servers, server, offset_milliseconds, error: String::new() };
+            }
+            Err(error) => errors.push(format!("{server}: {error:#}")),
+        }
+    }
+    TimeStatus { servers: servers.to_vec(), settled: settled || !servers.is_empty(), error: errors.join("; "), ..known }
+}
+
+/// Seconds by which the clock is behind the server's.
+async fn ask(node: &Node, server: &str) -> anyhow::Result<f64> {
+    let address = SocketAddr::new(resolve(node, server).await?, PORT);
+    let client = AsyncSntpClient::with_config(rsntp::Config::default().timeout(ANSWER_DEADLINE).bind_address(unspecified(address)));
+    let result = client.synchronize(address).await.with_context(|| format!("asking {address}"))?;
+    Ok(result.clock_offset().as_secs_f64())
+}
+
+fn unspecified(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
+        SocketAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
+    }
+}
+
+async fn resolve(node: &Node, name: &str) -> anyhow::Result<IpAddr> {
+    if let Ok(address) = name.parse() {
+        return Ok(address);
+    }
+    let resolvers = node.store.get::<Resolvers>(Resolvers::NAME).unwrap_or_default();
+    let servers = resolvers.nameservers.into_iter().map(NameServerConfig::udp_and_tcp).collect();
+    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+    let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()?;
+    let found = tokio::time::timeout(ANSWER_DEADLINE, resolver.lookup_ip(name)).await.context("name server silent")??;
+    found.iter().next().with_context(|| format!("{name} has no address"))
+}
+
+fn correct_clock(node: &Node, offset: f64, synchronized: bool) -> anyhow::Result<()> {
+    let clock = UnixClock::CLOCK_REALTIME;
+    match correction(offset, etcd_runs(node), POLL) {
+        Correction::Step(seconds) => {
+            tracing::info!("clock stepped by {seconds:.3} s");
+            let whole = seconds.floor();
+            let offset = TimeOffset { seconds: whole as i64, nanos: ((seconds - whole) * 1e9) as u32 };
+            clock.step_clock(offset).map_err(|error| anyhow::anyhow!("stepping the clock: {error}"))?;
+        }
+        Correction::Slew { parts_per_million } => {
+            clock.set_frequency(parts_per_million).map_err(|error| anyhow::anyhow!("slewing the clock: {error}"))?;
+        }
+    }
+    if !synchronized {
+        tracing::info!("clock synchronized");
+    }
+    Ok(())
+}
+
+/// etcd's leases and the API server's tokens do not stand a clock that goes back.
+fn etcd_runs(node: &Node) -> bool {
+    node.store.list("services").iter().any(|service| service.name == "etcd" && service.value["state"] != "stopped")
+}

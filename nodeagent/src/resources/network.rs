@@ -1,0 +1,136 @@
+//! What the machine has of a network: links, addresses, routes, leases, resolvers, its name and its node IPs.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::store::Resource;
+
+/// A network device, named by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    pub index: u32,
+    /// `ethernet` for a device with hardware behind it, `loopback`, else the kernel's kind: `bridge`, `veth`, `vxlan`, ...
+    pub kind: String,
+    /// Hardware address as `52:54:00:12:34:56`; empty where there is none.
+    pub hardware_address: String,
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// A cable is plugged in, as far as the device can tell.
+    pub carrier: bool,
+}
+
+/// An address of a link, named `<link>/<address>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    pub link: String,
+    pub address: IpNet,
+    /// Whether Corten's network controller put it there.
+    pub owned: bool,
+}
+
+/// A route of the main table, named `<link>/<destination>/<next hop>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    pub link: String,
+    pub to: IpNet,
+    pub via: Option<IpAddr>,
+    pub metric: u32,
+    pub owned: bool,
+}
+
+/// What a DHCP server gave to a link, named by the link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    pub address: IpNet,
+    pub routes: Vec<LeaseRoute>,
+    pub nameservers: Vec<IpAddr>,
+    pub time_servers: Vec<IpAddr>,
+    pub hostname: Option<String>,
+    pub mtu: Option<u16>,
+    pub server: IpAddr,
+    pub seconds: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseRoute {
+    pub to: IpNet,
+    pub via: Option<IpAddr>,
+}
+
+/// The name servers in force; one object, `resolvers`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolvers {
+    pub nameservers: Vec<IpAddr>,
+}
+
+/// The machine's name; one object, `hostname`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hostname {
+    pub hostname: String,
+    /// `config`, `dhcp` or `machineId`.
+    pub source: String,
+}
+
+/// The addresses under which Kubernetes knows the machine, at most one a family; one object, `node`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeIps {
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Resource for Link {
+    const KIND: &'static str = "links";
+}
+impl Resource for Address {
+    const KIND: &'static str = "addresses";
+}
+impl Resource for Route {
+    const KIND: &'static str = "routes";
+}
+impl Resource for Lease {
+    const KIND: &'static str = "leases";
+}
+impl Resource for Resolvers {
+    const KIND: &'static str = "resolvers";
+}
+impl Resource for Hostname {
+    const KIND: &'static str = "hostnames";
+}
+impl Resource for NodeIps {
+    const KIND: &'static str = "nodeips";
+}
+
+impl Resolvers {
+    pub const NAME: &'static str = "resolvers";
+}
+impl Hostname {
+    pub const NAME: &'static str = "hostname";
+}
+impl NodeIps {
+    pub const NAME: &'static str = "node";
+}
+
+impl Address {
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.link, self.address)
+    }
+}
+
+impl Route {
+    pub fn name(&self) -> String {
+        match self.via {
+            Some(via) => format!("{}/{}/{via}", self.link, self.to),
+            None => format!("{}/{}", self.link, self.to),
+        }
+    }
+}
