@@ -19,6 +19,8 @@ use crate::sbom::licence::{Detector, Licence};
 #[serde(rename_all = "PascalCase")]
 struct BuildInfo {
     go_version: String,
+    /// The module of the program's main package.
+    main: Dependency,
     #[serde(default)]
     deps: Vec<Dependency>,
 }
@@ -32,6 +34,9 @@ struct Dependency {
     sum: Option<String>,
     replace: Option<Box<Dependency>>,
 }
+
+/// Version of what lies in a folder instead of the module cache.
+const LOCAL: &str = "(devel)";
 
 /// Describes the programs that `component`'s build left in `bin`. `folder` is where its go.mod is.
 pub fn inspect(component: &Component, version: &str, key: &str, folder: &Path, bin: &Path, go: &Go) -> Result<Record> {
@@ -56,7 +61,9 @@ pub fn inspect(component: &Component, version: &str, key: &str, folder: &Path, b
             let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             let info = build_info(&path)?;
             let mut modules = vec![add(&mut record, &detector, "std", &info.go_version, None, &go.settings.goroot)?];
-            for dependency in &info.deps {
+            // Our own folders of main packages have no version.
+            let main = Some(&info.main).filter(|main| main.version != LOCAL);
+            for dependency in main.into_iter().chain(&info.deps) {
                 let (version, code, sources) = located(dependency, folder, &go.settings.gomodcache);
                 modules.push(add(&mut record, &detector, &code.path, version, code.sum.clone(), &sources)?);
             }
@@ -89,7 +96,7 @@ fn add(record: &mut Record, detector: &Detector, path: &str, version: &str, sum:
 fn located<'a>(dependency: &'a Dependency, folder: &Path, cache: &Path) -> (&'a str, &'a Dependency, PathBuf) {
     match &dependency.replace {
         // Replaced by a folder of this repository.
-        Some(local) if local.version.is_empty() => (&dependency.version, dependency, folder.join(&local.path)),
+        Some(local) if local.version.is_empty() || local.version == LOCAL => (&dependency.version, dependency, folder.join(&local.path)),
         Some(other) => (&other.version, other, cached(cache, &other.path, &other.version)),
         None => (&dependency.version, dependency, cached(cache, &dependency.path, &dependency.version)),
     }
@@ -148,9 +155,9 @@ mod tests {
     #[test]
     fn a_replacement_is_what_counts() {
         let info: BuildInfo = serde_json::from_str(
-            r#"{"GoVersion": "go1.26.8", "Deps": [
+            r#"{"GoVersion": "go1.26.8", "Main": {"Path": "corten.dev/x", "Version": "(devel)"}, "Deps": [
                 {"Path": "k8s.io/api", "Version": "v0.0.0", "Replace": {"Path": "k8s.io/api", "Version": "v0.37.1", "Sum": "h1:x"}},
-                {"Path": "a/b", "Version": "v1.0.0", "Replace": {"Path": "./up"}}
+                {"Path": "a/b", "Version": "v1.0.0", "Replace": {"Path": "./up", "Version": "(devel)"}}
             ]}"#,
         )
         .expect("build information");

@@ -99,7 +99,7 @@ mod tests {
         expect(&["GPL-2+"], "GPL-2.0-or-later");
         expect(&["LGPL-2.1"], "LGPL-2.1-only");
         expect(&["Expat"], "MIT");
-        expect(&["bsd-3-clause", "GPL-2+ or Expat"], "(GPL-2.0-or-later OR MIT) AND BSD-3-Clause");
+        expect(&["bsd-3-clause", "GPL-2+ or Expat"], "BSD-3-Clause AND (GPL-2.0-or-later OR MIT)");
         expect(&["public-domain"], "LicenseRef-Debian-public-domain");
         expect(&["GPL-2+ with OpenSSL exception"], "LicenseRef-Debian-GPL-2--with-OpenSSL-exception");
     }
