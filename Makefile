@@ -1,0 +1,126 @@
+# Every target that people and CI use. `make help` lists them.
+#
+# Variables: JOBS (parallel compiler jobs), ONLINE=1 (make run: let the machine reach the network), T=NAME (make vm-test: one group),
+# PROFILE (make image: controlplane, worker, bare).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TARGET := x86_64-unknown-linux-gnu
+# Profile of the programs that go into images: `image` links in seconds, `release` is smallest.
+IMAGE_CARGO_PROFILE ?= image
+BINARIES := target/$(TARGET)/$(IMAGE_CARGO_PROFILE)
+PROFILES := bare worker controlplane
+PROFILE ?= $(PROFILES)
+
+# What a bare Debian 12 or 13 with Rust, Go and gcc lacks, as <program or file>:<package>.
+NEEDS := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf mkfs.erofs:erofs-utils \
+	veritysetup:cryptsetup-bin mcopy:mtools mkfs.fat:dosfstools protoc:protobuf-compiler \
+	/usr/include/google/protobuf/any.proto:libprotobuf-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config \
+	zstd:zstd depmod:kmod mkfs.ext4:e2fsprogs ip:iproute2 nft:nftables objcopy:binutils git:git
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## Install what the host lacks (as root), or name it
+	@missing=(); \
+	for need in $(NEEDS); do \
+	  thing=$${need%%:*}; package=$${need##*:}; \
+	  if [[ $$thing == /* ]]; then [ -e "$$thing" ] || missing+=("$$package"); \
+	  else PATH="$$PATH:/usr/sbin:/sbin" command -v "$$thing" >/dev/null || missing+=("$$package"); fi; \
+	done; \
+	for tool in cargo go gcc; do command -v $$tool >/dev/null || { echo "setup: $$tool is missing: install Rust, Go and gcc first" >&2; exit 1; }; done; \
+	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
+	if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	  echo "setup: installing $${missing[*]}"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	else \
+	  echo "setup: these packages are missing: $${missing[*]}" >&2; \
+	  echo "setup: install them with: sudo apt-get install --no-install-recommends $${missing[*]}" >&2; exit 1; \
+	fi
+
+.PHONY: tools
+tools: # Our programs for the build host
+	cargo build --quiet -p image-build -p machinectl
+
+.PHONY: binaries
+binaries: # Our programs for the image: static
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --target $(TARGET) --profile $(IMAGE_CARGO_PROFILE) \
+	  -p init -p nodeagent -p image-build --bin init --bin nodeagent --bin pause --bin hello
+
+.PHONY: build
+build: setup tools binaries ## Build our own programs
+
+.PHONY: components
+components: setup tools ## Build the upstream parts that are stale
+	target/debug/image-build components --out build/components
+
+.PHONY: image
+image: build components ## Build the images (PROFILE=controlplane|worker|bare)
+	@for profile in $(PROFILE); do \
+	  target/debug/image-build image --profile configs/profiles/$$profile.toml --components build/components \
+	    --binaries $(BINARIES) --out build/images/$$profile; \
+	done
+	target/debug/image-build archive --binary $(BINARIES)/hello --name corten.dev/hello:v1 --port 8080 --out build/images/hello.tar
+
+.PHONY: lock
+lock: setup tools ## Renew configs/packages.lock
+	target/debug/image-build lock
+
+.PHONY: run
+run: image ## Boot a local one-node cluster, deploy a sample, keep it running
+	cargo run --quiet -p tests --bin demo -- run $(if $(ONLINE),--online)
+
+.PHONY: smoke
+smoke: image ## Do what `make run` does, check it, and end
+	cargo run --quiet -p tests --bin demo -- smoke
+
+.PHONY: check
+check: setup ## Format, lints, dependency rules
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else echo "check: cargo-deny is not installed: its checks are left out"; fi
+
+.PHONY: plain-test
+plain-test: setup components # Tests that need no VM
+	cargo test --workspace --no-fail-fast
+
+.PHONY: test
+test: image plain-test ## All plain and component tests, and one VM test for each claim
+	cargo test -p tests --test vm -- --ignored --test-threads=1 short::
+
+.PHONY: vm-test
+vm-test: image ## Every VM test, or one group (T=smoke|faults)
+	cargo test -p tests --test vm -- --ignored --test-threads=1 $(if $(T),$(T)::)
+
+.PHONY: bench
+bench: image ## Measure the figures of docs/benchmarks.md
+	cargo run --release --quiet -p tests --bin bench
+
+.PHONY: golden
+golden: ## Rewrite the golden files; read the diff
+	CORTEN_GOLDEN=1 cargo test --workspace --no-fail-fast
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## clippy
+	cargo clippy --workspace --all-targets
+
+.PHONY: deny
+deny: ## Licences, advisories, duplicate dependencies
+	cargo deny check
+
+.PHONY: doc
+doc: ## API documentation of the crates
+	cargo doc --workspace --no-deps
+
+.PHONY: clean
+clean: ## Remove build results (not the compilers' caches)
+	rm -rf build target
