@@ -1,0 +1,95 @@
+//! machinectl's client config: which machines it talks to, and as whom.
+
+use std::collections::BTreeMap;
+
+use machine::config::Secret;
+use serde::{Deserialize, Serialize};
+
+pub const API_VERSION: &str = "corten.dev/v1";
+pub const KIND: &str = "ClientConfig";
+
+/// The file, one context per cluster and identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientConfig {
+    /// Always `corten.dev/v1`.
+    pub api_version: String,
+    /// Always `ClientConfig`.
+    pub kind: String,
+    /// Name of the context that is used when none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    #[serde(default)]
+    pub contexts: BTreeMap<String, Context>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Context {
+    /// `host:port` of machine APIs that are called directly.
+    pub endpoints: Vec<String>,
+    /// Machines that are meant when none is said; reached through the endpoints. Default: the endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// PEM of the machine authority.
+    pub ca: String,
+    /// PEM of the client's certificate; its organization is the role.
+    pub certificate: String,
+    /// PEM of its key.
+    pub key: Secret,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientConfigError {
+    #[error("reading the client config")]
+    Parse(#[source] Box<serde_saphyr::Error>),
+    #[error("client config: {field} is {found:?}; expected {expected:?}")]
+    Header { field: &'static str, found: String, expected: &'static str },
+    #[error("client config: context {name:?} does not exist; there are: {existing}")]
+    NoSuchContext { name: String, existing: String },
+    #[error("client config: no current context; name one with --context, or set `current` to one of: {existing}")]
+    NoCurrent { existing: String },
+    #[error("writing the client config")]
+    Write(#[source] Box<serde_saphyr::SerializeError>),
+}
+
+impl Default for ClientConfig {
+    fn default() -> ClientConfig {
+        ClientConfig { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), current: None, contexts: BTreeMap::new() }
+    }
+}
+
+impl ClientConfig {
+    pub fn from_yaml(text: &str) -> Result<ClientConfig, ClientConfigError> {
+        let config: ClientConfig = serde_saphyr::from_str(text).map_err(|error| ClientConfigError::Parse(error.into()))?;
+        for (field, found, expected) in [("apiVersion", &config.api_version, API_VERSION), ("kind", &config.kind, KIND)] {
+            if found != expected {
+                return Err(ClientConfigError::Header { field, found: found.clone(), expected });
+            }
+        }
+        Ok(config)
+    }
+
+    pub fn to_yaml(&self) -> Result<String, ClientConfigError> {
+        crate::yaml::to_string(self).map_err(|error| ClientConfigError::Write(error.into()))
+    }
+
+    /// Adds a context, or replaces the one of that name, and makes it the current one.
+    pub fn add(&mut self, name: &str, context: Context) {
+        self.contexts.insert(name.to_owned(), context);
+        self.current = Some(name.to_owned());
+    }
+
+    /// Takes over the other's contexts and its current one.
+    pub fn merge(&mut self, other: ClientConfig) {
+        self.contexts.extend(other.contexts);
+        self.current = other.current.or(self.current.take());
+    }
+
+    /// The named context, or the current one.
+    pub fn context(&self, name: Option<&str>) -> Result<&Context, ClientConfigError> {
+        let existing = || if self.contexts.is_empty() { "none".to_owned() } else { self.contexts.keys().cloned().collect::<Vec<_>>().join(", ") };
+        let name = name.or(self.current.as_deref()).ok_or_else(|| ClientConfigError::NoCurrent { existing: existing() })?;
+        self.contexts.get(name).ok_or_else(|| ClientConfigError::NoSuchContext { name: name.to_owned(), existing: existing() })
+    }
+}

@@ -1,0 +1,205 @@
+//! etcd's configuration file and service.
+//!
+//! TLS 1.3 with client certificates everywhere; clients and peers trust two different authorities. etcd reads its certificates again at
+//! each handshake.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use machine::account::Account;
+use machine::config::{Config, Secret};
+use machine::service::{Filesystem, Readiness, Resources, Stop, StopScope};
+use serde_json::{Map, Value, json};
+
+use crate::credentials::Credentials;
+use crate::endpoint::{ETCD_CLIENT_PORT, ETCD_METRICS_PORT, ETCD_PEER_PORT};
+use crate::facts::Facts;
+use crate::flags::{Owned, OwnedFlag};
+use crate::pki::{AuthorityId, CertificateId};
+use crate::render::{Files, Read, RenderError, Rendered, text};
+use crate::service::{ETCD, MIB, control_plane_service};
+
+/// A database of this size still fits a second time, with journal and snapshots, on the 10 GiB ETCD volume: defragmenting copies it.
+const QUOTA_BYTES: u64 = 4096 * MIB;
+
+/// What `cluster.etcd.extraArgs` may not say.
+pub const OWNED: &[Owned] = &[
+    ("name", "it is the node's name"),
+    ("data-dir", "it is on the ETCD volume"),
+    ("wal-dir", "it is on the ETCD volume"),
+    ("initial-cluster", "bootstrap and join decide it"),
+    ("initial-cluster-state", "bootstrap and join decide it"),
+    ("initial-cluster-token", "it is the cluster's name"),
+    ("force-new-cluster", "it throws members away; recovery is a call of its own"),
+    ("listen-client-urls", "the API server and the agent use it"),
+    ("advertise-client-urls", "the API server and the agent use it"),
+    ("listen-peer-urls", "other members use it"),
+    ("initial-advertise-peer-urls", "other members use it"),
+    ("listen-metrics-urls", "the agent's health check uses it"),
+    ("listen-client-http-urls", "the agent's health check uses listen-metrics-urls"),
+    ("client-transport-security", "it is made from cluster.certificateAuthorities"),
+    ("peer-transport-security", "it is made from cluster.certificateAuthorities"),
+    ("unsafe-no-fsync", "a power cut would lose acknowledged writes"),
+    ("config-file", "it is the file that this becomes part of"),
+    ("discovery", "members are known from the cluster itself"),
+    ("discovery-srv", "members are known from the cluster itself"),
+];
+
+/// Fields that etcd's file has in nanoseconds, though its flags take durations (embed.Config says why).
+const DURATIONS: &[&str] = &[
+    "backend-batch-interval",
+    "compact-hash-check-time",
+    "compaction-sleep-interval",
+    "corrupt-check-time",
+    "downgrade-check-time",
+    "grpc-keepalive-interval",
+    "grpc-keepalive-min-time",
+    "grpc-keepalive-timeout",
+    "warning-apply-duration",
+    "warning-unary-request-duration",
+    "watch-progress-notify-interval",
+];
+
+/// The members that this one starts with. etcd looks at it only while its data directory is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    pub state: ClusterState,
+    /// Peer URLs by member name, this one's among them.
+    pub members: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Bootstrap: once per cluster.
+    New,
+    /// Join.
+    Existing,
+}
+
+impl Membership {
+    /// A new cluster with this machine as its only member.
+    pub fn bootstrap(facts: &Facts) -> Result<Membership, RenderError> {
+        let members = BTreeMap::from([(facts.node_name.clone(), vec![peer_url(facts)?])]);
+        Ok(Membership { state: ClusterState::New, members })
+    }
+}
+
+/// Where other members reach this one.
+pub fn peer_url(facts: &Facts) -> Result<String, RenderError> {
+    Ok(url(node_ip(facts)?, ETCD_PEER_PORT))
+}
+
+/// Where etcd is asked for its health, with the certificate [`CertificateId::EtcdHealthClient`].
+pub fn health_url() -> String {
+    format!("{}/health", url(Ipv4Addr::LOCALHOST.into(), ETCD_METRICS_PORT))
+}
+
+pub fn render(config: &Config, facts: &Facts, credentials: &Credentials, membership: &Membership) -> Result<Rendered, RenderError> {
+    let mut files = Files::new(&facts.root, ETCD, Account::Etcd);
+    let authorities = &config.cluster.certificate_authorities;
+    let client = transport_security(&mut files, "client", &AuthorityId::EtcdClient.of(authorities).certificate, credentials, CertificateId::EtcdServer)?;
+    let peer = transport_security(&mut files, "peer", &AuthorityId::EtcdPeer.of(authorities).certificate, credentials, CertificateId::EtcdPeer)?;
+
+    let mut file = settings(config, facts, membership)?;
+    file.insert("client-transport-security".to_owned(), client);
+    file.insert("peer-transport-security".to_owned(), peer);
+    merge(&mut file, &config.cluster.etcd.extra_args)?;
+    let yaml = crate::yaml::to_string(&file).map_err(|source| RenderError::Yaml { what: "etcd's configuration", source: source.into() })?;
+    let path = files.add("etcd.yaml", yaml, Read::AtStart);
+
+    let mut service = control_plane_service(&facts.root, ETCD, Account::Etcd, vec![format!("--config-file={}", text(&path))]);
+    service.filesystem = Filesystem::ReadOnly { writable: vec![facts.root.etcd_data()] };
+    service.resources = Resources { cpu_weight: Some(800), memory_min_bytes: Some(96 * MIB), ..service.resources };
+    service.oom_score_adjust = -950;
+    service.readiness = Readiness::Notify;
+    service.stop = Stop { deadline: Duration::from_secs(20), whole: StopScope::Cgroup };
+    Ok(files.into_rendered(service))
+}
+
+fn settings(config: &Config, facts: &Facts, membership: &Membership) -> Result<Map<String, Value>, RenderError> {
+    let local = url(Ipv4Addr::LOCALHOST.into(), ETCD_CLIENT_PORT);
+    let advertised: Vec<String> = facts.node_ips.iter().map(|address| url(*address, ETCD_CLIENT_PORT)).collect();
+    let listen: Vec<String> = std::iter::once(local).chain(advertised.iter().cloned()).collect();
+    let peer = peer_url(facts)?;
+    let pairs = membership.members.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
+    let state = match membership.state {
+        ClusterState::New => "new",
+        ClusterState::Existing => "existing",
+    };
+    Ok(fields([
+        ("name", json!(facts.node_name)),
+        ("data-dir", json!(text(&facts.root.etcd_data()))),
+        ("initial-cluster", json!(pairs.collect::<Vec<_>>().join(","))),
+        ("initial-cluster-state", json!(state)),
+        ("initial-cluster-token", json!(config.cluster.name)),
+        ("listen-client-urls", json!(listen.join(","))),
+        ("advertise-client-urls", json!(advertised.join(","))),
+        ("listen-peer-urls", json!(peer)),
+        ("initial-advertise-peer-urls", json!(peer)),
+        ("listen-metrics-urls", json!(url(Ipv4Addr::LOCALHOST.into(), ETCD_METRICS_PORT))),
+        ("tls-min-version", json!("TLS1.3")),
+        ("quota-backend-bytes", json!(QUOTA_BYTES)),
+        ("auto-compaction-mode", json!("periodic")),
+        ("auto-compaction-retention", json!("1h")),
+        ("enable-grpc-gateway", json!(false)),
+        ("logger", json!("zap")),
+        ("log-outputs", json!(["stderr"])),
+    ]))
+}
+
+fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// One side's security block; its files are `<side>.crt`, `<side>.key` and `<side>-ca.crt`.
+fn transport_security(files: &mut Files, side: &str, authority: &str, credentials: &Credentials, id: CertificateId) -> Result<Value, RenderError> {
+    let (certificate, key) = files.add_issued(side, credentials.certificate(id)?);
+    let authority = files.add(&format!("{side}-ca.crt"), authority, Read::AtStart);
+    Ok(json!({
+        "cert-file": text(&certificate),
+        "key-file": text(&key),
+        "trusted-ca-file": text(&authority),
+        "client-cert-auth": true,
+    }))
+}
+
+fn merge(file: &mut Map<String, Value>, users: &BTreeMap<String, String>) -> Result<(), RenderError> {
+    for (flag, value) in users {
+        if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| owned == flag) {
+            return Err(OwnedFlag { field: "cluster.etcd.extraArgs", flag: flag.clone(), reason }.into());
+        }
+        file.insert(flag.clone(), scalar(flag, value)?);
+    }
+    Ok(())
+}
+
+/// etcd's file is typed, the machine config's arguments are text.
+fn scalar(flag: &str, text: &str) -> Result<Value, RenderError> {
+    if DURATIONS.contains(&flag) {
+        let bad = |_| RenderError::BadDuration { flag: flag.to_owned(), value: text.to_owned() };
+        let duration = machine::config::Duration::from_str(text).map_err(bad)?;
+        return Ok(json!(duration.0.as_nanos() as u64));
+    }
+    Ok(match (text.parse::<u64>(), text.parse::<bool>()) {
+        (Ok(number), _) => json!(number),
+        (_, Ok(boolean)) => json!(boolean),
+        _ => json!(text),
+    })
+}
+
+fn node_ip(facts: &Facts) -> Result<IpAddr, RenderError> {
+    facts.node_ips.first().copied().ok_or(RenderError::MissingNodeIp)
+}
+
+fn url(address: IpAddr, port: u16) -> String {
+    format!("https://{}", SocketAddr::new(address, port))
+}
+
+/// The certificate and key of the agent as etcd's client, and the authority that etcd's own certificate is from.
+pub fn health_access<'a>(config: &'a Config, credentials: &'a Credentials) -> Result<(&'a str, &'a str, &'a Secret), RenderError> {
+    let issued = credentials.certificate(CertificateId::EtcdHealthClient)?;
+    let authority = &config.cluster.certificate_authorities.etcd_client.certificate;
+    Ok((authority, &issued.certificate_pem, &issued.key_pem))
+}

@@ -1,0 +1,60 @@
+//! Who may do what, beyond Kubernetes' own bootstrap policy (which has kube-proxy, controller manager and scheduler already).
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{AGENTS, API_SERVERS, BOOTSTRAPPERS, CLUSTER_ADMINS, Manifest, ManifestError, labels};
+
+/// Binding, group, role.
+const BINDINGS: [(&str, &str, &str); 6] = [
+    ("corten:cluster-admins", CLUSTER_ADMINS, "cluster-admin"),
+    ("corten:api-servers", API_SERVERS, "system:kubelet-api-admin"),
+    ("corten:agents", AGENTS, "corten:agent"),
+    // Machines that join ask for their first certificate, and nodes for their next one; both are granted without asking.
+    ("corten:node-bootstrappers", BOOTSTRAPPERS, "system:node-bootstrapper"),
+    ("corten:node-approval", BOOTSTRAPPERS, "system:certificates.k8s.io:certificatesigningrequests:nodeclient"),
+    ("corten:node-renewal", "system:nodes", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"),
+];
+
+pub(super) fn manifests() -> Result<Vec<Manifest>, ManifestError> {
+    let role = Manifest::of(&agent_role());
+    let bindings = BINDINGS.iter().map(|(name, group, role)| Manifest::of(&binding(name, group, role)));
+    std::iter::once(role).chain(bindings).collect()
+}
+
+/// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only.
+fn agent_role() -> ClusterRole {
+    let read = |group: &str, resources: &[&str]| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(resources.iter().map(|resource| (*resource).to_owned()).collect()),
+        verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
+        ..PolicyRule::default()
+    };
+    ClusterRole {
+        metadata: metadata("corten:agent"),
+        rules: Some(vec![
+            read("", &["namespaces", "nodes", "pods", "services"]),
+            read("discovery.k8s.io", &["endpointslices"]),
+            read("networking.k8s.io", &["networkpolicies"]),
+        ]),
+        ..ClusterRole::default()
+    }
+}
+
+fn binding(name: &str, group: &str, role: &str) -> ClusterRoleBinding {
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    ClusterRoleBinding {
+        metadata: metadata(name),
+        role_ref: RoleRef { api_group: Some(RBAC.to_owned()), kind: "ClusterRole".to_owned(), name: role.to_owned() },
+        subjects: Some(vec![Subject {
+            api_group: Some(RBAC.to_owned()),
+            kind: "Group".to_owned(),
+            name: group.to_owned(),
+            namespace: None,
+        }]),
+    }
+}
+
+fn metadata(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels()), ..ObjectMeta::default() }
+}

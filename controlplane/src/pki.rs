@@ -1,0 +1,43 @@
+//! Keys and certificates: authorities, what they issue, what is in a certificate, and the table of all that a machine needs.
+//!
+//! Keys are ECDSA P-256, in PKCS#8 PEM. Where they are stored and when they are renewed is the agent's business.
+
+mod authority;
+mod certificate;
+mod clients;
+mod request;
+mod table;
+
+pub use authority::{Authority, Issued, SigningRequest, public_key_pem, self_signed, signing_request};
+pub use certificate::{Certificate, fingerprint, renewal_due, renewal_time, verify_chain};
+pub use clients::{MachineRole, kubernetes_admin, machine_client, super_user};
+pub use request::{CertificateRequest, San, Usage};
+pub(crate) use table::FRONT_PROXY_CLIENT;
+pub use table::{AuthorityId, CertificateId, CertificateSpec, agent_user, certificates};
+
+/// How long before the moment of issue a certificate is valid: clocks of other machines may be behind.
+pub const BACKDATE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error("reading the {what}: expected one PEM block of it")]
+    Parse { what: &'static str },
+    #[error("certificate {subject:?} is no authority")]
+    NotAnAuthority { subject: String },
+    #[error("the key does not belong to the certificate of authority {subject:?}")]
+    KeyMismatch { subject: String },
+    #[error("certificate for {subject:?}: name {name:?} is neither an IP address nor ASCII text")]
+    BadName { subject: String, name: String },
+    #[error("certificate for {subject:?}: its time of validity cannot be written as a date")]
+    BadTime { subject: String },
+    #[error("certificate for {subject:?}: authority {authority:?} has expired")]
+    AuthorityExpired { subject: String, authority: String },
+    #[error("certificate {subject:?} is not signed by authority {authority:?}")]
+    NotSignedBy { subject: String, authority: String },
+    #[error("certificate {subject:?} is not valid now: it is valid from {not_before} to {not_after} (seconds since 1970)")]
+    NotValidNow { subject: String, not_before: u64, not_after: u64 },
+    #[error("taking random bytes from the system: {0}")]
+    Random(getrandom::Error),
+    #[error("signing")]
+    Sign(#[source] rcgen::Error),
+}
