@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::record::{BuiltFile, GoModule, NativePackage, Record};
+use super::record::{BuiltFile, GoModule, Record};
 use super::table::{Build, Component};
 use super::toolchain::{self, Go};
-use crate::sbom::copyright;
-use crate::sbom::licence::{Detector, Licence};
+use crate::sbom::host;
+use crate::sbom::licence::Detector;
 
 /// The part of `go version -m -json` that is used.
 #[derive(Debug, Deserialize)]
@@ -54,7 +53,7 @@ pub fn inspect(component: &Component, version: &str, key: &str, folder: &Path, b
     for build in &component.builds {
         let native = native_packages(build);
         for name in &native {
-            record.native.entry(name.clone()).or_insert_with(|| native_package(name));
+            record.native.entry(name.clone()).or_insert_with(|| host::package(name));
         }
         for (name, package) in &build.files {
             let path = bin.join(name);
@@ -125,21 +124,9 @@ fn build_info(program: &Path) -> Result<BuildInfo> {
 fn native_packages(build: &Build) -> Vec<String> {
     let Some(cgo) = &build.cgo else { return Vec::new() };
     let mut packages: Vec<String> = cgo.libraries.iter().map(|library| format!("{library}-dev")).collect();
-    packages.push("libc6-dev".to_owned());
+    packages.push(host::LIBC.to_owned());
     packages.sort();
     packages
-}
-
-/// Version and licence of a package of the build host. On a host without dpkg both are unknown, which is no reason to fail a build.
-fn native_package(name: &str) -> NativePackage {
-    let query = Command::new("dpkg-query").args(["-W", "-f", "${Version}", name]).output();
-    let version = query.ok().filter(|output| output.status.success()).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let file = Path::new("/usr/share/doc").join(name).join("copyright");
-    let licence = match std::fs::read_to_string(&file) {
-        Ok(text) => copyright::licence(&text),
-        Err(_) => Licence::Unknown(format!("no {}", file.display())),
-    };
-    NativePackage { version: version.unwrap_or_else(|| "unknown".to_owned()), licence }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 /// Raised when builds or records are made differently from equal inputs (compiler flags, fields of component.json).
-const RECIPE: &str = "3";
+const RECIPE: &str = "4";
 
 /// Everything a component's output depends on.
 #[derive(Debug, Clone, Default)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::sbom::copyright::Copyright;
 use crate::sbom::licence::Licence;
 
 /// Name of the file.
@@ -60,14 +61,14 @@ pub struct GoModule {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NativePackage {
     pub version: String,
-    pub licence: Licence,
+    pub copyright: Copyright,
 }
 
 impl Record {
     /// Reads a `component.json`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("in {}; build the components again", path.display()))
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}; `make components` writes it", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("in {}; `make components` writes it anew", path.display()))
     }
 
     /// Writes it, as lines that can be compared.

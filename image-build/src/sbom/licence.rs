@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use spdx::detection::{Store, TextData, scan::{ScanMode, Scanner}};
 
 /// What is known about a part's licence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Licence {
     /// An SPDX expression.
