@@ -1,0 +1,75 @@
+//! The EFI system partition: FAT32 with systemd-boot, the first slot's UKI, and the entry that starts it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::tools::{self, Tool};
+
+/// Files by path below the partition, in the order in which they are written.
+pub type Files<'a> = [(&'a str, &'a [u8])];
+
+/// `loader.conf`: nobody waits at a menu, nobody edits a command line. No default is set, because it would win over boot counting.
+pub const LOADER_CONFIG: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
+
+/// The entry of slot A as an image brings it: known to be good, so without a counter.
+pub fn first_entry(version: &str, profile: &str) -> String {
+    format!("title Corten {version} ({profile})\nversion 1\nsort-key corten\nefi /corten/a.efi\n")
+}
+
+/// Makes the file system in a new file. `scratch` is a folder for what is copied into it.
+pub fn make(image: &Path, size: u64, serial: u32, date: u64, files: &Files<'_>, scratch: &Path) -> Result<()> {
+    let making = || format!("making {}", image.display());
+    File::create_new(image).and_then(|file| file.set_len(size)).with_context(making)?;
+    let mut mkfs = command(tools::MKFS_FAT, date)?;
+    mkfs.args(["-F", "32", "-n", "ESP", "-i", &format!("{serial:08x}")]).arg(image);
+    tools::run(&mut mkfs).with_context(making)?;
+
+    let directories: BTreeSet<&str> = files.iter().flat_map(|(path, _)| path.match_indices('/').map(|(end, _)| &path[..end])).collect();
+    let mut mmd = command(tools::MMD, date)?;
+    mmd.arg("-i").arg(image).args(directories.iter().map(|directory| format!("::/{directory}")));
+    tools::run(&mut mmd).with_context(making)?;
+
+    let copy = scratch.join("esp-file");
+    for (path, bytes) in files {
+        fs::write(&copy, bytes).with_context(|| format!("writing {}", copy.display()))?;
+        let mut mcopy = command(tools::MCOPY, date)?;
+        mcopy.args([OsStr::new("-i"), image.as_os_str(), copy.as_os_str(), format!("::/{path}").as_ref()]);
+        tools::run(&mut mcopy).with_context(|| format!("ESP: writing {path}"))?;
+    }
+    fs::remove_file(&copy).with_context(|| format!("removing {}", copy.display()))
+}
+
+/// These programs write the time of SOURCE_DATE_EPOCH, in the local time zone, and read a configuration of the user's.
+fn command(tool: Tool, date: u64) -> Result<Command> {
+    let mut command = tool.command()?;
+    command.env("SOURCE_DATE_EPOCH", date.to_string()).env("TZ", "UTC").env("MTOOLSRC", "/dev/null");
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FSCK: Tool = Tool { program: "fsck.fat", package: "dosfstools" };
+    const MTYPE: Tool = Tool { program: "mtype", package: "mtools" };
+
+    #[test]
+    fn holds_the_files_without_a_fault_and_is_the_same_each_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let entry = first_entry("1.2.3", "worker");
+        let files: &Files<'_> = &[("EFI/BOOT/BOOTX64.EFI", b"loader"), ("loader/entries/corten-a.conf", entry.as_bytes())];
+        let images = ["first", "second"].map(|name| directory.path().join(name));
+        for image in &images {
+            make(image, 64 << 20, 0x1234_5678, 1_700_000_000, files, directory.path()).unwrap();
+        }
+        assert!(fs::read(&images[0]).unwrap() == fs::read(&images[1]).unwrap(), "two runs differ");
+        FSCK.run([OsStr::new("-n"), images[0].as_os_str()]).unwrap();
+        let text = MTYPE.run([OsStr::new("-i"), images[0].as_os_str(), "::/loader/entries/corten-a.conf".as_ref()]).unwrap();
+        assert_eq!(text, "title Corten 1.2.3 (worker)\nversion 1\nsort-key corten\nefi /corten/a.efi\n");
+    }
+}

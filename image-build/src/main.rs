@@ -1,0 +1,265 @@
+//! image-build: from a profile to a bootable image. Reads profiles and the package lock of this repository, Debian packages from the
+//! host's mirror, and what cargo and `make components` built; writes one output folder. Needs no privileges and changes nothing of the host.
+
+mod apt;
+mod archive;
+mod check;
+mod components;
+mod contents;
+mod deb;
+mod digest;
+mod disk;
+mod esp;
+mod filesystem;
+mod identity;
+mod image;
+mod initramfs;
+mod kernel;
+mod libraries;
+mod lock;
+mod manifest;
+mod output;
+mod packages;
+mod plan;
+mod profile;
+mod progress;
+mod root;
+mod sbom;
+mod tools;
+mod tree;
+mod uki;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use apt::mirrors::Environment;
+use lock::Lock;
+use packages::{Sources, Store};
+use plan::{Inputs, Plan};
+use profile::Profile;
+use progress::Progress;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Makes Corten images")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Prints errors and notices only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Builds an image from a profile
+    Image(ImageArguments),
+    /// Resolves the Debian packages of all profiles anew and writes the lock file
+    Lock(LockArguments),
+    /// Makes an OCI archive of one program
+    Archive(ArchiveArguments),
+    /// Builds the upstream components that are stale
+    Components(components::Args),
+    /// Shows what an image consists of, with versions and licences
+    Sbom(sbom::Args),
+}
+
+#[derive(Debug, Args)]
+struct ImageArguments {
+    /// Profile, such as configs/profiles/controlplane.toml
+    #[arg(long)]
+    profile: PathBuf,
+    /// Output folder; replaced as a whole when the build has succeeded
+    #[arg(long, required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
+    /// Prints what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Form of the printed plan
+    #[arg(long, short, value_enum, default_value_t = Form::Text)]
+    output: Form,
+    /// Fails when the mirror no longer has a locked version, instead of taking the newest signed one
+    #[arg(long)]
+    locked: bool,
+    /// Writes the golden list of executables instead of comparing with it
+    #[arg(long)]
+    accept_executables: bool,
+    /// Version of the image
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    image_version: String,
+    /// Built components: <name>/bin/<file>
+    #[arg(long, default_value = "build/components")]
+    components: PathBuf,
+    /// Sources of the components, for their versions
+    #[arg(long, default_value = "components")]
+    component_sources: PathBuf,
+    /// Statically linked programs of this workspace
+    #[arg(long, default_value = "target/x86_64-unknown-linux-gnu/image")]
+    binaries: PathBuf,
+    #[command(flatten)]
+    packages: PackageArguments,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct LockArguments {
+    /// Folder of the profiles
+    #[arg(long, default_value = "configs/profiles")]
+    profiles: PathBuf,
+    #[command(flatten)]
+    packages: PackageArguments,
+}
+
+#[derive(Debug, Args)]
+struct PackageArguments {
+    /// Lock file of the Debian packages
+    #[arg(long, default_value = "configs/packages.lock")]
+    lock: PathBuf,
+    /// Private apt root and cache of packages
+    #[arg(long, default_value = "build/apt")]
+    apt: PathBuf,
+    /// Debian mirror instead of the host's
+    #[arg(long, env = "DEBIAN_MIRROR", hide_env_values = true)]
+    debian_mirror: Option<String>,
+    /// Mirror of Debian's security updates instead of the host's
+    #[arg(long, env = "DEBIAN_SECURITY_MIRROR", hide_env_values = true)]
+    debian_security_mirror: Option<String>,
+    /// Mirrors that keep old versions, tried in order for what the mirror has dropped
+    #[arg(long, env = "DEBIAN_ARCHIVE_MIRROR", hide_env_values = true, value_delimiter = ',')]
+    debian_archive_mirror: Vec<String>,
+    /// Date of everything in the image, in seconds since the epoch [default: the lock file's]
+    #[arg(long, env = "SOURCE_DATE_EPOCH")]
+    source_date_epoch: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct ArchiveArguments {
+    /// Name with tag, such as corten.dev/hello:1.0
+    #[arg(long)]
+    name: String,
+    /// Statically linked program
+    #[arg(long)]
+    program: PathBuf,
+    /// Place of the program in the image
+    #[arg(long)]
+    path: String,
+    /// Arguments of the program
+    #[arg(long = "argument")]
+    arguments: Vec<String>,
+    /// Who runs it: <uid>:<gid>
+    #[arg(long, default_value = "65532:65532")]
+    user: String,
+    /// Ports that it listens on, such as 8080/tcp
+    #[arg(long = "port")]
+    ports: Vec<String>,
+    /// <key>=<value>
+    #[arg(long = "label", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Date of everything in the image, in seconds since the epoch
+    #[arg(long, env = "SOURCE_DATE_EPOCH", default_value_t = 0)]
+    source_date_epoch: u64,
+    #[arg(long)]
+    out: PathBuf,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected <key>=<value>")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl PackageArguments {
+    fn sources(&self) -> Sources {
+        Sources {
+            directory: self.apt.clone(),
+            environment: Environment { mirror: self.debian_mirror.clone(), security_mirror: self.debian_security_mirror.clone() },
+            archive_mirrors: self.debian_archive_mirror.clone(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let progress = Progress::new(arguments.quiet);
+    let result = match arguments.command {
+        Command::Image(arguments) => image(arguments, &progress),
+        Command::Lock(arguments) => lock(&arguments, &progress),
+        Command::Archive(arguments) => archive(arguments),
+        Command::Components(arguments) => components::run(&arguments),
+        Command::Sbom(arguments) => sbom::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("image-build: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn image(arguments: ImageArguments, progress: &Progress) -> Result<()> {
+    let profile = Profile::load(&arguments.profile)?;
+    let lock = Lock::load(&arguments.packages.lock)?;
+    let inputs = Inputs {
+        binaries: arguments.binaries,
+        components: arguments.components,
+        component_sources: arguments.component_sources,
+        version: arguments.image_version,
+        date: arguments.packages.source_date_epoch.unwrap_or(lock.date),
+    };
+    if arguments.dry_run {
+        let plan = Plan::decide(&profile, &lock, &inputs)?;
+        match arguments.output {
+            Form::Text => print!("{plan}"),
+            Form::Json => println!("{}", serde_json::to_string_pretty(&plan)?),
+        }
+        return Ok(());
+    }
+    tools::check(&tools::FOR_IMAGES)?;
+    let mut store = Store::open(arguments.packages.sources())?;
+    let out = arguments.out.context("no output folder: give --out")?;
+    let asked: BTreeSet<String> = lock.asked.iter().cloned().chain(profile.asked()).collect();
+    let request = image::Request { profile, inputs, out, locked: arguments.locked, accept_executables: arguments.accept_executables };
+    image::build(&request, lock, &asked, &mut store, progress)
+}
+
+fn lock(arguments: &LockArguments, progress: &Progress) -> Result<()> {
+    let asked = Profile::load_all(&arguments.profiles)?.iter().flat_map(Profile::asked).collect();
+    let path = &arguments.packages.lock;
+    let old = if path.exists() { Some(Lock::load(path)?) } else { None };
+    progress.phase("resolving Debian packages");
+    let new = Store::open(arguments.packages.sources())?.resolve(&asked)?;
+    for line in old.iter().flat_map(|old| new.differences(old)) {
+        println!("{line}");
+    }
+    new.save(path)?;
+    progress.phase(&format!("done: {}, {} packages", path.display(), new.packages.len()));
+    Ok(())
+}
+
+fn archive(arguments: ArchiveArguments) -> Result<()> {
+    let program = read(&arguments.program)?;
+    let mut image = archive::of_program(&arguments.name, &arguments.path, program, &arguments.user, arguments.source_date_epoch);
+    image.entrypoint.extend(arguments.arguments);
+    image.ports = arguments.ports;
+    image.labels = arguments.labels.into_iter().collect::<BTreeMap<_, _>>();
+    let packed = archive::pack(&image)?;
+    if let Some(parent) = arguments.out.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    }
+    let partial = arguments.out.with_extension("partial");
+    fs::write(&partial, packed).with_context(|| format!("writing {}", partial.display()))?;
+    fs::rename(&partial, &arguments.out).with_context(|| format!("writing {}", arguments.out.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
+}

@@ -1,0 +1,206 @@
+//! What a build will do, decided before anything is fetched or written, so that it can be printed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use machine::disk::Partition;
+use machine::protocol::ImageFacts;
+use serde::Serialize;
+
+use crate::disk::{self, Extent};
+use crate::lock::Lock;
+use crate::profile::{ArchiveProgram, Profile};
+
+/// Where inputs lie and what is wanted.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// Programs of this workspace.
+    pub binaries: PathBuf,
+    /// Built components: `<name>/bin/<file>`.
+    pub components: PathBuf,
+    /// Sources of the components, for their versions: `<name>/go.mod`.
+    pub component_sources: PathBuf,
+    pub version: String,
+    /// Seconds since the epoch.
+    pub date: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    pub facts: ImageFacts,
+    pub kernel: PackageVersion,
+    /// Without the root hash, which is not known yet.
+    pub command_line: String,
+    /// Listed packages; libraries that their programs load are added when they are unpacked.
+    pub packages: Vec<PlannedPackage>,
+    pub files: Vec<PlacedFile>,
+    pub archives: Vec<PlannedArchive>,
+    pub initramfs_modules: Vec<String>,
+    pub root_modules: Vec<String>,
+    pub partitions: Vec<Extent>,
+    pub disk_bytes: u64,
+    pub outputs: Vec<&'static str>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PackageVersion {
+    pub name: String,
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedPackage {
+    pub name: String,
+    pub version: String,
+    pub files: Vec<String>,
+}
+
+/// A program of ours or a component's, and its place in the root.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacedFile {
+    pub from: PathBuf,
+    pub path: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedArchive {
+    /// In the root.
+    pub path: String,
+    pub image: String,
+    pub from: PathBuf,
+    pub program: String,
+    pub user: String,
+}
+
+/// Names in the output folder.
+pub const OUTPUTS: [&str; 8] = ["disk.raw", "disk.qcow2", "uki.efi", "root.erofs", "root.verity", "root-hash", "manifest.json", "sbom.spdx.json"];
+
+impl Plan {
+    pub fn decide(profile: &Profile, lock: &Lock, inputs: &Inputs) -> Result<Plan> {
+        let kernel = lock.behind(&profile.kernel.package, "linux-image-")?;
+        let mut packages = Vec::new();
+        for wanted in &profile.packages {
+            let version = lock.require(&wanted.name)?.version.clone();
+            packages.push(PlannedPackage { name: wanted.name.clone(), version, files: wanted.files.clone() });
+        }
+        for bundle in &profile.bundles {
+            let version = lock.require(&bundle.package)?.version.clone();
+            packages.push(PlannedPackage { name: bundle.package.clone(), version, files: vec![bundle.files.clone()] });
+        }
+        lock.require(&profile.boot_loader.package)?;
+        let program = |name: &str| inputs.binaries.join(name);
+        let component = |name: &str, file: &str| inputs.components.join(name).join("bin").join(file);
+        let ours = profile.programs.iter().map(|p| PlacedFile { from: program(&p.name), path: p.path.clone() });
+        let theirs = profile.components.iter().map(|c| PlacedFile { from: component(&c.name, &c.file), path: c.path.clone() });
+        let mut archives = Vec::new();
+        for archive in &profile.archives {
+            let from = match &archive.from {
+                ArchiveProgram::Program(name) => program(name),
+                ArchiveProgram::Component(place) => {
+                    let (name, file) = place.split_once('/').with_context(|| format!("archive {}: {place:?}: expected <component>/<file>", archive.name))?;
+                    component(name, file)
+                }
+            };
+            archives.push(PlannedArchive {
+                path: format!("/usr/share/corten/images/{}.tar", archive.name),
+                image: archive.image.clone(),
+                from,
+                program: archive.path.clone(),
+                user: archive.user.clone(),
+            });
+        }
+        let (partitions, disk_bytes) = disk::layout(&profile.partitions);
+        Ok(Plan {
+            facts: ImageFacts {
+                version: inputs.version.clone(),
+                profile: profile.name.clone(),
+                architecture: profile.architecture.clone(),
+                kubernetes: kubernetes_version(profile, &inputs.component_sources)?,
+                built_at: inputs.date,
+            },
+            kernel: PackageVersion { name: kernel.name.clone(), version: kernel.version.clone() },
+            command_line: profile.kernel.command_line.join(" "),
+            packages,
+            files: ours.chain(theirs).collect(),
+            archives,
+            initramfs_modules: profile.modules.initramfs.clone(),
+            root_modules: profile.modules.root.clone(),
+            partitions,
+            disk_bytes,
+            outputs: OUTPUTS.to_vec(),
+        })
+    }
+
+    /// The kernel command line with the root hash, as it is sealed in the UKI.
+    pub fn sealed_command_line(&self, root_hash: &str) -> String {
+        format!("{} corten.roothash={root_hash}", self.command_line)
+    }
+
+    pub fn extent(&self, partition: Partition) -> Result<&Extent> {
+        let found = self.partitions.iter().find(|extent| extent.partition == partition);
+        found.with_context(|| format!("the profile has no partition {}", partition.label()))
+    }
+
+    /// Whether all that was built before is there.
+    pub fn check_inputs(&self) -> Result<()> {
+        let files = self.files.iter().map(|file| &file.from).chain(self.archives.iter().map(|archive| &archive.from));
+        let missing: Vec<String> = files.filter(|path| !path.is_file()).map(|path| path.display().to_string()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        bail!("not built yet: {}; `make components` builds components, `make binaries` programs of the workspace", missing.join(", "));
+    }
+}
+
+/// The release of Kubernetes that the components are pinned to; empty where the profile has none.
+fn kubernetes_version(profile: &Profile, sources: &Path) -> Result<String> {
+    if !profile.components.iter().any(|component| component.name == "kubernetes") {
+        return Ok(String::new());
+    }
+    let path = sources.join("kubernetes/go.mod");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let pinned = |line: &str| {
+        let line = line.trim().trim_start_matches("require ").trim();
+        Some(line.strip_prefix("k8s.io/kubernetes ")?.split_whitespace().next()?.to_owned())
+    };
+    let version = text.lines().find_map(pinned).with_context(|| format!("{}: k8s.io/kubernetes is not required", path.display()))?;
+    ensure!(version.starts_with('v'), "{}: k8s.io/kubernetes {version:?}: expected v<version>", path.display());
+    Ok(version)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ImageFacts { version, profile, architecture, kubernetes, built_at } = &self.facts;
+        let kubernetes = if kubernetes.is_empty() { "without Kubernetes" } else { kubernetes };
+        writeln!(f, "image      corten {version} {profile} {architecture}, {kubernetes}, date {built_at}")?;
+        writeln!(f, "kernel     {} {}", self.kernel.name, self.kernel.version)?;
+        writeln!(f, "arguments  {}", self.command_line)?;
+        writeln!(f, "packages")?;
+        for package in &self.packages {
+            writeln!(f, "  {} {}", package.name, package.version)?;
+            for file in &package.files {
+                writeln!(f, "    {file}")?;
+            }
+        }
+        writeln!(f, "programs")?;
+        for file in &self.files {
+            writeln!(f, "  {}  <- {}", file.path, file.from.display())?;
+        }
+        for archive in &self.archives {
+            writeln!(f, "  {}  <- {} ({})", archive.path, archive.image, archive.from.display())?;
+        }
+        writeln!(f, "modules of the initramfs\n  {}", self.initramfs_modules.join(" "))?;
+        writeln!(f, "modules of the root\n  {}", self.root_modules.join(" "))?;
+        writeln!(f, "disk, {} MiB", self.disk_bytes >> 20)?;
+        for extent in &self.partitions {
+            writeln!(f, "  {:14} {:6} MiB at {:6} MiB", extent.partition.label(), extent.size >> 20, extent.start >> 20)?;
+        }
+        writeln!(f, "outputs    {}", self.outputs.join(" "))
+    }
+}
