@@ -15,9 +15,8 @@ pub struct Row {
 
 /// Every method of every service, sorted by path. A method without `access`, or without a role in it, is an error.
 pub fn table(pool: &DescriptorPool) -> Result<Vec<Row>> {
-    let extension = pool
-        .get_extension_by_name("corten.machine.v1.access")
-        .context("the protos define no method option corten.machine.v1.access")?;
+    let extension =
+        pool.get_extension_by_name("corten.machine.v1.access").context("the protos define no method option corten.machine.v1.access")?;
     let mut rows = Vec::new();
     for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());

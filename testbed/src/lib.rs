@@ -1,0 +1,24 @@
+//! QEMU machines without root, and a disk that can lose power: for machinectl's local clusters and for tests.
+//!
+//! A [`Machine`] is described by a [`MachineSpec`], rendered to QEMU's command line by a pure function, and started either bounded (it ends
+//! with the process that started it, and after a hard limit) or detached. [`nbd::NbdDisk`] serves a disk that forgets what was not flushed.
+
+mod accelerator;
+mod console;
+mod error;
+mod firmware;
+mod machine;
+pub mod nbd;
+mod port;
+mod process;
+mod qmp;
+mod socket;
+
+pub use accelerator::{Accelerator, KERNEL_SPOKE};
+pub use console::Console;
+pub use error::Error;
+pub use firmware::Firmware;
+pub use machine::{Boot, Disk, DiskFormat, Forward, Lifetime, Machine, MachineSpec, RunningMachine, arguments};
+pub use port::free_port;
+pub use process::ProcessId;
+pub use qmp::Qmp;

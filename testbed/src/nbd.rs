@@ -1,0 +1,93 @@
+//! A disk for QEMU that can lose power, served over the NBD protocol on a unix socket.
+//!
+//! Like a real disk with a volatile cache it holds written sectors back until the guest flushes (or writes with FUA). [`NbdDisk::cut`] takes
+//! the power away: each unflushed write survives, is lost, or is torn between sectors, as the seed says. That a later write survives where an
+//! earlier one is lost is what reordering looks like from the platter. Afterwards the disk can be served to the next machine.
+
+mod dice;
+mod extents;
+mod platter;
+mod protocol;
+mod server;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::Error;
+pub use server::CutAt;
+use server::Server;
+pub use store::CutReport;
+use store::Store;
+
+/// What a power cut never tears: a sector is written whole or not at all.
+pub const SECTOR_BYTES: u64 = 512;
+
+#[derive(Debug)]
+pub struct NbdDisk {
+    server: Arc<Server>,
+    socket: PathBuf,
+    /// Holds the socket and what was written.
+    _directory: TempDir,
+}
+
+impl NbdDisk {
+    /// A disk of `size_bytes` that reads as the raw image `base` (zeros beyond its end) until it is written to. `base` is never changed.
+    pub fn over(base: &Path, size_bytes: u64) -> Result<NbdDisk, Error> {
+        NbdDisk::serve(Some(base), size_bytes)
+    }
+
+    /// A disk of zeros.
+    pub fn empty(size_bytes: u64) -> Result<NbdDisk, Error> {
+        NbdDisk::serve(None, size_bytes)
+    }
+
+    fn serve(base: Option<&Path>, size_bytes: u64) -> Result<NbdDisk, Error> {
+        let directory = tempfile::Builder::new().prefix("corten-disk-").tempdir();
+        let directory = directory.map_err(Error::file("make a directory in", std::env::temp_dir()))?;
+        let store = Store::open(base, size_bytes, directory.path())?;
+        let socket = directory.path().join("nbd.sock");
+        let server = Server::start(store, &socket).map_err(Error::file("serve a disk at", &socket))?;
+        Ok(NbdDisk { server, socket, _directory: directory })
+    }
+
+    /// For [`crate::MachineSpec::nbd`], `nbd+unix:///?socket=...`.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Flushes asked for since the disk was made.
+    pub fn flushes(&self) -> u64 {
+        self.server.counts().flushes
+    }
+
+    /// Writes, zero-writes and trims asked for since the disk was made.
+    pub fn writes(&self) -> u64 {
+        self.server.counts().writes
+    }
+
+    /// Lets the power fail by itself: from then on no request is answered. Replaces a trigger set before.
+    pub fn cut_at(&self, at: CutAt) {
+        self.server.cut_at(at);
+    }
+
+    /// Waits until the trigger fired; `false` if it did not before the deadline.
+    pub fn wait_cut(&self, deadline: Duration) -> bool {
+        self.server.wait_cut(deadline)
+    }
+
+    /// Takes the power away and gives it back: unflushed writes meet the fate that `seed` decides, and clients from before are cut off. End
+    /// the machine first, or at once afterwards: it would see a dead disk.
+    pub fn cut(&self, seed: u64) -> Result<CutReport, Error> {
+        self.server.cut(seed)
+    }
+}
+
+impl Drop for NbdDisk {
+    fn drop(&mut self) {
+        self.server.stop(&self.socket);
+    }
+}
