@@ -19,17 +19,61 @@ pub struct Crate {
     pub sha256: Option<String>,
 }
 
-/// The crates in the program that package `name` of the workspace at `workspace` makes for `target`, the package's own included.
-pub fn linked(workspace: &Path, name: &str, target: &str) -> Result<Vec<Crate>> {
+/// What cargo says about a program of the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The workspace's package that it belongs to.
+    pub package: Crate,
+    /// The crates that package links. Cargo counts them per package, so a package with several programs gives each of them all.
+    pub linked: Vec<Crate>,
+}
+
+/// Looks up `program` of the workspace at `workspace`, as built for `target`.
+pub fn program(workspace: &Path, program: &str, target: &str) -> Result<Program> {
     let path = workspace.join("Cargo.lock");
     let lock = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let metadata = cargo(workspace, &["metadata", "--no-deps", "--format-version", "1"])?;
+    let package = package_of(program, &metadata)?;
+    let edges = ["--edges", "normal,no-proc-macro", "--target", target, "--package", &package];
+    let tree = cargo(workspace, &[&["tree", "--prefix", "none", "--format", "{p}|{l}"], &edges[..]].concat())?;
+    let (own, linked): (Vec<Crate>, Vec<Crate>) = parse(&tree, &lock)?.into_iter().partition(|found| found.name == package);
+    let package = own.into_iter().next().with_context(|| format!("cargo tree does not list {package} itself"))?;
+    Ok(Program { package, linked })
+}
+
+/// Output of a cargo command that changes nothing and needs no network.
+fn cargo(workspace: &Path, arguments: &[&str]) -> Result<String> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["tree", "--locked", "--offline", "--quiet", "--prefix", "none", "--edges", "normal,no-proc-macro"]);
-    cargo.args(["--format", "{p}|{l}", "--target", target, "--package", name]);
-    let output = cargo.current_dir(workspace).output().context("starting cargo")?;
+    cargo.args(arguments).args(["--locked", "--offline", "--quiet"]).current_dir(workspace);
+    let output = cargo.output().context("starting cargo")?;
     let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "cargo tree of {name}: {}", complaint.trim());
-    parse(&String::from_utf8_lossy(&output.stdout), &lock)
+    ensure!(output.status.success(), "cargo {}: {}", arguments.join(" "), complaint.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<MetadataPackage>,
+}
+
+#[derive(Deserialize)]
+struct MetadataPackage {
+    name: String,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// The package that has a program of this name.
+fn package_of(program: &str, metadata: &str) -> Result<String> {
+    let metadata: Metadata = serde_json::from_str(metadata).context("reading what cargo metadata prints")?;
+    let is_program = |target: &Target| target.name == program && target.kind.iter().any(|kind| kind == "bin");
+    let package = metadata.packages.into_iter().find(|package| package.targets.iter().any(is_program));
+    package.map(|package| package.name).with_context(|| format!("no package of the workspace has a program {program}"))
 }
 
 /// Release of the compiler, which is that of the standard library.
@@ -116,6 +160,16 @@ mod tests {
             })
             .collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_program_belongs_to_the_package_that_builds_it() {
+        let metadata = r#"{"packages": [
+            {"name": "pause-lib", "targets": [{"name": "pause", "kind": ["lib"]}]},
+            {"name": "image-build", "targets": [{"name": "image-build", "kind": ["bin"]}, {"name": "pause", "kind": ["bin"]}]}
+        ]}"#;
+        assert_eq!(package_of("pause", metadata).expect("package"), "image-build");
+        assert!(package_of("nothere", metadata).expect_err("unknown").to_string().contains("nothere"));
     }
 
     #[test]

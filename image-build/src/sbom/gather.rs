@@ -51,26 +51,25 @@ pub fn debian(parts: &mut Parts, package: &lock::Package, file: &Path) -> Result
 /// Adds a program and everything that is linked into it.
 pub fn program(parts: &mut Parts, program: &Program, sources: &Sources<'_>) -> Result<()> {
     match &program.origin {
-        Origin::Workspace { package } => workspace_program(parts, program, package, sources),
+        Origin::Workspace { program: name } => workspace_program(parts, program, name, sources),
         Origin::Component { name, file } => component_program(parts, program, name, file, sources),
     }
     .with_context(|| format!("listing the parts of {}", program.place))
 }
 
-fn workspace_program(parts: &mut Parts, program: &Program, package: &str, sources: &Sources<'_>) -> Result<()> {
-    let linked = crates::linked(sources.workspace, package, sources.target)?;
-    let own = linked.iter().find(|found| found.name == package).with_context(|| format!("cargo tree does not list {package} itself"))?;
+fn workspace_program(parts: &mut Parts, program: &Program, name: &str, sources: &Sources<'_>) -> Result<()> {
+    let crates::Program { package, linked } = crates::program(sources.workspace, name, sources.target)?;
     let key = parts.contain(Part {
         kind: Kind::Program,
-        name: package.to_owned(),
-        version: own.version.clone(),
-        licence: own.licence.clone(),
+        name: name.to_owned(),
+        version: package.version,
+        licence: package.licence,
         sha256: Some(digest::file(&program.file)?),
         place: Some(program.place.clone()),
         purl: None,
-        origin: Some(format!("package {package} of the Corten workspace")),
+        origin: Some(format!("package {} of the Corten workspace", package.name)),
     });
-    for found in linked.iter().filter(|found| found.name != package) {
+    for found in &linked {
         let purl = found.sha256.as_ref().map(|_| format!("pkg:cargo/{}@{}", found.name, found.version));
         parts.link(
             &key,

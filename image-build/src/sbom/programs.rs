@@ -20,18 +20,18 @@ pub struct Program {
 /// Who made a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A package of this workspace.
-    Workspace { package: String },
+    /// The workspace.
+    Workspace { program: String },
     /// A file of a component.
     Component { name: String, file: String },
 }
 
 /// Every such program of a profile.
 pub fn of_image(profile: &Profile, inputs: &Inputs) -> Result<Vec<Program>> {
-    let ours = |package: &str, place: String| Program {
-        file: inputs.binaries.join(package),
+    let ours = |name: &str, place: String| Program {
+        file: inputs.binaries.join(name),
         place,
-        origin: Origin::Workspace { package: package.to_owned() },
+        origin: Origin::Workspace { program: name.to_owned() },
     };
     let theirs = |name: &str, file: &str, place: String| Program {
         file: inputs.components.join(name).join("bin").join(file),
@@ -42,9 +42,9 @@ pub fn of_image(profile: &Profile, inputs: &Inputs) -> Result<Vec<Program>> {
     found.extend(profile.programs.iter().map(|program| ours(&program.name, program.path.clone())));
     found.extend(profile.components.iter().map(|component| theirs(&component.name, &component.file, component.path.clone())));
     for archive in &profile.archives {
-        let place = format!("{}:{}", archive.image, archive.path);
+        let place = format!("/usr/share/corten/images/{}.tar:{}", archive.name, archive.path);
         found.push(match &archive.from {
-            ArchiveProgram::Program(package) => ours(package, place),
+            ArchiveProgram::Program(name) => ours(name, place),
             ArchiveProgram::Component(from) => {
                 let (name, file) = from.split_once('/').with_context(|| format!("archive {}: {from:?}: expected <component>/<file>", archive.name))?;
                 theirs(name, file, place)
@@ -73,7 +73,7 @@ mod tests {
         let profile = Profile::load(&repository.join("configs/profiles/controlplane.toml")).expect("profile");
         let found = of_image(&profile, &inputs).expect("programs");
         let origins: Vec<&Origin> = found.iter().map(|program| &program.origin).collect();
-        assert!(origins.contains(&&Origin::Workspace { package: "nodeagent".into() }), "{origins:?}");
+        assert!(origins.contains(&&Origin::Workspace { program: "nodeagent".into() }), "{origins:?}");
         for (name, file) in [("kubernetes", "controlplane"), ("etcd", "etcd"), ("runc", "runc"), ("coredns", "coredns")] {
             let program = found.iter().find(|program| program.origin == Origin::Component { name: name.into(), file: file.into() });
             let program = program.unwrap_or_else(|| panic!("{name}/{file} is not listed"));
