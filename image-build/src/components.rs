@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 mod compile;
 mod inspect;
 mod key;
-mod module;
+pub mod module;
 mod progress;
 pub mod record;
 mod store;

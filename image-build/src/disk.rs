@@ -1,13 +1,14 @@
 //! The disk: a GPT with all partitions of [`machine::disk`], of which the ESP and slot A are filled.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use gptman::{GPT, GPTPartitionEntry};
 use machine::disk::Partition;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use crate::digest;
 
@@ -73,9 +74,10 @@ fn mixed_endian(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes
 }
 
-/// Copies a file to its place on the disk. Blocks of zeros stay holes.
+/// Copies a file to its place on the disk. Holes and blocks of zeros stay holes.
 pub fn fill(disk: &File, extent: &Extent, from: &Path) -> Result<()> {
-    let mut source = File::open(from).with_context(|| format!("opening {}", from.display()))?;
+    let reading = || format!("reading {}", from.display());
+    let source = File::open(from).with_context(|| format!("opening {}", from.display()))?;
     let length = source.metadata()?.len();
     ensure!(
         length <= extent.size,
@@ -86,15 +88,17 @@ pub fn fill(disk: &File, extent: &Extent, from: &Path) -> Result<()> {
         extent.size >> 20
     );
     let mut buffer = vec![0; 1 << 20];
-    let mut at = extent.start;
+    let mut at = 0;
     loop {
-        let read = source.read(&mut buffer).with_context(|| format!("reading {}", from.display()))?;
-        if read == 0 {
-            return Ok(());
-        }
+        at = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
+            // No data behind this place.
+            Err(Errno::NXIO) => return Ok(()),
+            place => place.with_context(reading)?,
+        };
+        let read = source.read_at(&mut buffer, at).with_context(reading)?;
         for block in buffer[..read].chunks(4096) {
             if block.iter().any(|byte| *byte != 0) {
-                disk.write_all_at(block, at).context("writing the disk image")?;
+                disk.write_all_at(block, extent.start + at).context("writing the disk image")?;
             }
             at += block.len() as u64;
         }

@@ -1,5 +1,7 @@
 //! The root file system and its dm-verity tree, made by the host's tools without privileges.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -32,6 +34,8 @@ pub fn verity(image: &Path, hashes: &Path, seed: &str) -> Result<String> {
     command.args(["format", "--format=1", "--hash=sha256", "--data-block-size", BLOCK, "--hash-block-size", BLOCK]);
     command.arg(format!("--salt={salt}")).arg(format!("--uuid={uuid}")).arg(image).arg(hashes);
     let printed = tools::run(&mut command).with_context(|| format!("making {}", hashes.display()))?;
+    // It is as public as the image.
+    fs::set_permissions(hashes, fs::Permissions::from_mode(0o644)).with_context(|| format!("opening {} to all", hashes.display()))?;
     let hash = printed.lines().find_map(|line| line.strip_prefix("Root hash:")).map(str::trim).unwrap_or_default();
     if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         bail!("veritysetup printed no root hash: {printed}");

@@ -45,7 +45,7 @@ pub struct Composition {
 }
 
 pub fn build(request: &Request, lock: Lock, asked: &BTreeSet<String>, store: &mut Store, progress: &Progress) -> Result<()> {
-    Plan::decide(&request.profile, &lock, &request.inputs)?.check_inputs()?;
+    Plan::decide(&request.profile, &lock, &request.inputs)?.check_inputs(&request.profile, &request.inputs)?;
     let composition = compose_or_renew(request, lock, asked, store, progress)?;
     let output = Output::begin(&request.out)?;
     write(request, &composition, output.folder(), progress).map_err(explain_full_disk)?;

@@ -28,6 +28,7 @@ mod sbom;
 mod tools;
 mod tree;
 mod uki;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! The .deb files of a build: from the cache, from the mirror, or from an archive mirror, always checked against the lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -40,18 +40,21 @@ pub struct Store {
     sources: Sources,
     apt: Option<Apt>,
     updated: bool,
-    /// Held while this program runs: two builds share the cache, but not at the same moment.
-    _exclusive: File,
 }
 
 impl Store {
     pub fn open(sources: Sources) -> Result<Store> {
         let archives = sources.directory.join("archives");
         fs::create_dir_all(&archives).with_context(|| format!("making {}", archives.display()))?;
-        let path = sources.directory.join("in-use");
-        let exclusive = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-        rustix::fs::flock(&exclusive, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
-        Ok(Store { sources, apt: None, updated: false, _exclusive: exclusive })
+        Ok(Store { sources, apt: None, updated: false })
+    }
+
+    /// Held while the apt root is in use: builds share it, one at a time. What lies in the cache is whole and can be read without.
+    fn exclusive(&self) -> Result<File> {
+        let path = self.sources.directory.join("in-use");
+        let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+        Ok(file)
     }
 
     fn apt(&mut self) -> Result<&Apt> {
@@ -63,7 +66,8 @@ impl Store {
     }
 
     /// Resolves names anew from the mirror.
-    pub fn resolve(&mut self, asked: &std::collections::BTreeSet<String>) -> Result<Lock> {
+    pub fn resolve(&mut self, asked: &BTreeSet<String>) -> Result<Lock> {
+        let _exclusive = self.exclusive()?;
         self.updated = true;
         Lock::resolve(self.apt()?, asked)
     }
@@ -93,6 +97,7 @@ impl Store {
     }
 
     fn download(&mut self, wanted: &[&Package]) -> Result<()> {
+        let _exclusive = self.exclusive()?;
         let archives = self.sources.directory.join("archives");
         let bases = self.sources.archive_mirrors.clone();
         let update = !std::mem::replace(&mut self.updated, true);

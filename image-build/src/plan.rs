@@ -1,9 +1,9 @@
 //! What a build will do, decided before anything is fetched or written, so that it can be printed.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use machine::disk::Partition;
 use machine::protocol::ImageFacts;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::disk::{self, Extent};
 use crate::lock::Lock;
 use crate::profile::{ArchiveProgram, Profile};
+use crate::versions::Components;
 
 /// Where inputs lie and what is wanted.
 #[derive(Debug, Clone)]
@@ -19,11 +20,17 @@ pub struct Inputs {
     pub binaries: PathBuf,
     /// Built components: `<name>/bin/<file>`.
     pub components: PathBuf,
-    /// Sources of the components, for their versions: `<name>/go.mod`.
+    /// Their sources, for the versions: `components.toml` and `<name>/go.mod`.
     pub component_sources: PathBuf,
     pub version: String,
     /// Seconds since the epoch.
     pub date: u64,
+}
+
+impl Inputs {
+    pub fn components(&self) -> Components<'_> {
+        Components { sources: &self.component_sources, built: &self.components }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -94,34 +101,35 @@ impl Plan {
             packages.push(PlannedPackage { name: bundle.package.clone(), version, files: vec![bundle.files.clone()] });
         }
         lock.require(&profile.boot_loader.package)?;
+        let components = inputs.components();
         let program = |name: &str| inputs.binaries.join(name);
-        let component = |name: &str, file: &str| inputs.components.join(name).join("bin").join(file);
         let ours = profile.programs.iter().map(|p| PlacedFile { from: program(&p.name), path: p.path.clone() });
-        let theirs = profile.components.iter().map(|c| PlacedFile { from: component(&c.name, &c.file), path: c.path.clone() });
+        let theirs = profile.components.iter().map(|c| PlacedFile { from: components.file(&c.name, &c.file), path: c.path.clone() });
         let mut archives = Vec::new();
         for archive in &profile.archives {
-            let from = match &archive.from {
-                ArchiveProgram::Program(name) => program(name),
+            let (from, version) = match &archive.from {
+                ArchiveProgram::Program(name) => (program(name), inputs.version.clone()),
                 ArchiveProgram::Component(place) => {
                     let (name, file) = place.split_once('/').with_context(|| format!("archive {}: {place:?}: expected <component>/<file>", archive.name))?;
-                    component(name, file)
+                    (components.file(name, file), components.pinned(name)?)
                 }
             };
             archives.push(PlannedArchive {
                 path: format!("/usr/share/corten/images/{}.tar", archive.name),
-                image: archive.image.clone(),
+                image: archive.image.replace("{version}", &version),
                 from,
                 program: archive.path.clone(),
                 user: archive.user.clone(),
             });
         }
+        let kubernetes = if profile.component_names().contains("kubernetes") { components.pinned("kubernetes")? } else { String::new() };
         let (partitions, disk_bytes) = disk::layout(&profile.partitions);
         Ok(Plan {
             facts: ImageFacts {
                 version: inputs.version.clone(),
                 profile: profile.name.clone(),
                 architecture: profile.architecture.clone(),
-                kubernetes: kubernetes_version(profile, &inputs.component_sources)?,
+                kubernetes,
                 built_at: inputs.date,
             },
             kernel: PackageVersion { name: kernel.name.clone(), version: kernel.version.clone() },
@@ -147,31 +155,15 @@ impl Plan {
         found.with_context(|| format!("the profile has no partition {}", partition.label()))
     }
 
-    /// Whether all that was built before is there.
-    pub fn check_inputs(&self) -> Result<()> {
+    /// Whether all that is built before an image is there, and of the right version.
+    pub fn check_inputs(&self, profile: &Profile, inputs: &Inputs) -> Result<()> {
         let files = self.files.iter().map(|file| &file.from).chain(self.archives.iter().map(|archive| &archive.from));
         let missing: Vec<String> = files.filter(|path| !path.is_file()).map(|path| path.display().to_string()).collect();
-        if missing.is_empty() {
-            return Ok(());
+        if !missing.is_empty() {
+            bail!("not built yet: {}; `make components` builds components, `make build` programs of the workspace", missing.join(", "));
         }
-        bail!("not built yet: {}; `make components` builds components, `make binaries` programs of the workspace", missing.join(", "));
+        profile.component_names().iter().try_for_each(|name| inputs.components().check_built(name))
     }
-}
-
-/// The release of Kubernetes that the components are pinned to; empty where the profile has none.
-fn kubernetes_version(profile: &Profile, sources: &Path) -> Result<String> {
-    if !profile.components.iter().any(|component| component.name == "kubernetes") {
-        return Ok(String::new());
-    }
-    let path = sources.join("kubernetes/go.mod");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let pinned = |line: &str| {
-        let line = line.trim().trim_start_matches("require ").trim();
-        Some(line.strip_prefix("k8s.io/kubernetes ")?.split_whitespace().next()?.to_owned())
-    };
-    let version = text.lines().find_map(pinned).with_context(|| format!("{}: k8s.io/kubernetes is not required", path.display()))?;
-    ensure!(version.starts_with('v'), "{}: k8s.io/kubernetes {version:?}: expected v<version>", path.display());
-    Ok(version)
 }
 
 impl fmt::Display for Plan {

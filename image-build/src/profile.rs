@@ -128,7 +128,7 @@ pub struct Component {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Archive {
     pub name: String,
-    /// Full name with tag.
+    /// Full name with tag; `{version}` stands for the component's version, or the image's for a program of this workspace.
     pub image: String,
     pub from: ArchiveProgram,
     /// Where the program lies in the image; it is the entry point.
@@ -198,6 +198,15 @@ impl Profile {
     pub fn asked(&self) -> BTreeSet<String> {
         let named = self.packages.iter().map(|package| &package.name).chain(self.bundles.iter().map(|bundle| &bundle.package));
         named.cloned().chain([self.kernel.package.clone(), self.boot_loader.package.clone()]).collect()
+    }
+
+    /// Components that something is taken from.
+    pub fn component_names(&self) -> BTreeSet<&str> {
+        let archived = self.archives.iter().filter_map(|archive| match &archive.from {
+            ArchiveProgram::Component(place) => place.split('/').next(),
+            ArchiveProgram::Program(_) => None,
+        });
+        self.components.iter().map(|component| component.name.as_str()).chain(archived).collect()
     }
 
     /// The golden list of what can be executed in its root.
