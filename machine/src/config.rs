@@ -1,12 +1,32 @@
 //! The machine config. [`Document`] is what a file says; [`Config`] is the same after defaults, merging and every check, and the only type
-//! that controllers see.
+//! that controllers see. [`load`] is the way from the one to the other.
 
+mod address;
+mod canonical;
+mod change;
+mod check;
 mod cluster;
 mod document;
 mod host;
+mod names;
+mod patch;
+pub mod report;
+mod schema;
+mod source;
+mod structure;
+mod upstream;
 mod value;
+pub mod yaml;
 
+pub use address::{BadAddress, Host, HostPort};
+pub use canonical::{MASK, canonical, diff, masked};
+pub use change::{needs_reboot, refuse_change};
+pub use check::load;
 pub use cluster::*;
 pub use document::{API_VERSION, Config, Document, KIND};
 pub use host::*;
+pub use patch::{merge, patch};
+pub use report::{Problem, Report};
+pub use schema::{UnknownField, explain, schema};
+pub use source::Source;
 pub use value::{ByteSize, Duration, Secret};

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::value::{Duration, Secret};
+use super::value::{Cidr, Duration, Secret};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -17,6 +17,7 @@ pub struct Cluster {
     pub name: String,
     /// URL of the Kubernetes API that kubeconfigs and joining machines use first: `https://<host>:<port>`. No default.
     pub endpoint: String,
+    /// Addresses of pods and Services, and who carries their packets.
     #[serde(default)]
     pub network: ClusterNetwork,
     /// `host:port` of the machine API of control planes that a machine joins through. Default: none.
@@ -24,21 +25,25 @@ pub struct Cluster {
     pub control_planes: Vec<String>,
     /// Certificates of the six authorities; their keys stand in the first control plane's config only. No default.
     pub certificate_authorities: CertificateAuthorities,
-    /// Key that signs service account tokens (PEM, PKCS#8). Control planes only.
+    /// Key that signs service account tokens (PEM, PKCS#8). Control planes only, and needed there. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_key: Option<Secret>,
-    /// 32 bytes in base64 that encrypt Secrets at rest in etcd. Control planes only.
+    /// 32 bytes in base64 that encrypt Secrets at rest in etcd. Control planes only, and needed there. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_key: Option<Secret>,
-    /// Lets a machine get its certificate from a control plane: `<6 characters>.<16 characters>`.
+    /// Lets a machine get its certificate from a control plane: `<6 characters>.<16 characters>`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_token: Option<Secret>,
+    /// kube-apiserver. Default: as Corten sets it up.
     #[serde(default)]
     pub api_server: ApiServer,
+    /// kube-controller-manager. Default: as Corten sets it up.
     #[serde(default)]
     pub controller_manager: ControllerManager,
+    /// kube-scheduler. Default: as Corten sets it up.
     #[serde(default)]
     pub scheduler: Scheduler,
+    /// etcd. Default: as Corten sets it up.
     #[serde(default)]
     pub etcd: Etcd,
     /// Manifests applied to the cluster once its API answers. Default: none.
@@ -54,30 +59,31 @@ pub struct Cluster {
 pub struct ClusterNetwork {
     /// Networks that pod addresses come from, one per family. Default: 10.244.0.0/16.
     #[serde(rename = "podCIDRs")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub pod_cidrs: Vec<IpNet>,
     /// Size of a node's part of the pod networks, as prefix lengths. Default: ipv4 24, ipv6 64.
     #[serde(rename = "nodeCIDRMaskSizes")]
     pub node_cidr_mask_sizes: NodeCidrMaskSizes,
     /// Networks that Service addresses come from, one per family. Default: 10.96.0.0/16.
     #[serde(rename = "serviceCIDRs")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub service_cidrs: Vec<IpNet>,
     /// Domain of Services' names. Default: cluster.local.
     pub dns_domain: String,
     /// Who connects pods: Corten's own overlay, or what you bring. Default: overlay.
     pub cni: Cni,
-    #[serde(default)]
+    /// How the overlay carries packets between machines.
     pub overlay: Overlay,
+    /// kube-proxy.
     pub proxy: Proxy,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NodeCidrMaskSizes {
-    /// Default: 24.
+    /// Prefix length of a node's IPv4 part. Default: 24.
     pub ipv4: u8,
-    /// Default: 64.
+    /// Prefix length of a node's IPv6 part. Default: 64.
     pub ipv6: u8,
 }
 
@@ -93,9 +99,9 @@ pub enum Cni {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Overlay {
-    /// Default: vxlan.
+    /// Default: vxlan, which runs on any network.
     pub backend: OverlayBackend,
-    /// UDP port. Default: 8472.
+    /// UDP port of vxlan and wireguard. Default: 8472.
     pub port: u16,
     /// MTU of pods: `auto` (from the link below) or a number. Default: auto.
     pub mtu: Mtu,
@@ -125,7 +131,7 @@ pub enum Auto {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Proxy {
-    /// Default: nftables.
+    /// How kube-proxy programs Services; none leaves them to your network add-on. Default: nftables.
     pub mode: ProxyMode,
     /// Fields of upstream's KubeProxyConfiguration. Default: none.
     pub config: Map<String, Value>,
@@ -150,7 +156,9 @@ pub struct CertificateAuthorities {
     pub kubernetes: CertificateAuthority,
     /// Kubelets' serving certificates.
     pub kubelet: CertificateAuthority,
+    /// etcd members among each other.
     pub etcd_peer: CertificateAuthority,
+    /// etcd and its clients.
     pub etcd_client: CertificateAuthority,
     /// The API server as a client of extension API servers.
     pub front_proxy: CertificateAuthority,
@@ -161,9 +169,9 @@ pub struct CertificateAuthorities {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificateAuthority {
-    /// PEM.
+    /// One certificate or several, PEM. No default.
     pub certificate: String,
-    /// PEM, PKCS#8. Only in the first control plane's config.
+    /// PEM, PKCS#8. Only in the first control plane's config. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Secret>,
 }
@@ -176,7 +184,7 @@ pub struct ApiServer {
     /// Further names and addresses in its serving certificate. Default: none.
     #[serde(rename = "certificateSANs")]
     pub certificate_sans: Vec<String>,
-    /// Fields of upstream's audit Policy; empty: metadata of everything but health checks and events.
+    /// Fields of upstream's audit Policy. Default: metadata of everything but health checks and events.
     pub audit_policy: Map<String, Value>,
 }
 
@@ -206,9 +214,10 @@ pub struct Etcd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
-    /// Names the manifest in messages.
+    /// Names the manifest in messages. No default.
     pub name: String,
-    /// One or more Kubernetes objects in YAML.
+    /// One or more Kubernetes objects in YAML; masked for readers, because Secrets may be among them. No default.
+    #[schemars(extend("writeOnly" = true))]
     pub contents: String,
 }
 

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::report::Report;
+use super::source::Source;
 use super::{Cluster, Machine};
 
 pub const API_VERSION: &str = "corten.dev/v1";
@@ -16,7 +18,9 @@ pub struct Document {
     pub api_version: String,
     /// Always `MachineConfig`.
     pub kind: String,
+    /// What all machines of the cluster share.
     pub cluster: Cluster,
+    /// What is this machine's own.
     pub machine: Machine,
 }
 
@@ -25,4 +29,11 @@ pub struct Document {
 pub struct Config {
     pub cluster: Cluster,
     pub machine: Machine,
+}
+
+impl Document {
+    /// Reads a document; `source_name` is what messages call it. [`super::load`] checks it in full as well.
+    pub fn parse(text: impl AsRef<[u8]>, source_name: &str) -> Result<Document, Report> {
+        Source::read(text, source_name)?.document()
+    }
 }

@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::value::{ByteSize, Duration, Secret};
+use super::value::{Address, ByteSize, Cidr, Duration, Secret};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Machine {
-    /// No default.
+    /// What the machine is in its cluster. No default.
     pub role: Role,
     /// Name of the machine and of its Kubernetes node: a DNS subdomain. Default: what DHCP says, else `corten-<first 8 digits of the machine id>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,12 +21,16 @@ pub struct Machine {
     /// Which disk to install to. Default: the disk that was booted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// Links, addresses, resolvers and time servers of the machine.
     #[serde(default)]
     pub network: HostNetwork,
+    /// The kubelet and its Node.
     #[serde(default)]
     pub kubelet: Kubelet,
+    /// Where images come from.
     #[serde(default)]
     pub registries: Registries,
+    /// Modules and settings of the kernel. Its command line belongs to the image.
     #[serde(default)]
     pub kernel: Kernel,
     /// Files under /etc that the machine has besides Corten's own. Default: none.
@@ -35,6 +39,7 @@ pub struct Machine {
     /// Pods that the kubelet runs from this config, as Kubernetes Pod objects. Default: none.
     #[serde(default)]
     pub static_pods: Vec<Map<String, Value>>,
+    /// The hardware watchdog.
     #[serde(default)]
     pub watchdog: Watchdog,
 }
@@ -42,13 +47,16 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
+    /// Runs etcd, the API server, the controller manager and the scheduler besides ordinary nodes' parts.
     ControlPlane,
+    /// Runs pods.
     Worker,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Install {
+    /// Names the disk: all fields given must match it. No default.
     pub disk: DiskSelector,
     /// Whether a disk with foreign partitions may be overwritten. Default: false.
     #[serde(default)]
@@ -59,16 +67,19 @@ pub struct Install {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DiskSelector {
-    /// `/dev/nvme0n1`
+    /// Device node, such as `/dev/nvme0n1`. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Serial number, as the disk reports it. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// World wide name, such as `eui.0025388b710116a1`. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wwn: Option<String>,
+    /// Least size. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_size: Option<ByteSize>,
-    /// `nvme`, `ssd` or `hdd`
+    /// How the disk is made. Default: any.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<DiskType>,
 }
@@ -84,9 +95,10 @@ pub enum DiskType {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HostNetwork {
-    /// Default: DHCP on every Ethernet link.
+    /// Links to set up. Default: DHCP on every Ethernet link.
     pub interfaces: Vec<Interface>,
     /// Resolvers; given here, DHCP's are not used. Default: none.
+    #[schemars(with = "Vec<Address>")]
     pub nameservers: Vec<IpAddr>,
     /// Time servers (NTP), by name or address; given here, DHCP's are not used. Default: none.
     pub time_servers: Vec<String>,
@@ -95,18 +107,19 @@ pub struct HostNetwork {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Interface {
-    /// The link's name, such as `eth0`.
+    /// The link's name, such as `eth0`. No default.
     pub name: String,
-    /// Default: false.
+    /// Whether addresses, routes, resolvers and time servers come from DHCP. Default: false.
     #[serde(default)]
     pub dhcp: bool,
     /// Addresses with prefix length, such as 192.0.2.10/24. Default: none.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub addresses: Vec<IpNet>,
+    /// Routes over this link. Default: none.
     #[serde(default)]
     pub routes: Vec<Route>,
-    /// Default: the link's own.
+    /// Largest packet in bytes. Default: the link's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
 }
@@ -114,13 +127,14 @@ pub struct Interface {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Route {
-    /// Destination; 0.0.0.0/0 or ::/0 is the default route.
-    #[schemars(with = "String")]
+    /// Destination; 0.0.0.0/0 or ::/0 is the default route. No default.
+    #[schemars(with = "Cidr")]
     pub to: IpNet,
     /// Next hop. Default: the destination is on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Address>")]
     pub via: Option<IpAddr>,
-    /// Default: 1024.
+    /// The lower one of two routes to a destination is taken. Default: 1024.
     #[serde(default = "default_metric")]
     pub metric: u32,
 }
@@ -140,6 +154,7 @@ pub struct Kubelet {
     pub labels: BTreeMap<String, String>,
     /// Taints of the Node. Default: none; control planes have node-role.kubernetes.io/control-plane:NoSchedule unless ordinary pods may run there.
     pub taints: Vec<Taint>,
+    /// Which of the machine's addresses is the Node's.
     #[serde(rename = "nodeIP")]
     pub node_ip: NodeIp,
 }
@@ -147,9 +162,12 @@ pub struct Kubelet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Taint {
+    /// Such as `example.com/dedicated`. No default.
     pub key: String,
+    /// Default: empty.
     #[serde(default)]
     pub value: String,
+    /// What happens to pods that do not tolerate it. No default.
     pub effect: TaintEffect,
 }
 
@@ -164,7 +182,7 @@ pub enum TaintEffect {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NodeIp {
     /// Networks that the Node's address is chosen from. Default: that of the default route's link.
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub subnets: Vec<IpNet>,
 }
 
@@ -173,16 +191,16 @@ pub struct NodeIp {
 pub struct Registries {
     /// By registry (`docker.io`, or `*` for all): where to pull from instead. Default: none.
     pub mirrors: BTreeMap<String, Mirror>,
-    /// By registry host. Default: none.
+    /// How to log in, by registry host. Default: none.
     pub credentials: BTreeMap<String, Credential>,
-    /// By registry host. Default: the system's authorities.
+    /// Whom to trust, by registry host. Default: the system's authorities.
     pub tls: BTreeMap<String, RegistryTls>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mirror {
-    /// URLs, tried in order.
+    /// URLs, tried in order. No default.
     pub endpoints: Vec<String>,
     /// Whether the registry itself is left out when no mirror has the image. Default: false.
     #[serde(default)]
@@ -192,17 +210,19 @@ pub struct Mirror {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Credential {
+    /// No default.
     pub username: String,
+    /// Password or access token. No default.
     pub password: Secret,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RegistryTls {
-    /// PEM of the authority to trust.
+    /// Certificates to trust, PEM. Default: the system's authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// Default: false.
+    /// Whether any certificate is accepted. Default: false.
     pub insecure_skip_verify: bool,
 }
 
@@ -211,15 +231,16 @@ pub struct RegistryTls {
 pub struct Kernel {
     /// Kernel modules to load, by name. Default: none.
     pub modules: Vec<KernelModule>,
-    /// By dotted name, such as `net.core.somaxconn`. Default: none.
+    /// Settings by dotted name, such as `net.core.somaxconn`. Default: none.
     pub sysctls: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KernelModule {
+    /// As modprobe knows it. No default.
     pub name: String,
-    /// `name=value` each. Default: none.
+    /// What it is loaded with: `name=value` each. Default: none.
     #[serde(default)]
     pub parameters: Vec<String>,
 }
@@ -227,11 +248,12 @@ pub struct KernelModule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct File {
-    /// Absolute, under /etc, and none of Corten's own.
+    /// Absolute, under /etc, and none of Corten's own. No default.
     pub path: String,
-    /// Octal, such as "0644". Default: "0644".
+    /// Permissions in octal, such as "0644". Default: "0644".
     #[serde(default = "default_mode")]
     pub mode: String,
+    /// What stands in it; masked for readers. No default.
     pub contents: Secret,
 }
 

@@ -1,5 +1,6 @@
 //! Values that the machine config is made of, each parsed once, when the document is read.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,7 +18,7 @@ pub struct Duration(pub std::time::Duration);
 pub struct ByteSize(pub u64);
 
 /// Text that is never logged, and masked for readers.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -72,7 +73,7 @@ impl fmt::Display for ByteSize {
 }
 
 macro_rules! as_text {
-    ($type:ident, $pattern:literal, $description:literal) => {
+    ($type:ident, $format:literal, $pattern:literal, $description:literal) => {
         impl TryFrom<String> for $type {
             type Error = String;
             fn try_from(text: String) -> Result<$type, String> {
@@ -87,19 +88,23 @@ macro_rules! as_text {
         }
 
         impl JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
+            fn schema_name() -> Cow<'static, str> {
                 stringify!($type).into()
             }
 
+            fn inline_schema() -> bool {
+                true
+            }
+
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern, "description": $description })
+                schemars::json_schema!({ "type": "string", "format": $format, "pattern": $pattern, "description": $description })
             }
         }
     };
 }
 
-as_text!(Duration, "^[0-9]+(ms|s|m|h|d)$", "A span of time: a whole number and a unit, such as 500ms, 10s, 15m, 6h, 7d.");
-as_text!(ByteSize, "^[0-9]+(KiB|MiB|GiB|TiB)?$", "A number of bytes, such as 512, 64MiB, 20GiB.");
+as_text!(Duration, "timespan", "^[0-9]+(ms|s|m|h|d)$", "A span of time: a whole number and a unit, such as 500ms, 10s, 15m, 6h, 7d.");
+as_text!(ByteSize, "bytesize", "^[0-9]+(KiB|MiB|GiB|TiB)?$", "A number of bytes, such as 512, 64MiB, 20GiB.");
 
 impl Secret {
     pub fn new(text: impl Into<String>) -> Secret {
@@ -117,3 +122,51 @@ impl fmt::Debug for Secret {
         f.write_str("Secret")
     }
 }
+
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "writeOnly": true })
+    }
+}
+
+/// Stands in the schema for the addresses of the standard library and of ipnet.
+macro_rules! schema_only {
+    ($(#[$doc:meta])* $name:ident, $format:literal) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "format": $format })
+            }
+        }
+    };
+}
+
+schema_only!(
+    /// A network or an address with its prefix length.
+    Cidr,
+    "cidr"
+);
+schema_only!(
+    /// An IPv4 or IPv6 address.
+    Address,
+    "ip"
+);

@@ -1,0 +1,95 @@
+//! From one config to another on a running machine: what waits for the next boot, and what can never change.
+
+use serde_json::Value;
+
+use super::document::Config;
+use super::report::{Path, Problem, Report, UNNAMED};
+
+/// Fields that act at the next boot only.
+const AT_BOOT: [&str; 3] = [
+    // The rules of the mode before stay in the kernel.
+    "cluster.network.proxy.mode",
+    "cluster.network.cni",
+    "cluster.network.overlay.backend",
+];
+
+/// Fields that name what a machine or its cluster is, and why they stay.
+const FOR_EVER: [(&str, &str); 8] = [
+    ("machine.role", "a machine keeps its role: reset it, then apply the config of the other role"),
+    ("machine.hostname", "the Node is named by it: reset the machine to give it another name"),
+    ("cluster.name", "it stands in certificates and kubeconfigs of the whole cluster"),
+    ("cluster.network.podCIDRs", "running nodes and pods have addresses from it"),
+    ("cluster.network.nodeCIDRMaskSizes", "running nodes have networks of this size"),
+    ("cluster.network.serviceCIDRs", "running Services have addresses from it"),
+    ("cluster.network.dnsDomain", "certificates, tokens and running pods have it"),
+    ("cluster.encryptionKey", "what is in etcd could not be read any more"),
+];
+
+/// The fields whose change waits for the next boot; none: everything acts at once.
+pub fn needs_reboot(old: &Config, new: &Config) -> Vec<String> {
+    let (before, after) = (old.value(), new.value());
+    let mut fields: Vec<String> = AT_BOOT.into_iter().filter(|field| at(&before, field) != at(&after, field)).map(str::to_owned).collect();
+    // A module that is loaded keeps its parameters, and whatever uses it.
+    let modules = &new.machine.kernel.modules;
+    let stays = |old| modules.contains(old);
+    if !old.machine.kernel.modules.iter().all(stays) {
+        fields.push("machine.kernel.modules".to_owned());
+    }
+    // Nobody knows what a setting was before it was set.
+    if old.machine.kernel.sysctls.keys().any(|name| !new.machine.kernel.sysctls.contains_key(name)) {
+        fields.push("machine.kernel.sysctls".to_owned());
+    }
+    fields
+}
+
+/// Refuses a change of what a machine keeps for life. `new` passed every check by itself.
+pub fn refuse_change(old: &Config, new: &Config) -> Result<(), Report> {
+    let (before, after) = (old.value(), new.value());
+    let mut problems = Vec::new();
+    for (field, because) in FOR_EVER {
+        let (was, is) = (at(&before, field), at(&after, field));
+        if was != is {
+            let problem = Problem::new(&Path::of(field), shown(field, is));
+            problems.push(problem.expected(format!("{}, as it is", shown(field, was))).remedy(because));
+        }
+    }
+    problems.extend(authorities(old, new));
+    let key = (&old.cluster.service_account_key, &new.cluster.service_account_key);
+    if key.0 != key.1 {
+        let problem = Problem::new(&Path::of("cluster.serviceAccountKey"), "another key");
+        problems.push(problem.remedy("keep the key: every token in the cluster is signed with it"));
+    }
+    Report::of(UNNAMED, problems)
+}
+
+/// Certificates stay; keys may go, once the machine keeps them, but no other may take their place.
+fn authorities(old: &Config, new: &Config) -> Vec<Problem> {
+    let pairs = old.cluster.certificate_authorities.named().into_iter().zip(new.cluster.certificate_authorities.named());
+    let mut problems = Vec::new();
+    for ((name, before), (_, after)) in pairs {
+        let path = Path::of("cluster.certificateAuthorities").key(name);
+        if before.certificate.trim() != after.certificate.trim() {
+            let remedy = "keep the certificate: the cluster's identities were issued under it";
+            problems.push(Problem::new(&path.key("certificate"), "another certificate").remedy(remedy));
+        }
+        if let (Some(before), Some(after)) = (&before.key, &after.key)
+            && before.reveal().trim() != after.reveal().trim()
+        {
+            problems.push(Problem::new(&path.key("key"), "another key").remedy("keep the key: it belongs to the certificate"));
+        }
+    }
+    problems
+}
+
+fn at<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {
+    field.split('.').try_fold(value, |value, name| value.get(name))
+}
+
+/// A value in a message; a key is none.
+fn shown(field: &str, value: Option<&Value>) -> String {
+    match value {
+        None => "no value".to_owned(),
+        Some(_) if field.ends_with("Key") => "a key".to_owned(),
+        Some(value) => value.to_string(),
+    }
+}
