@@ -74,9 +74,7 @@ pub fn write(request: &Request<'_>, folder: &Path) -> Result<()> {
         tool: concat!("image-build-", env!("CARGO_PKG_VERSION")).to_owned(),
         ..Parts::default()
     };
-    for (package, file) in *packages {
-        gather::debian(&mut parts, package, file)?;
-    }
+    gather::debian(&mut parts, packages)?;
     let target = format!("{}-unknown-linux-gnu", profile.architecture);
     let sources = gather::Sources { workspace, components: &inputs.components, target: &target };
     for program in programs::of_image(profile, inputs)? {

@@ -12,7 +12,8 @@ use super::parts::{Key, Kind, Link, Part, Parts};
 /// SPDX's word for "not said".
 pub const NO_ASSERTION: &str = "NOASSERTION";
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
-const IMAGE: &str = "SPDXRef-Image";
+/// Identifier of the image itself.
+pub const IMAGE: &str = "SPDXRef-Image";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,6 @@
 //! Gathers the parts of an image: programs of the workspace with their crates, components with their Go modules, Debian packages.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -8,7 +8,8 @@ use super::crates;
 use super::licence::Licence;
 use super::parts::{Key, Kind, Part, Parts};
 use super::programs::{Origin, Program};
-use super::{copyright, host};
+use super::copyright::{self, Copyright};
+use super::host;
 use crate::components::record::{NativePackage, RECORD, Record};
 use crate::deb::{self, Entry};
 use crate::digest;
@@ -25,27 +26,52 @@ pub struct Sources<'a> {
     pub target: &'a str,
 }
 
-/// Adds a Debian package from its .deb file.
-pub fn debian(parts: &mut Parts, package: &lock::Package, file: &Path) -> Result<()> {
-    let place = format!("/usr/share/doc/{}/copyright", package.name);
-    let found = deb::read(file, |path| path == place)?;
-    let copyright = match found.0.get(&place) {
-        Some(Entry::File { bytes, .. }) => copyright::read(&package.name, &String::from_utf8_lossy(bytes)),
-        // Packages of one source may share a folder of documents by a link.
-        Some(Entry::Link(_)) | None => copyright::Copyright::unknown("its .deb has no copyright file of its own"),
-    };
-    parts.texts.extend(copyright.texts);
-    parts.contain(Part {
-        kind: Kind::DebianPackage,
-        name: package.name.clone(),
-        version: package.version.clone(),
-        licence: copyright.licence,
-        sha256: Some(package.sha256.clone()),
-        place: None,
-        purl: Some(debian_purl(&package.name, &package.version, &package.architecture)),
-        origin: Some(format!("Debian source package {}", package.source)),
-    });
+/// Adds the Debian packages of an image from their .deb files.
+pub fn debian(parts: &mut Parts, packages: &[(lock::Package, PathBuf)]) -> Result<()> {
+    for (package, file) in packages {
+        let copyright = match documents(&package.name, file)? {
+            Documents::Own(text) => copyright::read(&package.name, &text),
+            Documents::Of(other) => match packages.iter().find(|(package, _)| package.name == other) {
+                Some((_, file)) => match documents(&other, file)? {
+                    Documents::Own(text) => copyright::read(&other, &text),
+                    _ => Copyright::unknown(format!("its documents are those of {other}, whose .deb has no copyright file")),
+                },
+                None => Copyright::unknown(format!("its documents are those of {other}, which is not in the image")),
+            },
+            Documents::None => Copyright::unknown("its .deb has no copyright file"),
+        };
+        parts.texts.extend(copyright.texts);
+        parts.contain(Part {
+            kind: Kind::DebianPackage,
+            name: package.name.clone(),
+            version: package.version.clone(),
+            licence: copyright.licence,
+            sha256: Some(package.sha256.clone()),
+            place: None,
+            purl: Some(debian_purl(&package.name, &package.version, &package.architecture)),
+            origin: Some(format!("Debian source package {}", package.source)),
+        });
+    }
     Ok(())
+}
+
+/// Where a package's copyright file is.
+enum Documents {
+    Own(String),
+    /// Packages of one source may share a folder of documents by a link.
+    Of(String),
+    None,
+}
+
+fn documents(package: &str, deb: &Path) -> Result<Documents> {
+    let folder = format!("/usr/share/doc/{package}");
+    let file = format!("{folder}/copyright");
+    let found = deb::read(deb, |path| path == folder || path == file)?;
+    Ok(match (found.0.get(&file), found.0.get(&folder)) {
+        (Some(Entry::File { bytes, .. }), _) => Documents::Own(String::from_utf8_lossy(bytes).into_owned()),
+        (None, Some(Entry::Link(target))) => Documents::Of(target.rsplit('/').next().unwrap_or(target).to_owned()),
+        _ => Documents::None,
+    })
 }
 
 /// Adds a program and everything that is linked into it.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::document::{Document, NO_ASSERTION, Package};
+use super::document::{Document, IMAGE, NO_ASSERTION, Package};
 
 /// One line per part: name, version and licence, or why it is not known.
 pub fn table(document: &Document) -> String {
+    let parts = document.packages.iter().filter(|package| package.id != IMAGE);
     let rows: BTreeSet<(&str, &str, String)> =
-        document.packages.iter().map(|package| (package.name.as_str(), package.version_info.as_str(), licence(package))).collect();
+        parts.map(|package| (package.name.as_str(), package.version_info.as_str(), licence(package))).collect();
     let width = |text: fn(&(&str, &str, String)) -> usize, least: usize| rows.iter().map(text).max().unwrap_or(0).max(least);
     let (names, versions) = (width(|row| row.0.len(), 4), width(|row| row.1.len(), 7));
     let mut out = String::new();
