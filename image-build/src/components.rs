@@ -17,7 +17,7 @@ mod store;
 pub mod table;
 mod toolchain;
 
-use progress::Progress;
+use progress::{Detail, Progress};
 use record::{RECORD, Record};
 use store::Store;
 use table::Component;
@@ -48,8 +48,9 @@ struct Wanted {
     key: String,
 }
 
-/// Brings the chosen components up to date.
-pub fn run(args: &Args) -> Result<()> {
+/// Brings the chosen components up to date. `quiet`: says nothing but errors.
+pub fn run(args: &Args, quiet: bool) -> Result<()> {
+    let detail = Detail::choose(quiet);
     let chosen = choose(table::load(&args.from.join("components.toml"))?.components, &args.only)?;
     let go = Go::find()?;
     // All keys come first, so that a missing tool or an old Go ends the run before minutes of compiling.
@@ -59,9 +60,9 @@ pub fn run(args: &Args) -> Result<()> {
     for (index, wanted) in wanted.iter().enumerate() {
         let name = &wanted.component.name;
         match store.find(name, &wanted.key) {
-            Some(_) => progress::fresh(index + 1, total, name, &wanted.version),
+            Some(_) => progress::fresh(detail, index + 1, total, name, &wanted.version),
             None => {
-                let progress = Progress::start(index + 1, total, name, &wanted.version);
+                let progress = Progress::start(detail, index + 1, total, name, &wanted.version);
                 let record = build(wanted, &store, &go, args.jobs, &progress)?;
                 progress.done(record.files.iter().map(|file| file.bytes).sum());
             }

@@ -25,6 +25,7 @@ mod profile;
 mod progress;
 mod root;
 mod sbom;
+mod size;
 mod tools;
 mod tree;
 mod uki;
@@ -61,6 +62,8 @@ enum Command {
     Image(ImageArguments),
     /// Resolves the Debian packages of all profiles anew and writes the lock file
     Lock(LockArguments),
+    /// Shows what an image weighs
+    Size(size::Args),
     /// Makes an OCI archive of one program
     Archive(ArchiveArguments),
     /// Builds the upstream components that are stale
@@ -189,12 +192,14 @@ impl PackageArguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let progress = Progress::new(arguments.quiet);
+    let quiet = arguments.quiet;
+    let progress = Progress::new(quiet);
     let result = match arguments.command {
         Command::Image(arguments) => image(arguments, &progress),
         Command::Lock(arguments) => lock(&arguments, &progress),
         Command::Archive(arguments) => archive(arguments),
-        Command::Components(arguments) => components::run(&arguments),
+        Command::Size(arguments) => size::run(&arguments),
+        Command::Components(arguments) => components::run(&arguments, quiet),
         Command::Sbom(arguments) => sbom::run(&arguments),
     };
     match result {
