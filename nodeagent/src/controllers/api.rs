@@ -1,0 +1,34 @@
+//! Connections to the Kubernetes API, by whom they are made.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use controlplane::client::{Access, Client};
+use controlplane::kubeconfig::local_server;
+use controlplane::pki::{self, Authority, Issued};
+use machine::config::Config;
+
+use super::balancer;
+
+/// Long enough for one round of a controller, short enough to be of no use to anybody else.
+const SUPER_USER_LIFETIME: Duration = Duration::from_secs(600);
+
+/// The cluster's super-user, on a control plane that holds the authority's key; at this machine's own API server.
+pub fn super_user(config: &Config) -> anyhow::Result<Client> {
+    let authority = &config.cluster.certificate_authorities.kubernetes;
+    let key = authority.key.as_ref().context("cluster.certificateAuthorities.kubernetes.key is not in this machine's config")?;
+    let authority = Authority::from_pem(&authority.certificate, key.reveal()).context("cluster.certificateAuthorities.kubernetes")?;
+    let issued = authority.issue(&pki::super_user(SUPER_USER_LIFETIME), SystemTime::now())?;
+    connect(config, &local_server(), &issued)
+}
+
+/// Somebody with a certificate, through the balancer.
+pub fn balanced(config: &Config, issued: &Issued) -> anyhow::Result<Client> {
+    connect(config, &balancer::url(), issued)
+}
+
+/// Somebody with a certificate, at one server.
+pub fn connect(config: &Config, server: &str, issued: &Issued) -> anyhow::Result<Client> {
+    let authority = &config.cluster.certificate_authorities.kubernetes.certificate;
+    Ok(Client::new(Access { server, authority, certificate: &issued.certificate_pem, key: &issued.key_pem })?)
+}

@@ -1,0 +1,60 @@
+//! Asks one API server again and again whether it is ready, and keeps it in the pool while it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use controlplane::client::Client;
+use controlplane::pki::{CertificateId, Issued};
+use tokio::time::timeout;
+
+use super::Target;
+use super::pool::Pool;
+use crate::controllers::api;
+use crate::controllers::pki::Keyring;
+use crate::node::Node;
+use crate::resources::cluster::ApiServer;
+
+/// One that starts is asked often: much waits for it, and /readyz is all that tells.
+const WHILE_DOWN: Duration = Duration::from_millis(250);
+const WHILE_UP: Duration = Duration::from_secs(3);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// Failures in a row after which a server that was ready no longer is: a busy one may be late once.
+const PATIENCE: u32 = 2;
+
+/// Runs until it is aborted.
+pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
+    let mut keyring = Keyring::default();
+    let mut client: Option<(Issued, Client)> = None;
+    let mut failures = PATIENCE;
+    loop {
+        let issued = keyring.get(&node, CertificateId::Agent);
+        if client.as_ref().map(|(used, _)| used) != issued.as_ref() {
+            client = issued.and_then(|issued| Some((issued.clone(), connect(&node, &target, &issued)?)));
+        }
+        let error = match &client {
+            Some((_, client)) => ask(client).await,
+            None => Some("the agent has no certificate for it".to_owned()),
+        };
+        failures = if error.is_some() { failures.saturating_add(1) } else { 0 };
+        let ready = failures < PATIENCE;
+        if ready { pool.add(target.address, target.local) } else { pool.remove(target.address) }
+        let status = ApiServer { address: target.address, ready, local: target.local, error: error.unwrap_or_default() };
+        node.store.put(&target.address.to_string(), &status);
+        tokio::time::sleep(if ready { WHILE_UP } else { WHILE_DOWN }).await;
+    }
+}
+
+fn connect(node: &Node, target: &Target, issued: &Issued) -> Option<Client> {
+    let connected = api::connect(&*node.config()?.config, &format!("https://{}", target.address), issued);
+    connected.inspect_err(|error| tracing::warn!("balancer: {error:#}")).ok()
+}
+
+/// What is wrong; none when it is ready.
+async fn ask(client: &Client) -> Option<String> {
+    match timeout(ANSWER_DEADLINE, client.readyz()).await {
+        Ok(Ok(())) => None,
+        // The rest of a long answer changes with each step of the server's start.
+        Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::from(error)).lines().next().unwrap_or_default().to_owned()),
+        Err(_) => Some(format!("no answer within {} s", ANSWER_DEADLINE.as_secs())),
+    }
+}

@@ -1,0 +1,52 @@
+//! Keeps the CNI configuration, from which containerd connects pods: with it the node becomes Ready.
+//!
+//! reads: machine config, nodes (this machine's pod networks)   writes: /etc/cni/net.d/10-corten.conflist
+
+mod plan;
+mod render;
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use machine::Root;
+use machine::config::Config;
+use machine::file::File;
+
+use crate::controller::Controller;
+use crate::files;
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::resources::cluster::NodeStatus;
+use plan::{Action, Seen};
+
+#[derive(Debug)]
+pub struct Cni;
+
+impl Controller for Cni {
+    type Seen = Seen;
+    type Action = Action;
+    const NAME: &'static str = "cni";
+
+    async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
+        let config: Option<Arc<Config>> = node.config().map(|applied| applied.config);
+        let pod_cidrs: Vec<IpNet> = node.store.all::<NodeStatus>().into_values().flat_map(|node| node.pod_cidrs).collect();
+        let present = std::fs::read(node.root.cni_config()).ok();
+        Ok(Seen { root: node.root.clone(), network: config.map(|config| config.cluster.network.clone()), pod_cidrs, present })
+    }
+
+    fn plan(&self, seen: &Seen) -> Plan<Action> {
+        plan::plan(seen)
+    }
+
+    async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
+        match action {
+            Action::Write(file) => files::write_if_changed(&file).map(drop),
+            Action::Remove => files::remove(&node.root.cni_config()),
+        }
+    }
+}
+
+/// The file as it is to be on a machine.
+fn file(root: &Root, contents: Vec<u8>) -> File {
+    File { path: root.cni_config(), mode: 0o644, account: machine::account::Account::Root, contents }
+}

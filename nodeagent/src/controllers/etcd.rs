@@ -1,0 +1,92 @@
+//! Keeps etcd, on control planes, as the machine config says. It starts once the cluster was bootstrapped through this machine.
+//!
+//! reads: machine config, hostname, node IPs, volumes (ETCD), certificates, bootstrap record
+//! writes: etcd's files, service etcd
+
+use std::collections::BTreeMap;
+
+use controlplane::bootstrap::{self, Record};
+use controlplane::etcd::{self, Membership};
+use controlplane::pki::{CertificateId, Issued};
+use controlplane::{Credentials, RenderError};
+use machine::disk::Volume;
+
+use super::machine::Machine;
+use super::pki::Keyring;
+use super::service::{self, Subject, Want};
+use crate::node::Node;
+use crate::plan::Missing;
+use crate::resources::bootstrap::Bootstrap;
+use crate::resources::services;
+
+pub const ID: &str = "etcd";
+const CERTIFICATES: [CertificateId; 2] = [CertificateId::EtcdServer, CertificateId::EtcdPeer];
+
+#[derive(Debug, Default)]
+pub struct Etcd {
+    keyring: Keyring,
+}
+
+#[derive(Debug)]
+pub struct Inputs {
+    machine: Result<Machine, Vec<Missing>>,
+    volume_open: bool,
+    record: Option<Record>,
+    /// Nothing in the data directory; of use only while the volume is open.
+    data_empty: bool,
+    issued: BTreeMap<CertificateId, Issued>,
+}
+
+impl Subject for Etcd {
+    type Inputs = Inputs;
+    const NAME: &'static str = ID;
+
+    async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
+        Ok(Inputs {
+            machine: Machine::observe(node),
+            volume_open: services::is_open(&node.store, Volume::Etcd),
+            record: node.store.get::<Bootstrap>(Bootstrap::NAME).map(|bootstrap| bootstrap.record),
+            data_empty: std::fs::read_dir(node.root.etcd_data()).map_or(true, |mut entries| entries.next().is_none()),
+            issued: self.keyring.all(node, &CERTIFICATES),
+        })
+    }
+
+    fn want(inputs: &Inputs) -> anyhow::Result<Want> {
+        let machine = match &inputs.machine {
+            Ok(machine) if machine.is_control_plane() => machine,
+            Ok(_) => return Ok(Want::Absent(service::id(ID)?)),
+            Err(missing) => return Ok(Want::Waiting(missing.clone())),
+        };
+        let mut missing = super::machine::missing([(inputs.volume_open, "volume etcd")]);
+        if inputs.volume_open {
+            missing.extend(hindrance(machine, inputs));
+        }
+        let absent = CERTIFICATES.iter().filter(|id| !inputs.issued.contains_key(id));
+        missing.extend(absent.map(|id| Missing::new(format!("certificate {id}"))));
+        if !missing.is_empty() {
+            return Ok(Want::Waiting(missing));
+        }
+        Ok(Want::Running(Box::new(render(machine, inputs)?.into())))
+    }
+}
+
+/// Why etcd may not start on the data that is there.
+fn hindrance(machine: &Machine, inputs: &Inputs) -> Option<Missing> {
+    let seen = bootstrap::Seen {
+        requested: false,
+        record: inputs.record.clone(),
+        etcd_data_empty: inputs.data_empty,
+        cluster: machine.config.cluster.name.clone(),
+    };
+    match bootstrap::plan(&seen) {
+        bootstrap::Plan::Act(_) => None,
+        bootstrap::Plan::Waiting => Some(Missing::new("bootstrap of the cluster")),
+        bootstrap::Plan::Refused(refusal) => Some(Missing::new(format!("somebody to decide: {refusal}"))),
+    }
+}
+
+fn render(machine: &Machine, inputs: &Inputs) -> Result<controlplane::Rendered, RenderError> {
+    let Machine { config, facts } = machine;
+    let credentials = Credentials { issued: inputs.issued.clone(), ..Credentials::from_config(config) };
+    etcd::render(config, facts, &credentials, &Membership::bootstrap(facts)?)
+}

@@ -1,0 +1,53 @@
+//! Loads kernel modules and sets sysctls: those that Kubernetes needs, and the machine config's.
+//!
+//! reads: machine config, /sys/module, /proc/sys   writes: modules and sysctls of the kernel
+
+mod apply;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::controller::Controller;
+use crate::node::Node;
+use crate::plan::Plan;
+use plan::{Action, Seen};
+
+#[derive(Debug, Default)]
+pub struct Kernel {
+    /// Modules that modprobe had nothing to do for or that show up nowhere: built into the kernel.
+    loaded: BTreeSet<String>,
+}
+
+impl Controller for Kernel {
+    type Seen = Seen;
+    type Action = Action;
+    const NAME: &'static str = "kernel";
+
+    async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
+        let Some(config) = node.config().map(|applied| applied.config) else { return Ok(Seen::default()) };
+        let mut loaded = self.loaded.clone();
+        for module in plan::modules(&config) {
+            if node.root.path(&format!("/sys/module/{}", module.name.replace('-', "_"))).exists() {
+                loaded.insert(module.name);
+            }
+        }
+        let values: BTreeMap<String, Option<String>> =
+            plan::sysctls(&config).into_keys().map(|name| (name.clone(), apply::read(&node.root, &name))).collect();
+        Ok(Seen { config: Some(config), loaded, values })
+    }
+
+    fn plan(&self, seen: &Seen) -> Plan<Action> {
+        plan::plan(seen)
+    }
+
+    async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
+        match action {
+            Action::Load(module) => {
+                apply::load(&node.root, &module).await?;
+                self.loaded.insert(module.name);
+                Ok(())
+            }
+            Action::Set { name, value } => apply::set(&node.root, &name, &value),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Keeps kube-proxy, which makes Services reachable from this node, as the machine config says.
+//!
+//! reads: machine config, hostname, node IPs, certificate kube-proxy, API servers   writes: its config and kubeconfig, service kube-proxy
+
+mod plan;
+mod render;
+
+use controlplane::pki::{CertificateId, Issued};
+use machine::service::ServiceStatus;
+
+use super::machine::Machine;
+use super::pki::Keyring;
+use super::service::{Subject, Want};
+use crate::node::Node;
+use crate::plan::Missing;
+use crate::resources::cluster::ApiServer;
+
+pub const ID: &str = "kube-proxy";
+
+#[derive(Debug, Default)]
+pub struct KubeProxy {
+    keyring: Keyring,
+}
+
+#[derive(Debug)]
+pub struct Inputs {
+    machine: Result<Machine, Vec<Missing>>,
+    certificate: Option<Issued>,
+    api_server_ready: bool,
+    /// init has it: it ran before this agent, or before this change.
+    known: bool,
+}
+
+impl Subject for KubeProxy {
+    type Inputs = Inputs;
+    const NAME: &'static str = ID;
+
+    async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
+        Ok(Inputs {
+            machine: Machine::observe(node),
+            certificate: self.keyring.get(node, CertificateId::KubeProxy),
+            api_server_ready: ApiServer::any_ready(&node.store),
+            known: node.store.get::<ServiceStatus>(ID).is_some(),
+        })
+    }
+
+    fn want(inputs: &Inputs) -> anyhow::Result<Want> {
+        plan::want(inputs)
+    }
+}

@@ -1,0 +1,45 @@
+//! kube-proxy's config (KubeProxyConfiguration, kubeproxy.config.k8s.io/v1alpha1).
+
+use std::path::Path;
+
+use machine::config::{Config, ProxyMode};
+use serde_json::{Map, Value, json};
+
+use crate::controllers::machine::Machine;
+use crate::controllers::merge::layered;
+
+/// Metrics; loopback only.
+pub const METRICS_PORT: u16 = 10249;
+
+pub const OOM_SCORE_ADJUST: i16 = -998;
+
+pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {
+    let defaults = json!({
+        "metricsBindAddress": format!("127.0.0.1:{METRICS_PORT}"),
+        "enableProfiling": false,
+        // The kernel controller sets these sysctls: kube-proxy would need root for the size of the hash table.
+        "conntrack": {
+            "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s", "udpTimeout": "0s", "udpStreamTimeout": "0s",
+        },
+    });
+    let owned = json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": mode(&machine.config),
+        "clientConnection": { "kubeconfig": kubeconfig },
+        "clusterCIDR": machine.config.cluster.network.pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        "hostnameOverride": machine.facts.node_name,
+        // init has set it already, and kube-proxy may not set any other.
+        "oomScoreAdj": OOM_SCORE_ADJUST,
+    });
+    layered(defaults, &machine.config.cluster.network.proxy.config, owned)
+}
+
+fn mode(config: &Config) -> &'static str {
+    match config.cluster.network.proxy.mode {
+        ProxyMode::Nftables => "nftables",
+        ProxyMode::Iptables => "iptables",
+        ProxyMode::Ipvs => "ipvs",
+        ProxyMode::None => "",
+    }
+}

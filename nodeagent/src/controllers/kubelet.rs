@@ -1,0 +1,78 @@
+//! Keeps the kubelet as the machine config says.
+//!
+//! reads: machine config, hostname, node IPs, volumes (EPHEMERAL), certificates (kubelet-client, kubelet-server), API servers
+//! writes: the kubelet's config and kubeconfig, service kubelet
+
+mod plan;
+mod render;
+
+use std::time::Duration;
+
+use controlplane::pki::CertificateId;
+use machine::config::{Config, Role, Taint, TaintEffect};
+use machine::disk::Volume;
+use machine::service::ServiceStatus;
+use tokio::time::Instant;
+
+use super::machine::Machine;
+use super::service::{Subject, Want};
+use crate::node::Node;
+use crate::plan::Missing;
+use crate::resources::cluster::ApiServer;
+use crate::resources::services;
+
+pub const ID: &str = "kubelet";
+
+#[derive(Debug, Default)]
+pub struct Kubelet {
+    /// When all but the API server was there for the first time.
+    waiting_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub struct Inputs {
+    machine: Result<Machine, Vec<Missing>>,
+    ephemeral_open: bool,
+    /// Fingerprints of the certificates that stand in the files named in the config.
+    certificates: Vec<(CertificateId, Option<String>)>,
+    api_server_ready: bool,
+    /// init has it: it ran before this agent, or before this change.
+    known: bool,
+    /// How long only the API server was missing.
+    waited: Duration,
+}
+
+impl Subject for Kubelet {
+    type Inputs = Inputs;
+    const NAME: &'static str = ID;
+
+    async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
+        let certificate = |id: CertificateId| (id, super::pki::fingerprint(&node.store, id));
+        let mut inputs = Inputs {
+            machine: Machine::observe(node),
+            ephemeral_open: services::is_open(&node.store, Volume::Ephemeral),
+            certificates: [CertificateId::KubeletClient, CertificateId::KubeletServer].map(certificate).to_vec(),
+            api_server_ready: ApiServer::any_ready(&node.store),
+            known: node.store.get::<ServiceStatus>(ID).is_some(),
+            waited: Duration::ZERO,
+        };
+        if plan::missing(&inputs).is_empty() {
+            inputs.waited = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
+        }
+        Ok(inputs)
+    }
+
+    fn want(inputs: &Inputs) -> anyhow::Result<Want> {
+        plan::want(inputs)
+    }
+}
+
+/// Label of control planes, and key of the taint that keeps ordinary pods off them.
+pub const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+
+/// Taints of this machine's Node: the kubelet registers with them, and the node controller keeps them.
+pub fn taints(config: &Config) -> Vec<Taint> {
+    let closed = config.machine.role == Role::ControlPlane && !config.cluster.allow_scheduling_on_control_planes;
+    let own = closed.then(|| Taint { key: CONTROL_PLANE.to_owned(), value: String::new(), effect: TaintEffect::NoSchedule });
+    own.into_iter().chain(config.machine.kubelet.taints.iter().cloned()).collect()
+}
