@@ -15,8 +15,6 @@ use crate::flags;
 use crate::render::{Files, RenderError, Rendered};
 use crate::service::{API_SERVER, ETCD, MIB, control_plane_service, service_id};
 
-pub use args::OWNED;
-
 /// Ready for init means that it listens (kube-apiserver notifies then); whether it serves, the agent asks at /readyz.
 pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Result<Rendered, RenderError> {
     let mut files = Files::new(&facts.root, API_SERVER, Account::KubeApiserver);

@@ -92,7 +92,9 @@ pub enum Step {
 pub enum Refusal {
     #[error("etcd has data, but this machine has no record of a cluster: reset the ETCD volume, or recover the member with Etcd.Recover")]
     DataWithoutRecord,
-    #[error("etcd's data is gone, but this machine was a member: restore a snapshot with Etcd.Restore, or remove the member and join again")]
+    #[error(
+        "etcd's data is gone, but this machine was a member: restore a snapshot with Etcd.Restore, or remove the member and join again"
+    )]
     RecordWithoutData,
     #[error("this machine belongs to a cluster of another name: put the name back in the machine config, or reset the machine")]
     OtherCluster,

@@ -38,15 +38,35 @@ pub enum ClientError {
     #[error("connecting to {server}: the authority's certificate is not readable")]
     BadAuthority { server: String },
     #[error("connecting to {server}")]
-    Connect { server: String, #[source] source: Box<kube::Error> },
+    Connect {
+        server: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
     #[error("asking for {path}")]
-    Ask { path: String, #[source] source: Box<kube::Error> },
+    Ask {
+        path: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
     #[error("finding out what kind {kind} is")]
-    Discover { kind: String, #[source] source: Box<kube::Error> },
+    Discover {
+        kind: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
     #[error("applying {manifest}")]
-    Apply { manifest: String, #[source] source: Box<kube::Error> },
+    Apply {
+        manifest: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
     #[error("applying {manifest}: it is no Kubernetes object")]
-    BadObject { manifest: String, #[source] source: serde_json::Error },
+    BadObject {
+        manifest: String,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 /// A connection to an API server, or to etcd's health endpoint.

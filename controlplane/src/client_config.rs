@@ -61,7 +61,7 @@ impl Default for ClientConfig {
 
 impl ClientConfig {
     pub fn from_yaml(text: &str) -> Result<ClientConfig, ClientConfigError> {
-        let config: ClientConfig = serde_saphyr::from_str(text).map_err(|error| ClientConfigError::Parse(error.into()))?;
+        let config: ClientConfig = crate::yaml::from_str(text).map_err(|error| ClientConfigError::Parse(error.into()))?;
         for (field, found, expected) in [("apiVersion", &config.api_version, API_VERSION), ("kind", &config.kind, KIND)] {
             if found != expected {
                 return Err(ClientConfigError::Header { field, found: found.clone(), expected });
@@ -88,8 +88,66 @@ impl ClientConfig {
 
     /// The named context, or the current one.
     pub fn context(&self, name: Option<&str>) -> Result<&Context, ClientConfigError> {
-        let existing = || if self.contexts.is_empty() { "none".to_owned() } else { self.contexts.keys().cloned().collect::<Vec<_>>().join(", ") };
+        let existing =
+            || if self.contexts.is_empty() { "none".to_owned() } else { self.contexts.keys().cloned().collect::<Vec<_>>().join(", ") };
         let name = name.or(self.current.as_deref()).ok_or_else(|| ClientConfigError::NoCurrent { existing: existing() })?;
         self.contexts.get(name).ok_or_else(|| ClientConfigError::NoSuchContext { name: name.to_owned(), existing: existing() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(endpoint: &str) -> Context {
+        let text = |what: &str| format!("{what}\n");
+        Context {
+            endpoints: vec![endpoint.to_owned()],
+            nodes: Vec::new(),
+            ca: text("ca"),
+            certificate: text("certificate"),
+            key: Secret::new("key\n"),
+        }
+    }
+
+    fn config(names: &[&str]) -> ClientConfig {
+        let mut config = ClientConfig::default();
+        names.iter().for_each(|name| config.add(name, context(name)));
+        config
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let text = config(&["a", "b"]).to_yaml().expect("YAML");
+        assert_eq!(ClientConfig::from_yaml(&text).expect("readable"), config(&["a", "b"]));
+        assert!(text.starts_with("apiVersion: corten.dev/v1\nkind: ClientConfig\ncurrent: b\n"), "{text}");
+    }
+
+    #[test]
+    fn contexts_are_found_or_named() {
+        let two = config(&["a", "b"]);
+        assert_eq!(two.context(None).expect("current").endpoints, ["b"]);
+        assert_eq!(two.context(Some("a")).expect("there").endpoints, ["a"]);
+        let error = two.context(Some("c")).expect_err("not there");
+        assert_eq!(error.to_string(), "client config: context \"c\" does not exist; there are: a, b");
+        let error = ClientConfig::default().context(None).expect_err("empty");
+        assert!(error.to_string().ends_with("one of: none"), "{error}");
+    }
+
+    #[test]
+    fn merging_keeps_others_and_takes_the_new_current() {
+        let mut merged = config(&["a", "b"]);
+        let replaced = ClientConfig { contexts: BTreeMap::from([("a".to_owned(), context("new"))]), ..config(&["a"]) };
+        merged.merge(replaced);
+        assert_eq!((merged.current.as_deref(), merged.contexts.len()), (Some("a"), 2));
+        assert_eq!(merged.contexts["a"].endpoints, ["new"]);
+        merged.merge(ClientConfig::default());
+        assert_eq!((merged.current.as_deref(), merged.contexts.len()), (Some("a"), 2));
+    }
+
+    #[test]
+    fn another_file_is_refused() {
+        assert!(ClientConfig::from_yaml("apiVersion: corten.dev/v1\nkind: Secrets\n").is_err());
+        assert!(ClientConfig::from_yaml("apiVersion: corten.dev/v1\nkind: ClientConfig\nunknown: 1\n").is_err());
     }
 }

@@ -7,45 +7,13 @@ use machine::config::{Cni, Config};
 use machine::service::{Readiness, Resources};
 
 use crate::credentials::Credentials;
-use crate::endpoint::CONTROLLER_MANAGER_PORT;
 use crate::facts::Facts;
-use crate::flags::{self, Flags, Owned, Rules, flags, merge};
+use crate::flags::{self, Flags, flags, merge};
 use crate::kubeconfig;
 use crate::pki::{AuthorityId, CertificateId};
+use crate::ports::CONTROLLER_MANAGER_PORT;
 use crate::render::{Files, Read, RenderError, Rendered, text};
 use crate::service::{API_SERVER, CIPHER_SUITES, CONTROLLER_MANAGER, MIB, control_plane_service, service_id};
-
-const FROM_PKI: &str = "it is made from cluster.certificateAuthorities";
-const KUBECONFIG: &str = "the machine writes its kubeconfig";
-
-/// What `cluster.controllerManager.extraArgs` may not say.
-pub const OWNED: &[Owned] = &[
-    ("allocate-node-cidrs", "set cluster.network.cni"),
-    ("authentication-kubeconfig", KUBECONFIG),
-    ("authorization-kubeconfig", KUBECONFIG),
-    ("cluster-cidr", "set cluster.network.podCIDRs"),
-    ("cluster-signing-cert-file", FROM_PKI),
-    ("cluster-signing-key-file", FROM_PKI),
-    ("cluster-signing-kube-apiserver-client-cert-file", FROM_PKI),
-    ("cluster-signing-kube-apiserver-client-key-file", FROM_PKI),
-    ("cluster-signing-kubelet-client-cert-file", FROM_PKI),
-    ("cluster-signing-kubelet-client-key-file", FROM_PKI),
-    ("cluster-signing-kubelet-serving-cert-file", FROM_PKI),
-    ("cluster-signing-kubelet-serving-key-file", FROM_PKI),
-    ("cluster-signing-legacy-unknown-cert-file", FROM_PKI),
-    ("cluster-signing-legacy-unknown-key-file", FROM_PKI),
-    ("kubeconfig", KUBECONFIG),
-    ("master", KUBECONFIG),
-    ("node-cidr-mask-size", "set cluster.network.nodeCIDRMaskSizes"),
-    ("node-cidr-mask-size-ipv4", "set cluster.network.nodeCIDRMaskSizes"),
-    ("node-cidr-mask-size-ipv6", "set cluster.network.nodeCIDRMaskSizes"),
-    ("root-ca-file", FROM_PKI),
-    ("secure-port", "health checks count on it"),
-    ("service-account-private-key-file", "it is made from cluster.serviceAccountKey"),
-    ("service-cluster-ip-range", "set cluster.network.serviceCIDRs"),
-];
-
-const RULES: Rules = Rules { field: "cluster.controllerManager.extraArgs", owned: OWNED, lists: &[] };
 
 pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Result<Rendered, RenderError> {
     let account = Account::KubeControllerManager;
@@ -53,7 +21,7 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Resu
     let mut ours = behaviour(config);
     ours.extend(identity(&mut files, config, credentials)?);
     ours.extend(signing(&mut files, config, credentials));
-    let merged = merge(ours, &config.cluster.controller_manager.extra_args, &RULES)?;
+    let merged = merge(ours, &config.cluster.controller_manager.extra_args, &[]);
 
     let mut service = control_plane_service(&facts.root, CONTROLLER_MANAGER, account, flags::arguments(&merged));
     service.resources = Resources { cpu_weight: Some(200), memory_min_bytes: Some(96 * MIB), ..service.resources };
@@ -108,10 +76,9 @@ fn node_networks(config: &Config) -> Flags {
     let has = |v6: bool| network.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6() == v6);
     let mut ours = flags([("allocate-node-cidrs", "true".to_owned()), ("cluster-cidr", cidrs.join(","))]);
     match (has(false), has(true)) {
-        (true, true) => ours.extend(flags([
-            ("node-cidr-mask-size-ipv4", sizes.ipv4.to_string()),
-            ("node-cidr-mask-size-ipv6", sizes.ipv6.to_string()),
-        ])),
+        (true, true) => {
+            ours.extend(flags([("node-cidr-mask-size-ipv4", sizes.ipv4.to_string()), ("node-cidr-mask-size-ipv6", sizes.ipv6.to_string())]))
+        }
         (false, true) => ours.extend(flags([("node-cidr-mask-size", sizes.ipv6.to_string())])),
         (_, false) => ours.extend(flags([("node-cidr-mask-size", sizes.ipv4.to_string())])),
     }
@@ -128,7 +95,8 @@ fn signing(files: &mut Files, config: &Config, credentials: &Credentials) -> Fla
     ];
     for (id, names) in signers {
         let Some(key) = credentials.authority_keys.get(&id) else { continue };
-        let certificate = files.add(&format!("signing-{id}.crt"), id.of(&config.cluster.certificate_authorities).certificate.as_str(), Read::Again);
+        let certificate =
+            files.add(&format!("signing-{id}.crt"), id.of(&config.cluster.certificate_authorities).certificate.as_str(), Read::Again);
         let key = files.add_secret(&format!("signing-{id}.key"), key, Read::Again);
         for name in names {
             ours.insert(format!("cluster-signing-{name}-cert-file"), text(&certificate));

@@ -9,43 +9,19 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use machine::account::Account;
-use machine::config::{Config, Secret};
+use machine::config::Config;
 use machine::service::{Filesystem, Readiness, Resources, Stop, StopScope};
 use serde_json::{Map, Value, json};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{ETCD_CLIENT_PORT, ETCD_METRICS_PORT, ETCD_PEER_PORT};
 use crate::facts::Facts;
-use crate::flags::{Owned, OwnedFlag};
 use crate::pki::{AuthorityId, CertificateId};
+use crate::ports::{ETCD_CLIENT_PORT, ETCD_METRICS_PORT, ETCD_PEER_PORT};
 use crate::render::{Files, Read, RenderError, Rendered, text};
 use crate::service::{ETCD, MIB, control_plane_service};
 
 /// A database of this size still fits a second time, with journal and snapshots, on the 10 GiB ETCD volume: defragmenting copies it.
 const QUOTA_BYTES: u64 = 4096 * MIB;
-
-/// What `cluster.etcd.extraArgs` may not say.
-pub const OWNED: &[Owned] = &[
-    ("name", "it is the node's name"),
-    ("data-dir", "it is on the ETCD volume"),
-    ("wal-dir", "it is on the ETCD volume"),
-    ("initial-cluster", "bootstrap and join decide it"),
-    ("initial-cluster-state", "bootstrap and join decide it"),
-    ("initial-cluster-token", "it is the cluster's name"),
-    ("force-new-cluster", "it throws members away; recovery is a call of its own"),
-    ("listen-client-urls", "the API server and the agent use it"),
-    ("advertise-client-urls", "the API server and the agent use it"),
-    ("listen-peer-urls", "other members use it"),
-    ("initial-advertise-peer-urls", "other members use it"),
-    ("listen-metrics-urls", "the agent's health check uses it"),
-    ("listen-client-http-urls", "the agent's health check uses listen-metrics-urls"),
-    ("client-transport-security", "it is made from cluster.certificateAuthorities"),
-    ("peer-transport-security", "it is made from cluster.certificateAuthorities"),
-    ("unsafe-no-fsync", "a power cut would lose acknowledged writes"),
-    ("config-file", "it is the file that this becomes part of"),
-    ("discovery", "members are known from the cluster itself"),
-    ("discovery-srv", "members are known from the cluster itself"),
-];
 
 /// Fields that etcd's file has in nanoseconds, though its flags take durations (embed.Config says why).
 const DURATIONS: &[&str] = &[
@@ -61,6 +37,9 @@ const DURATIONS: &[&str] = &[
     "warning-unary-request-duration",
     "watch-progress-notify-interval",
 ];
+
+/// Fields that etcd's file has as lists, though its flags take commas.
+const LISTS: &[&str] = &["cipher-suites", "log-outputs"];
 
 /// The members that this one starts with. etcd looks at it only while its data directory is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,16 +70,26 @@ pub fn peer_url(facts: &Facts) -> Result<String, RenderError> {
     Ok(url(node_ip(facts)?, ETCD_PEER_PORT))
 }
 
-/// Where etcd is asked for its health, with the certificate [`CertificateId::EtcdHealthClient`].
-pub fn health_url() -> String {
-    format!("{}/health", url(Ipv4Addr::LOCALHOST.into(), ETCD_METRICS_PORT))
+/// What etcd is asked for at [`health_server`].
+pub const HEALTH_PATH: &str = "/health";
+
+/// Where etcd is asked for its health and metrics, with the certificate [`CertificateId::EtcdHealthClient`].
+pub fn health_server() -> String {
+    url(Ipv4Addr::LOCALHOST.into(), ETCD_METRICS_PORT)
 }
 
 pub fn render(config: &Config, facts: &Facts, credentials: &Credentials, membership: &Membership) -> Result<Rendered, RenderError> {
     let mut files = Files::new(&facts.root, ETCD, Account::Etcd);
     let authorities = &config.cluster.certificate_authorities;
-    let client = transport_security(&mut files, "client", &AuthorityId::EtcdClient.of(authorities).certificate, credentials, CertificateId::EtcdServer)?;
-    let peer = transport_security(&mut files, "peer", &AuthorityId::EtcdPeer.of(authorities).certificate, credentials, CertificateId::EtcdPeer)?;
+    let client = transport_security(
+        &mut files,
+        "client",
+        &AuthorityId::EtcdClient.of(authorities).certificate,
+        credentials,
+        CertificateId::EtcdServer,
+    )?;
+    let peer =
+        transport_security(&mut files, "peer", &AuthorityId::EtcdPeer.of(authorities).certificate, credentials, CertificateId::EtcdPeer)?;
 
     let mut file = settings(config, facts, membership)?;
     file.insert("client-transport-security".to_owned(), client);
@@ -138,7 +127,7 @@ fn settings(config: &Config, facts: &Facts, membership: &Membership) -> Result<M
         ("advertise-client-urls", json!(advertised.join(","))),
         ("listen-peer-urls", json!(peer)),
         ("initial-advertise-peer-urls", json!(peer)),
-        ("listen-metrics-urls", json!(url(Ipv4Addr::LOCALHOST.into(), ETCD_METRICS_PORT))),
+        ("listen-client-http-urls", json!(health_server())),
         ("tls-min-version", json!("TLS1.3")),
         ("quota-backend-bytes", json!(QUOTA_BYTES)),
         ("auto-compaction-mode", json!("periodic")),
@@ -154,7 +143,13 @@ fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
 }
 
 /// One side's security block; its files are `<side>.crt`, `<side>.key` and `<side>-ca.crt`.
-fn transport_security(files: &mut Files, side: &str, authority: &str, credentials: &Credentials, id: CertificateId) -> Result<Value, RenderError> {
+fn transport_security(
+    files: &mut Files,
+    side: &str,
+    authority: &str,
+    credentials: &Credentials,
+    id: CertificateId,
+) -> Result<Value, RenderError> {
     let (certificate, key) = files.add_issued(side, credentials.certificate(id)?);
     let authority = files.add(&format!("{side}-ca.crt"), authority, Read::AtStart);
     Ok(json!({
@@ -167,9 +162,6 @@ fn transport_security(files: &mut Files, side: &str, authority: &str, credential
 
 fn merge(file: &mut Map<String, Value>, users: &BTreeMap<String, String>) -> Result<(), RenderError> {
     for (flag, value) in users {
-        if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| owned == flag) {
-            return Err(OwnedFlag { field: "cluster.etcd.extraArgs", flag: flag.clone(), reason }.into());
-        }
         file.insert(flag.clone(), scalar(flag, value)?);
     }
     Ok(())
@@ -181,6 +173,9 @@ fn scalar(flag: &str, text: &str) -> Result<Value, RenderError> {
         let bad = |_| RenderError::BadDuration { flag: flag.to_owned(), value: text.to_owned() };
         let duration = machine::config::Duration::from_str(text).map_err(bad)?;
         return Ok(json!(duration.0.as_nanos() as u64));
+    }
+    if LISTS.contains(&flag) {
+        return Ok(json!(text.split(',').collect::<Vec<_>>()));
     }
     Ok(match (text.parse::<u64>(), text.parse::<bool>()) {
         (Ok(number), _) => json!(number),
@@ -195,11 +190,4 @@ fn node_ip(facts: &Facts) -> Result<IpAddr, RenderError> {
 
 fn url(address: IpAddr, port: u16) -> String {
     format!("https://{}", SocketAddr::new(address, port))
-}
-
-/// The certificate and key of the agent as etcd's client, and the authority that etcd's own certificate is from.
-pub fn health_access<'a>(config: &'a Config, credentials: &'a Credentials) -> Result<(&'a str, &'a str, &'a Secret), RenderError> {
-    let issued = credentials.certificate(CertificateId::EtcdHealthClient)?;
-    let authority = &config.cluster.certificate_authorities.etcd_client.certificate;
-    Ok((authority, &issued.certificate_pem, &issued.key_pem))
 }

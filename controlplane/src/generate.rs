@@ -1,16 +1,15 @@
 //! `machinectl gen config`: the machine configs of a new cluster, and the client config of its first administrator.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use machine::config::{
-    API_VERSION, ApiServer, CERTIFICATE_LIFETIME, CertificateAuthorities, Cluster, ClusterNetwork, ControllerManager, Document, Etcd,
-    HostNetwork, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Watchdog,
+    API_VERSION, ApiServer, CERTIFICATE_LIFETIME, CertificateAuthorities, Cluster, ClusterNetwork, ControllerManager, Document, Etcd, Host,
+    HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};
-use crate::endpoint::{BadEndpoint, MACHINE_API_PORT, endpoint_host, normalize};
 use crate::pki::{AuthorityId, MachineRole, machine_client};
+use crate::ports::{API_SERVER_PORT, MACHINE_API_PORT};
 use crate::secrets::{Secrets, SecretsError};
 
 /// What `gen config` lets its user choose besides name and endpoint.
@@ -45,7 +44,7 @@ impl Options {
 pub struct GeneratedConfigs {
     /// For the first control plane: the only one that holds the authorities' keys.
     pub controlplane: Document,
-    /// For further control planes, which receive keys after they have joined.
+    /// For further control planes, which receive the authorities' keys after they have joined.
     pub controlplane_join: Document,
     pub worker: Document,
     pub client: ClientConfig,
@@ -53,19 +52,21 @@ pub struct GeneratedConfigs {
 
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    #[error(transparent)]
-    Endpoint(#[from] BadEndpoint),
+    #[error("cluster endpoint {0:?}: expected https://<host>:<port>, such as https://203.0.113.10:6443")]
+    Endpoint(String),
+    #[error("machine endpoint {0:?}: expected <host> or <host>:<port>, such as 203.0.113.10:50000")]
+    MachineEndpoint(String),
     #[error(transparent)]
     Secrets(#[from] SecretsError),
 }
 
 /// The documents are complete but unchecked: patch them, then check.
 pub fn generate(cluster_name: &str, endpoint: &str, secrets: &Secrets, options: &Options) -> Result<GeneratedConfigs, GenerateError> {
-    let endpoint = normalize(endpoint)?;
-    let machine_endpoints = machine_endpoints(&endpoint, options);
-    let first = cluster(cluster_name, &endpoint, &machine_endpoints, secrets, options);
-    let join = without_keys(&first);
-    let worker = Cluster { allow_scheduling_on_control_planes: false, ..join.clone() };
+    let endpoint = with_api_port(endpoint)?;
+    let machine_endpoints = machine_endpoints(&endpoint, options)?;
+    let first = cluster(cluster_name, &format!("https://{endpoint}"), &machine_endpoints, secrets, options);
+    let join = without_authority_keys(&first);
+    let worker = Cluster { service_account_key: None, encryption_key: None, ..join.clone() };
     Ok(GeneratedConfigs {
         controlplane: document(first, Role::ControlPlane, options),
         controlplane_join: document(join, Role::ControlPlane, options),
@@ -75,7 +76,14 @@ pub fn generate(cluster_name: &str, endpoint: &str, secrets: &Secrets, options: 
 }
 
 /// `machinectl gen client`: a context for somebody, in a role, issued offline.
-pub fn issue_client(secrets: &Secrets, role: MachineRole, name: &str, lifetime: Duration, endpoints: Vec<String>, now: SystemTime) -> Result<Context, SecretsError> {
+pub fn issue_client(
+    secrets: &Secrets,
+    role: MachineRole,
+    name: &str,
+    lifetime: Duration,
+    endpoints: Vec<String>,
+    now: SystemTime,
+) -> Result<Context, SecretsError> {
     let issued = secrets.issue(AuthorityId::Machine, &machine_client(role, name, lifetime), now)?;
     Ok(Context {
         endpoints,
@@ -86,27 +94,39 @@ pub fn issue_client(secrets: &Secrets, role: MachineRole, name: &str, lifetime: 
     })
 }
 
-fn client(cluster_name: &str, endpoints: Vec<String>, secrets: &Secrets, role: MachineRole, options: &Options) -> Result<ClientConfig, SecretsError> {
+fn client(
+    cluster_name: &str,
+    endpoints: Vec<String>,
+    secrets: &Secrets,
+    role: MachineRole,
+    options: &Options,
+) -> Result<ClientConfig, SecretsError> {
     let context = issue_client(secrets, role, &options.client_name, options.client_lifetime, endpoints, options.now)?;
     let mut config = ClientConfig::default();
     config.add(cluster_name, context);
     Ok(config)
 }
 
-fn machine_endpoints(endpoint: &str, options: &Options) -> Vec<String> {
-    if options.machine_endpoints.is_empty() {
-        return endpoint_host(endpoint).into_iter().map(|host| with_port(&host)).collect();
-    }
-    options.machine_endpoints.iter().map(|endpoint| with_port(endpoint)).collect()
+/// The cluster's endpoint; a port may be left out.
+fn with_api_port(endpoint: &str) -> Result<HostPort, GenerateError> {
+    let bare = endpoint.strip_suffix('/').unwrap_or(endpoint);
+    HostPort::of_https(bare)
+        .or_else(|_| HostPort::of_https(&format!("{bare}:{API_SERVER_PORT}")))
+        .map_err(|_| GenerateError::Endpoint(endpoint.to_owned()))
 }
 
-/// `host:port`, with the machine API's port where none is said and brackets around IPv6.
-fn with_port(host: &str) -> String {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return SocketAddr::new(address, MACHINE_API_PORT).to_string();
+fn machine_endpoints(endpoint: &HostPort, options: &Options) -> Result<Vec<String>, GenerateError> {
+    if options.machine_endpoints.is_empty() {
+        return Ok(vec![HostPort { host: endpoint.host.clone(), port: MACHINE_API_PORT }.to_string()]);
     }
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    if has_port { host.to_owned() } else { format!("{host}:{MACHINE_API_PORT}") }
+    options.machine_endpoints.iter().map(|endpoint| with_machine_port(endpoint)).collect()
+}
+
+/// A machine API's address; the port may be left out, and then the brackets of IPv6 as well.
+fn with_machine_port(endpoint: &str) -> Result<String, GenerateError> {
+    let bare = |_| endpoint.parse::<Host>().map(|host| HostPort { host, port: MACHINE_API_PORT });
+    let parsed = endpoint.parse::<HostPort>().or_else(bare);
+    parsed.map(|address| address.to_string()).map_err(|_| GenerateError::MachineEndpoint(endpoint.to_owned()))
 }
 
 fn cluster(name: &str, endpoint: &str, machine_endpoints: &[String], secrets: &Secrets, options: &Options) -> Cluster {
@@ -128,14 +148,14 @@ fn cluster(name: &str, endpoint: &str, machine_endpoints: &[String], secrets: &S
     }
 }
 
-/// What a machine that joins may know: whom to trust and the token, but no key.
-fn without_keys(first: &Cluster) -> Cluster {
+/// What a control plane that joins may know: whom to trust, but not how to issue in their name.
+fn without_authority_keys(first: &Cluster) -> Cluster {
     let mut authorities = first.certificate_authorities.clone();
     let CertificateAuthorities { kubernetes, kubelet, etcd_peer, etcd_client, front_proxy, machine } = &mut authorities;
     for authority in [kubernetes, kubelet, etcd_peer, etcd_client, front_proxy, machine] {
         authority.key = None;
     }
-    Cluster { certificate_authorities: authorities, service_account_key: None, encryption_key: None, ..first.clone() }
+    Cluster { certificate_authorities: authorities, ..first.clone() }
 }
 
 fn document(cluster: Cluster, role: Role, options: &Options) -> Document {
@@ -152,4 +172,81 @@ fn document(cluster: Cluster, role: Role, options: &Options) -> Document {
         watchdog: Watchdog::default(),
     };
     Document { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), cluster, machine }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{Certificate, verify_chain};
+
+    fn now() -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn generated(endpoint: &str, options: &Options) -> Result<GeneratedConfigs, GenerateError> {
+        generate("demo", endpoint, &Secrets::generate(now()).expect("made"), options)
+    }
+
+    /// What `gen config` writes is what a machine takes.
+    #[test]
+    fn every_document_passes_the_check() {
+        let configs = generated("https://203.0.113.10:6443", &Options::new(now())).expect("made");
+        for (name, document) in
+            [("controlplane", configs.controlplane), ("controlplane_join", configs.controlplane_join), ("worker", configs.worker)]
+        {
+            let yaml = crate::yaml::to_string(&document).expect("YAML");
+            let config = machine::config::load(&yaml, name).unwrap_or_else(|report| panic!("{report}"));
+            assert_eq!((config.cluster, config.machine), (document.cluster, document.machine), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_stand_where_they_are_needed_only() {
+        let configs = generated("https://203.0.113.10:6443", &Options::new(now())).expect("made");
+        let keys = |document: &Document| {
+            let authorities = &document.cluster.certificate_authorities;
+            AuthorityId::ALL.iter().filter(|id| id.of(authorities).key.is_some()).count()
+        };
+        assert_eq!([&configs.controlplane, &configs.controlplane_join, &configs.worker].map(keys), [6, 0, 0]);
+        assert!(configs.controlplane_join.cluster.encryption_key.is_some());
+        let worker = &configs.worker.cluster;
+        assert_eq!((&worker.service_account_key, &worker.encryption_key), (&None, &None));
+        assert_eq!(worker.join_token, configs.controlplane.cluster.join_token);
+    }
+
+    #[test]
+    fn the_client_config_is_an_administrators() {
+        let configs = generated("https://203.0.113.10:6443", &Options::new(now())).expect("made");
+        let context = configs.client.context(None).expect("current");
+        let certificate = Certificate::inspect(&context.certificate).expect("readable");
+        assert_eq!(certificate.organizations, ["os:admin"]);
+        assert_eq!(context.endpoints, ["203.0.113.10:50000"]);
+        verify_chain(&context.certificate, &context.ca, now()).expect("the machine authority's");
+        let text = configs.client.to_yaml().expect("YAML");
+        assert_eq!(ClientConfig::from_yaml(&text).expect("readable"), configs.client);
+    }
+
+    #[test]
+    fn ports_may_be_left_out() {
+        let options = Options {
+            machine_endpoints: ["2001:db8::1", "cp-1.example:1", "[2001:db8::2]:2"].map(str::to_owned).to_vec(),
+            ..Options::new(now())
+        };
+        let configs = generated("https://api.example", &options).expect("made");
+        assert_eq!(configs.worker.cluster.endpoint, "https://api.example:6443");
+        assert_eq!(configs.worker.cluster.control_planes, ["[2001:db8::1]:50000", "cp-1.example:1", "[2001:db8::2]:2"]);
+    }
+
+    #[test]
+    fn wrong_endpoints_are_named() {
+        for wrong in
+            ["http://a:6443", "a:6443", "192.0.2.1", "https://", "https://a/path", "https://u@a", "https://a:99999", "https://a?b", ""]
+        {
+            let error = generated(wrong, &Options::new(now())).expect_err(wrong);
+            assert!(error.to_string().starts_with(&format!("cluster endpoint {wrong:?}: expected https://")), "{error}");
+        }
+        let options = Options { machine_endpoints: vec!["a b".to_owned()], ..Options::new(now()) };
+        let error = generated("https://a", &options).expect_err("a blank");
+        assert!(error.to_string().starts_with("machine endpoint \"a b\": expected <host>"), "{error}");
+    }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::credentials::Credentials;
-use crate::endpoint::API_SERVER_PORT;
 use crate::pki::{AuthorityId, CertificateId};
+use crate::ports::API_SERVER_PORT;
 use crate::render::{Files, Read, RenderError};
 
 /// How the user of a kubeconfig proves who it is.
@@ -28,17 +28,22 @@ pub enum Auth<'a> {
 pub struct Kubeconfig {
     api_version: String,
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list_or_null")]
     clusters: Vec<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list_or_null")]
     users: Vec<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list_or_null")]
     contexts: Vec<Value>,
     #[serde(rename = "current-context", default)]
     current_context: String,
     /// What we do not know stays as it is.
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
+}
+
+/// kubectl writes an empty list as null.
+fn list_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::Error> {
+    Ok(Option::<Vec<Value>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +108,7 @@ fn put_all(entries: &mut Vec<Value>, new: Vec<Value>) {
 }
 
 fn parse(text: &str) -> Result<Kubeconfig, KubeconfigError> {
-    let config: Kubeconfig = serde_saphyr::from_str(text).map_err(|error| KubeconfigError::Parse(error.into()))?;
+    let config: Kubeconfig = crate::yaml::from_str(text).map_err(|error| KubeconfigError::Parse(error.into()))?;
     if config.kind == "Config" { Ok(config) } else { Err(KubeconfigError::Kind(config.kind)) }
 }
 
@@ -125,3 +130,6 @@ pub(crate) fn add_local(files: &mut Files, config: &Config, credentials: &Creden
 pub fn local_server() -> String {
     format!("https://127.0.0.1:{API_SERVER_PORT}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,11 +35,19 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("manifest {name:?}: reading its YAML")]
-    Parse { name: String, #[source] source: Box<serde_saphyr::Error> },
+    Parse {
+        name: String,
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
     #[error("manifest {name:?}, object {index}: {field} is missing; expected a Kubernetes object with apiVersion, kind and metadata.name")]
     Missing { name: String, index: usize, field: &'static str },
     #[error("serialising {what}")]
-    Serialise { what: String, #[source] source: serde_json::Error },
+    Serialise {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("cluster.network.serviceCIDRs: {network} has no tenth address for DNS; expected a network of at least 16 addresses")]
     SmallNetwork { network: String },
     #[error("cluster.network.serviceCIDRs is empty; expected one network per family")]

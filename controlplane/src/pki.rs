@@ -7,6 +7,8 @@ mod certificate;
 mod clients;
 mod request;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{Authority, Issued, SigningRequest, public_key_pem, self_signed, signing_request};
 pub use certificate::{Certificate, fingerprint, renewal_due, renewal_time, verify_chain};

@@ -8,7 +8,6 @@ use machine::config::Secret;
 use machine::file::File;
 use machine::service::ServiceSpec;
 
-use crate::flags::OwnedFlag;
 use crate::pki::{CertificateId, Issued};
 
 /// A service as values: write the files, then put the spec.
@@ -27,14 +26,16 @@ pub enum RenderError {
     MissingKey(&'static str),
     #[error("the machine has no address that other nodes reach it by yet")]
     MissingNodeIp,
-    #[error(transparent)]
-    OwnedFlag(#[from] OwnedFlag),
     #[error("cluster.etcd.extraArgs.{flag}: {value:?} is no duration; expected one such as 100ms or 10s")]
     BadDuration { flag: String, value: String },
     #[error("{field}: {found}; expected {expected}")]
     BadField { field: String, found: String, expected: &'static str },
     #[error("writing {what} as YAML")]
-    Yaml { what: &'static str, #[source] source: Box<serde_saphyr::SerializeError> },
+    Yaml {
+        what: &'static str,
+        #[source]
+        source: Box<serde_saphyr::SerializeError>,
+    },
 }
 
 /// Collects one service's files in its directory.

@@ -8,27 +8,13 @@ use machine::service::{Readiness, Resources};
 use serde_json::{Map, Value, json};
 
 use crate::credentials::Credentials;
-use crate::endpoint::SCHEDULER_PORT;
 use crate::facts::Facts;
-use crate::flags::{self, Owned, Rules, flags, merge};
+use crate::flags::{self, flags, merge};
 use crate::kubeconfig;
 use crate::pki::{AuthorityId, CertificateId};
+use crate::ports::SCHEDULER_PORT;
 use crate::render::{Files, Read, RenderError, Rendered, text};
 use crate::service::{API_SERVER, CIPHER_SUITES, MIB, SCHEDULER, control_plane_service, service_id};
-
-const KUBECONFIG: &str = "the machine writes its kubeconfig";
-
-/// What `cluster.scheduler.extraArgs` may not say.
-pub const OWNED: &[Owned] = &[
-    ("authentication-kubeconfig", KUBECONFIG),
-    ("authorization-kubeconfig", KUBECONFIG),
-    ("config", "set cluster.scheduler.config"),
-    ("kubeconfig", KUBECONFIG),
-    ("master", KUBECONFIG),
-    ("secure-port", "health checks count on it"),
-];
-
-const RULES: Rules = Rules { field: "cluster.scheduler.extraArgs", owned: OWNED, lists: &[] };
 
 pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Result<Rendered, RenderError> {
     let mut files = Files::new(&facts.root, SCHEDULER, Account::KubeScheduler);
@@ -36,7 +22,7 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Resu
     let kubeconfig = text(&kubeconfig::add_local(&mut files, config, credentials, CertificateId::Scheduler)?);
     let client_authority = files.add("client-ca.crt", AuthorityId::Kubernetes.of(authorities).certificate.as_str(), Read::Again);
     let front_proxy = files.add("front-proxy-ca.crt", AuthorityId::FrontProxy.of(authorities).certificate.as_str(), Read::Again);
-    let yaml = crate::yaml::to_string(&configuration(config, &kubeconfig)?)
+    let yaml = crate::yaml::to_string(&configuration(config, &kubeconfig))
         .map_err(|source| RenderError::Yaml { what: "the scheduler's configuration", source: source.into() })?;
     let path = files.add("config.yaml", yaml, Read::AtStart);
     let ours = flags([
@@ -50,7 +36,7 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Resu
         ("tls-cipher-suites", CIPHER_SUITES.to_owned()),
         ("tls-min-version", "VersionTLS12".to_owned()),
     ]);
-    let merged = merge(ours, &config.cluster.scheduler.extra_args, &RULES)?;
+    let merged = merge(ours, &config.cluster.scheduler.extra_args, &[]);
 
     let mut service = control_plane_service(&facts.root, SCHEDULER, Account::KubeScheduler, flags::arguments(&merged));
     service.resources = Resources { cpu_weight: Some(200), memory_min_bytes: Some(48 * MIB), ..service.resources };
@@ -60,23 +46,17 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Resu
 }
 
 /// The user's KubeSchedulerConfiguration with what is ours in it.
-fn configuration(config: &Config, kubeconfig: &str) -> Result<Map<String, Value>, RenderError> {
-    let mut file = config.cluster.scheduler.config.clone();
-    let connection = file.entry("clientConnection").or_insert_with(|| json!({}));
-    let Some(connection) = connection.as_object_mut() else {
-        return Err(RenderError::BadField {
-            field: "cluster.scheduler.config.clientConnection".to_owned(),
-            found: connection.to_string(),
-            expected: "a mapping",
-        });
-    };
-    if connection.contains_key("kubeconfig") {
-        let flag = "clientConnection.kubeconfig".to_owned();
-        return Err(flags::OwnedFlag { field: "cluster.scheduler.config", flag, reason: KUBECONFIG }.into());
-    }
-    connection.insert("kubeconfig".to_owned(), json!(kubeconfig));
+fn configuration(config: &Config, kubeconfig: &str) -> Map<String, Value> {
+    let mut file = Map::new();
     file.insert("apiVersion".to_owned(), json!("kubescheduler.config.k8s.io/v1"));
     file.insert("kind".to_owned(), json!("KubeSchedulerConfiguration"));
-    file.entry("enableProfiling").or_insert(json!(false));
-    Ok(file)
+    file.insert("enableProfiling".to_owned(), json!(false));
+    file.extend(config.cluster.scheduler.config.clone());
+    let mut connection = match file.remove("clientConnection") {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    connection.insert("kubeconfig".to_owned(), json!(kubeconfig));
+    file.insert("clientConnection".to_owned(), Value::Object(connection));
+    file
 }

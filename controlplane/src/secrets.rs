@@ -42,7 +42,11 @@ pub enum SecretsError {
     #[error("secrets file: certificateAuthorities.{0} has no key; expected the file that `machinectl gen config` wrote")]
     MissingKey(AuthorityId),
     #[error("secrets file: certificateAuthorities.{authority}")]
-    BadAuthority { authority: AuthorityId, #[source] source: PkiError },
+    BadAuthority {
+        authority: AuthorityId,
+        #[source]
+        source: PkiError,
+    },
     #[error("secrets file: encryptionKey is not 32 bytes in base64")]
     BadEncryptionKey,
     #[error("secrets file: serviceAccountKey is no private key in PKCS#8 PEM")]
@@ -78,7 +82,7 @@ impl Secrets {
 
     /// Reads and checks a secrets file: each authority's key is its certificate's, the other keys have their form.
     pub fn from_yaml(text: &str) -> Result<Secrets, SecretsError> {
-        let secrets: Secrets = serde_saphyr::from_str(text).map_err(|error| SecretsError::Parse(error.into()))?;
+        let secrets: Secrets = crate::yaml::from_str(text).map_err(|error| SecretsError::Parse(error.into()))?;
         for (field, found, expected) in [("apiVersion", &secrets.api_version, API_VERSION), ("kind", &secrets.kind, KIND)] {
             if found != expected {
                 return Err(SecretsError::Header { field, found: found.clone(), expected });
@@ -152,3 +156,6 @@ fn random<const N: usize>() -> Result<[u8; N], PkiError> {
     getrandom::fill(&mut octets).map_err(PkiError::Random)?;
     Ok(octets)
 }
+
+#[cfg(test)]
+mod tests;

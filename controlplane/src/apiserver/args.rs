@@ -5,56 +5,20 @@ use std::net::IpAddr;
 use machine::config::Config;
 
 use super::files::Paths;
-use crate::endpoint::{API_SERVER_PORT, ETCD_CLIENT_PORT};
 use crate::facts::Facts;
-use crate::flags::{Flags, Owned, Rules, flags, merge};
+use crate::flags::{Flags, flags, merge};
 use crate::pki::FRONT_PROXY_CLIENT;
+use crate::ports::{API_SERVER_PORT, ETCD_CLIENT_PORT};
 use crate::render::{RenderError, text};
 use crate::service::CIPHER_SUITES;
 
-const FROM_PKI: &str = "it is made from cluster.certificateAuthorities";
-const ETCD: &str = "the machine runs etcd and knows where it is";
-
-/// What `cluster.apiServer.extraArgs` may not say.
-pub const OWNED: &[Owned] = &[
-    ("advertise-address", "it is the node's address; see machine.kubelet.nodeIP"),
-    ("anonymous-auth", "anonymous requests reach the health checks only, by the authentication configuration"),
-    ("audit-policy-file", "set cluster.apiServer.auditPolicy"),
-    ("authentication-config", "the machine writes it"),
-    ("client-ca-file", FROM_PKI),
-    ("encryption-provider-config", "it is made from cluster.encryptionKey"),
-    ("etcd-cafile", ETCD),
-    ("etcd-certfile", ETCD),
-    ("etcd-keyfile", ETCD),
-    ("etcd-servers", ETCD),
-    ("insecure-bind-address", "there is no insecure port"),
-    ("insecure-port", "there is no insecure port"),
-    ("kubelet-certificate-authority", FROM_PKI),
-    ("kubelet-client-certificate", FROM_PKI),
-    ("kubelet-client-key", FROM_PKI),
-    ("proxy-client-cert-file", FROM_PKI),
-    ("proxy-client-key-file", FROM_PKI),
-    ("requestheader-client-ca-file", FROM_PKI),
-    ("secure-port", "balancers, the kubelet and kubeconfigs count on it"),
-    ("service-account-issuer", "it is made from cluster.network.dnsDomain; tokens of another would not be taken"),
-    ("service-account-key-file", "it is made from cluster.serviceAccountKey"),
-    ("service-account-signing-key-file", "it is made from cluster.serviceAccountKey"),
-    ("service-cluster-ip-range", "set cluster.network.serviceCIDRs"),
-    ("tls-cert-file", FROM_PKI),
-    ("tls-private-key-file", FROM_PKI),
-    ("token-auth-file", "static tokens never expire and are no identity"),
-];
-
-const RULES: Rules = Rules {
-    field: "cluster.apiServer.extraArgs",
-    owned: OWNED,
-    lists: &["enable-admission-plugins", "authorization-mode"],
-};
+/// Lists in which ours stay: without NodeRestriction a kubelet could change any Node.
+const LISTS: &[&str] = &["authorization-mode", "enable-admission-plugins"];
 
 pub(super) fn all(config: &Config, facts: &Facts, paths: &Paths) -> Result<Flags, RenderError> {
     let mut ours = identity(paths);
     ours.extend(behaviour(config, facts, paths)?);
-    Ok(merge(ours, &config.cluster.api_server.extra_args, &RULES)?)
+    Ok(merge(ours, &config.cluster.api_server.extra_args, LISTS))
 }
 
 /// Who it is, and whom it believes.

@@ -66,12 +66,8 @@ fn role() -> ClusterRole {
 fn binding() -> ClusterRoleBinding {
     let role_ref =
         RoleRef { api_group: Some("rbac.authorization.k8s.io".to_owned()), kind: "ClusterRole".to_owned(), name: ROLE.to_owned() };
-    let subject = Subject {
-        kind: "ServiceAccount".to_owned(),
-        name: NAME.to_owned(),
-        namespace: Some(NAMESPACE.to_owned()),
-        ..Subject::default()
-    };
+    let subject =
+        Subject { kind: "ServiceAccount".to_owned(), name: NAME.to_owned(), namespace: Some(NAMESPACE.to_owned()), ..Subject::default() };
     ClusterRoleBinding { metadata: cluster_metadata(), role_ref, subjects: Some(vec![subject]) }
 }
 
@@ -118,8 +114,10 @@ fn service(address: IpAddr) -> Service {
         ..ServiceSpec::default()
     };
     let mut metadata = metadata(SERVICE);
-    metadata.annotations =
-        Some(BTreeMap::from([("prometheus.io/port".to_owned(), "9153".to_owned()), ("prometheus.io/scrape".to_owned(), "true".to_owned())]));
+    metadata.annotations = Some(BTreeMap::from([
+        ("prometheus.io/port".to_owned(), "9153".to_owned()),
+        ("prometheus.io/scrape".to_owned(), "true".to_owned()),
+    ]));
     Service { metadata, spec: Some(spec), ..Service::default() }
 }
 
@@ -168,12 +166,8 @@ fn container() -> Container {
         container_port: port,
         ..ContainerPort::default()
     };
-    let mount = VolumeMount {
-        name: "config".to_owned(),
-        mount_path: "/etc/coredns".to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
+    let mount =
+        VolumeMount { name: "config".to_owned(), mount_path: "/etc/coredns".to_owned(), read_only: Some(true), ..VolumeMount::default() };
     Container {
         name: NAME.to_owned(),
         image: Some(IMAGE.to_owned()),

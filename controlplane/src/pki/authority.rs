@@ -85,7 +85,8 @@ impl Authority {
 
     /// Certifies the key of a signing request. Only the key is taken from it: who the certificate is for is the caller's decision.
     pub fn issue_for(&self, signing_request_pem: &str, request: &CertificateRequest, now: SystemTime) -> Result<String, PkiError> {
-        let parsed = CertificateSigningRequestParams::from_pem(signing_request_pem).map_err(|_| PkiError::Parse { what: "signing request" })?;
+        let parsed =
+            CertificateSigningRequestParams::from_pem(signing_request_pem).map_err(|_| PkiError::Parse { what: "signing request" })?;
         self.certify(&parsed.public_key, request, now)
     }
 

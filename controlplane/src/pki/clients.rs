@@ -19,7 +19,7 @@ pub enum MachineRole {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("role {0:?}: expected one of os:admin, os:operator, os:reader, os:machine, os:proxy")]
+#[error("role {0:?}: expected one of os:reader, os:operator, os:admin, os:machine, os:proxy")]
 pub struct UnknownRole(String);
 
 impl MachineRole {

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use machine::config::Host;
+
 /// Who a certificate is for and what for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRequest {
@@ -37,6 +39,15 @@ impl San {
     /// What names the machine itself, for services that are asked from the machine too.
     pub fn loopback() -> Vec<San> {
         vec![San::Dns("localhost".to_owned()), San::Ip([127, 0, 0, 1].into()), San::Ip(std::net::Ipv6Addr::LOCALHOST.into())]
+    }
+}
+
+impl From<Host> for San {
+    fn from(host: Host) -> San {
+        match host {
+            Host::Name(name) => San::Dns(name),
+            Host::Address(address) => San::Ip(address),
+        }
     }
 }
 

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use machine::account::Account;
-use machine::config::{CERTIFICATE_LIFETIME, CertificateAuthorities, CertificateAuthority, Config, Role};
+use machine::config::{CERTIFICATE_LIFETIME, CertificateAuthorities, CertificateAuthority, Config, HostPort, Role};
 
 use super::{CertificateRequest, MachineRole, San, Usage};
-use crate::endpoint::endpoint_host;
 use crate::facts::Facts;
 use crate::manifests::{AGENTS, API_SERVERS};
 use crate::service::service_address;
@@ -278,7 +277,7 @@ fn api_server_names(config: &Config, facts: &Facts) -> Vec<San> {
     names.push(San::Dns(format!("kubernetes.default.svc.{}", cluster.network.dns_domain)));
     let first: Option<IpAddr> = cluster.network.service_cidrs.first().and_then(|network| service_address(network, 1));
     names.extend(first.map(San::Ip));
-    names.extend(endpoint_host(&cluster.endpoint).map(|host| parse(&host)));
+    names.extend(HostPort::of_https(&cluster.endpoint).map(|endpoint| endpoint.host.into()));
     names.extend(cluster.api_server.certificate_sans.iter().map(|name| parse(name)));
     without_repeats(names)
 }

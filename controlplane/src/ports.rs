@@ -1,0 +1,16 @@
+//! The ports of a control plane.
+
+/// kube-apiserver, on every address.
+pub const API_SERVER_PORT: u16 = 6443;
+/// kube-controller-manager, loopback only.
+pub const CONTROLLER_MANAGER_PORT: u16 = 10257;
+/// kube-scheduler, loopback only.
+pub const SCHEDULER_PORT: u16 = 10259;
+/// etcd for its clients.
+pub const ETCD_CLIENT_PORT: u16 = 2379;
+/// etcd for its peers.
+pub const ETCD_PEER_PORT: u16 = 2380;
+/// etcd's /metrics and /health, loopback only.
+pub const ETCD_METRICS_PORT: u16 = 2381;
+/// The machine API.
+pub const MACHINE_API_PORT: u16 = 50000;
