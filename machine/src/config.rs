@@ -30,3 +30,6 @@ pub use report::{Problem, Report};
 pub use schema::{UnknownField, explain, schema};
 pub use source::Source;
 pub use value::{ByteSize, Duration, Secret};
+
+#[cfg(test)]
+mod tests;

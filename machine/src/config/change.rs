@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::document::Config;
 use super::report::{Path, Problem, Report, UNNAMED};
+use super::value::Secret;
 
 /// Fields that act at the next boot only.
 const AT_BOOT: [&str; 3] = [
@@ -14,7 +15,7 @@ const AT_BOOT: [&str; 3] = [
 ];
 
 /// Fields that name what a machine or its cluster is, and why they stay.
-const FOR_EVER: [(&str, &str); 8] = [
+const FOR_EVER: [(&str, &str); 7] = [
     ("machine.role", "a machine keeps its role: reset it, then apply the config of the other role"),
     ("machine.hostname", "the Node is named by it: reset the machine to give it another name"),
     ("cluster.name", "it stands in certificates and kubeconfigs of the whole cluster"),
@@ -22,7 +23,6 @@ const FOR_EVER: [(&str, &str); 8] = [
     ("cluster.network.nodeCIDRMaskSizes", "running nodes have networks of this size"),
     ("cluster.network.serviceCIDRs", "running Services have addresses from it"),
     ("cluster.network.dnsDomain", "certificates, tokens and running pods have it"),
-    ("cluster.encryptionKey", "what is in etcd could not be read any more"),
 ];
 
 /// The fields whose change waits for the next boot; none: everything acts at once.
@@ -49,15 +49,19 @@ pub fn refuse_change(old: &Config, new: &Config) -> Result<(), Report> {
     for (field, because) in FOR_EVER {
         let (was, is) = (at(&before, field), at(&after, field));
         if was != is {
-            let problem = Problem::new(&Path::of(field), shown(field, is));
-            problems.push(problem.expected(format!("{}, as it is", shown(field, was))).remedy(because));
+            let problem = Problem::new(&Path::of(field), shown(is));
+            problems.push(problem.expected(format!("{}, as it is", shown(was))).remedy(because));
         }
     }
     problems.extend(authorities(old, new));
-    let key = (&old.cluster.service_account_key, &new.cluster.service_account_key);
-    if key.0 != key.1 {
-        let problem = Problem::new(&Path::of("cluster.serviceAccountKey"), "another key");
-        problems.push(problem.remedy("keep the key: every token in the cluster is signed with it"));
+    for (field, before, after, because) in [
+        ("serviceAccountKey", &old.cluster.service_account_key, &new.cluster.service_account_key, "every token in the cluster is signed with it"),
+        ("encryptionKey", &old.cluster.encryption_key, &new.cluster.encryption_key, "what is in etcd could not be read any more"),
+    ] {
+        if trimmed(before) != trimmed(after) {
+            let problem = Problem::new(&Path::of("cluster").key(field), "another key");
+            problems.push(problem.remedy(format!("keep the key: {because}")));
+        }
     }
     Report::of(UNNAMED, problems)
 }
@@ -72,9 +76,7 @@ fn authorities(old: &Config, new: &Config) -> Vec<Problem> {
             let remedy = "keep the certificate: the cluster's identities were issued under it";
             problems.push(Problem::new(&path.key("certificate"), "another certificate").remedy(remedy));
         }
-        if let (Some(before), Some(after)) = (&before.key, &after.key)
-            && before.reveal().trim() != after.reveal().trim()
-        {
+        if before.key.is_some() && after.key.is_some() && trimmed(&before.key) != trimmed(&after.key) {
             problems.push(Problem::new(&path.key("key"), "another key").remedy("keep the key: it belongs to the certificate"));
         }
     }
@@ -85,11 +87,10 @@ fn at<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {
     field.split('.').try_fold(value, |value, name| value.get(name))
 }
 
-/// A value in a message; a key is none.
-fn shown(field: &str, value: Option<&Value>) -> String {
-    match value {
-        None => "no value".to_owned(),
-        Some(_) if field.ends_with("Key") => "a key".to_owned(),
-        Some(value) => value.to_string(),
-    }
+fn trimmed(key: &Option<Secret>) -> Option<&str> {
+    key.as_ref().map(|key| key.reveal().trim())
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "no value".to_owned(), Value::to_string)
 }

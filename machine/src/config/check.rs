@@ -27,7 +27,7 @@ pub fn load(text: impl AsRef<[u8]>, source_name: &str) -> Result<Config, Report>
 }
 
 impl Config {
-    /// Checks a document. With the source that it was read from, each problem has a line and a column.
+    /// Checks a document. `source` is the text that it was read from, if it was: with it, each problem has a line and a column.
     pub fn check(document: Document, source: Option<&Source>) -> Result<Config, Report> {
         let Document { cluster, machine, .. } = document;
         let config = Config { cluster, machine };

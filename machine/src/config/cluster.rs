@@ -1,6 +1,7 @@
 //! The `cluster` half of the machine config: what all machines of a cluster share.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -211,7 +212,7 @@ pub struct Etcd {
     pub extra_args: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
     /// Names the manifest in messages. No default.
@@ -219,6 +220,12 @@ pub struct Manifest {
     /// One or more Kubernetes objects in YAML; masked for readers, because Secrets may be among them. No default.
     #[schemars(extend("writeOnly" = true))]
     pub contents: String,
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manifest").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Default for ClusterNetwork {

@@ -136,6 +136,7 @@ impl Report {
             return Ok(());
         }
         problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems.dedup();
         Err(Report { source: source.to_owned(), problems })
     }
 }

@@ -6,6 +6,7 @@ use super::document::{API_VERSION, Document, KIND};
 use super::report::{Path, Place, Problem, Report};
 use super::schema::document_schema;
 use super::structure;
+use super::upstream;
 use super::yaml::{self, Content, Node};
 
 /// One machine config document whose fields and types are right.
@@ -20,7 +21,9 @@ impl Source {
     pub fn read(text: impl AsRef<[u8]>, name: &str) -> Result<Source, Report> {
         let tree = yaml::read_one(text, name)?;
         Report::of(name, header_problems(&tree))?;
-        Report::of(name, structure::check(&tree, document_schema(), &Path::root()))?;
+        let mut problems = structure::check(&tree, document_schema(), &Path::root());
+        problems.extend(upstream::check(&tree));
+        Report::of(name, problems)?;
         Ok(Source { name: name.to_owned(), tree })
     }
 
@@ -42,10 +45,6 @@ impl Source {
 
     pub(super) fn place_of(&self, path: &Path) -> Place {
         self.tree.place_of(path)
-    }
-
-    pub(super) fn node(&self, path: &Path) -> Option<&Node> {
-        self.tree.find(path)
     }
 }
 

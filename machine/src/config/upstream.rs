@@ -4,23 +4,31 @@
 
 use std::sync::OnceLock;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::report::{Path, Problem};
 use super::schema::Schema;
-use super::source::Source;
 use super::structure;
-use super::yaml::Node;
+use super::yaml::{Content, Node};
 
 const FIELDS: &str = include_str!("upstream/fields.json");
 
-/// Problems of `fields` as an object of upstream's type `kind`. With the source, messages point into the text.
-pub fn check(fields: &Map<String, Value>, kind: &str, path: &Path, source: Option<&Source>) -> Vec<Problem> {
-    let Some(schema) = Schema::root(table()).definition(kind) else { return Vec::new() };
-    match source.and_then(|source| source.node(path)) {
-        Some(node) => structure::check(node, schema, path),
-        None => structure::check(&Node::from(&Value::Object(fields.clone())), schema, path),
-    }
+/// Where in the machine config upstream's fields stand, and of which type they are.
+const PLACES: [(&str, &str); 4] = [
+    ("cluster.apiServer.auditPolicy", "Policy"),
+    ("cluster.network.proxy.config", "KubeProxyConfiguration"),
+    ("cluster.scheduler.config", "KubeSchedulerConfiguration"),
+    ("machine.kubelet.config", "KubeletConfiguration"),
+];
+
+/// Problems of all of upstream's fields in a machine config.
+pub fn check(config: &Node) -> Vec<Problem> {
+    let each = |(path, kind): (&str, &str)| {
+        let path = Path::of(path);
+        let node = config.find(&path).filter(|node| matches!(node.content, Content::Map(_)))?;
+        Some(structure::check(node, Schema::root(table()).definition(kind)?, &path))
+    };
+    PLACES.into_iter().filter_map(each).flatten().collect()
 }
 
 fn table() -> &'static Value {

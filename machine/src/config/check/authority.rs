@@ -33,7 +33,7 @@ pub fn check(config: &Config, check: &mut Check<'_>) {
         && !is_token(token.reveal())
     {
         let expected = "6 lower-case letters or digits, a dot, and 16 more";
-        check.add(&Path::of("cluster.joinToken"), "text that is none", expected, "make one with: machinectl token create");
+        check.add(&Path::of("cluster.joinToken"), "text that is none", expected, "take the one from the configs that machinectl gen config wrote");
     }
     match config.machine.role {
         Role::ControlPlane => control_plane(cluster, &authorities, check),

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::report::Path;
 use crate::config::structure::quoted;
 use crate::config::upstream;
+use crate::config::yaml::Node;
 
 pub fn check(config: &Config, check: &mut Check<'_>) {
     let cluster = &config.cluster;
@@ -26,14 +27,16 @@ pub fn check(config: &Config, check: &mut Check<'_>) {
     }
     admission(&cluster.api_server.extra_args, check);
     let configs = [
-        ("cluster.scheduler.config", &cluster.scheduler.config, "KubeSchedulerConfiguration", owned::SCHEDULER_CONFIG),
-        ("cluster.network.proxy.config", &cluster.network.proxy.config, "KubeProxyConfiguration", owned::PROXY_CONFIG),
-        ("machine.kubelet.config", &config.machine.kubelet.config, "KubeletConfiguration", owned::KUBELET_CONFIG),
+        ("cluster.scheduler.config", &cluster.scheduler.config, owned::SCHEDULER_CONFIG),
+        ("cluster.network.proxy.config", &cluster.network.proxy.config, owned::PROXY_CONFIG),
+        ("machine.kubelet.config", &config.machine.kubelet.config, owned::KUBELET_CONFIG),
     ];
-    for (path, fields, kind, table) in configs {
-        let path = Path::of(path);
-        upstream_fields(&path, fields, kind, check);
-        owned::refuse_fields(&path, fields, table, check);
+    for (path, fields, table) in configs {
+        owned::refuse_fields(&Path::of(path), fields, table, check);
+    }
+    if check.source.is_none() {
+        // A source had its fields checked when it was read.
+        check.problems.extend(upstream::check(&Node::from(&config.value())));
     }
     audit_policy(&cluster.api_server.audit_policy, check);
 }
@@ -64,17 +67,11 @@ fn admission(flags: &BTreeMap<String, String>, check: &mut Check<'_>) {
     }
 }
 
-/// Names and types of fields are held against upstream's own types.
-fn upstream_fields(path: &Path, fields: &Map<String, Value>, kind: &str, check: &mut Check<'_>) {
-    check.problems.extend(upstream::check(fields, kind, path, check.source));
-}
-
 fn audit_policy(policy: &Map<String, Value>, check: &mut Check<'_>) {
     if policy.is_empty() {
         return;
     }
     let path = Path::of("cluster.apiServer.auditPolicy");
-    upstream_fields(&path, policy, "Policy", check);
     for (field, only) in [("apiVersion", "audit.k8s.io/v1"), ("kind", "Policy")] {
         if let Some(Value::String(text)) = policy.get(field)
             && text != only

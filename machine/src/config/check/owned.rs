@@ -170,7 +170,8 @@ pub fn refuse_fields(path: &Path, config: &Map<String, Value>, table: &[Owned], 
 }
 
 pub fn refuse(path: &Path, because: &str, check: &mut Check<'_>) {
-    check.add(path, "not yours to set", "", format!("remove it: {because}"));
+    let remedy = if because.starts_with("set ") { format!("{because} instead") } else { format!("remove it: {because}") };
+    check.add(path, "not yours to set", "", remedy);
 }
 
 #[cfg(test)]

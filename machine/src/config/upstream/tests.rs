@@ -3,8 +3,8 @@ use serde_json::json;
 use super::*;
 
 fn messages(kind: &str, fields: Value) -> Vec<String> {
-    let Value::Object(fields) = fields else { panic!("fields are an object") };
-    check(&fields, kind, &Path::of("x"), None).iter().map(|problem| format!("{}: {}", problem.path, problem.message())).collect()
+    let schema = Schema::root(table()).definition(kind).unwrap();
+    structure::check(&Node::from(&fields), schema, &Path::of("x")).iter().map(|problem| format!("{}: {}", problem.path, problem.message())).collect()
 }
 
 #[test]
@@ -37,4 +37,12 @@ fn other_fields_and_types_are_named() {
         messages("KubeProxyConfiguration", json!({ "iptables": { "syncPeriod": "30" } })),
         ["x.iptables.syncPeriod: \"30\"; expected a duration as Kubernetes writes it, such as 10s, 1m30s or 500ms"]
     );
+}
+
+#[test]
+fn every_place_has_its_type() {
+    for (path, kind) in PLACES {
+        assert!(Schema::root(table()).definition(kind).is_some(), "{kind}");
+        assert!(crate::config::explain(path).is_ok(), "{path}");
+    }
 }
