@@ -111,6 +111,3 @@ fn build(wanted: &Wanted, store: &Store, go: &Go, jobs: Option<NonZeroUsize>, pr
     store.keep(name, &wanted.key, staged)?;
     Ok(record)
 }
-
-
-

@@ -81,7 +81,9 @@ impl Store {
         }
         let fresh = self.out.join(format!(".{component}.new"));
         match std::fs::remove_file(&fresh) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(|| format!("removing {}", fresh.display())),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", fresh.display()));
+            }
             _ => {}
         }
         symlink(&target, &fresh).with_context(|| format!("linking {}", fresh.display()))?;
@@ -93,7 +95,8 @@ impl Store {
         let mut others = Vec::new();
         for path in entries(&self.builds(component))? {
             if name_of(&path) != current {
-                let age = std::fs::metadata(&path).and_then(|found| found.modified()).with_context(|| format!("reading {}", path.display()))?;
+                let age =
+                    std::fs::metadata(&path).and_then(|found| found.modified()).with_context(|| format!("reading {}", path.display()))?;
                 others.push((age, path));
             }
         }

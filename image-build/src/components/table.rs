@@ -99,11 +99,7 @@ pub fn stamp(template: &str, version: &str) -> Result<String> {
     let number = version.strip_prefix('v').with_context(|| format!("module version {version:?}: expected a leading v"))?;
     let mut parts = number.split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let value = template
-        .replace("{version}", version)
-        .replace("{number}", number)
-        .replace("{major}", major)
-        .replace("{minor}", minor);
+    let value = template.replace("{version}", version).replace("{number}", number).replace("{major}", major).replace("{minor}", minor);
     if value.contains(['{', '}', '\'', '"', ' ']) {
         bail!("stamp {template:?}: expected only the placeholders {{version}}, {{number}}, {{major}}, {{minor}}, and no quotes or spaces");
     }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::copyright::{self, Copyright};
 use super::crates;
+use super::host;
 use super::licence::Licence;
 use super::parts::{Key, Kind, Part, Parts};
 use super::programs::{Origin, Program};
-use super::copyright::{self, Copyright};
-use super::host;
 use crate::components::record::{NativePackage, RECORD, Record};
 use crate::deb::{self, Entry};
 use crate::digest;
@@ -133,7 +133,13 @@ fn component_program(parts: &mut Parts, program: &Program, name: &str, file: &st
     let record = Record::read(&path)?;
     let built = record.files.iter().find(|built| built.name == file).with_context(|| format!("{}: no file {file}", path.display()))?;
     let sha256 = digest::file(&program.file)?;
-    ensure!(built.sha256 == sha256, "{} has SHA-256 {sha256}, {} says {}; build the components again", program.file.display(), path.display(), built.sha256);
+    ensure!(
+        built.sha256 == sha256,
+        "{} has SHA-256 {sha256}, {} says {}; build the components again",
+        program.file.display(),
+        path.display(),
+        built.sha256
+    );
     let own = record.modules.values().find(|module| module.path == record.module);
     let own = own.with_context(|| format!("{}: its modules do not include {}", path.display(), record.module))?;
     let key = parts.contain(Part {
@@ -209,6 +215,9 @@ mod tests {
 
     #[test]
     fn package_urls_are_escaped() {
-        assert_eq!(debian_purl("libstdc++6", "1:14.2.0-19+deb13u1", "amd64"), "pkg:deb/debian/libstdc%2B%2B6@1%3A14.2.0-19%2Bdeb13u1?arch=amd64");
+        assert_eq!(
+            debian_purl("libstdc++6", "1:14.2.0-19+deb13u1", "amd64"),
+            "pkg:deb/debian/libstdc%2B%2B6@1%3A14.2.0-19%2Bdeb13u1?arch=amd64"
+        );
     }
 }

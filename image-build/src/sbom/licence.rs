@@ -6,7 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use spdx::detection::{Store, TextData, scan::{ScanMode, Scanner}};
+use spdx::detection::{
+    Store, TextData,
+    scan::{ScanMode, Scanner},
+};
 
 /// What is known about a part's licence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -46,7 +46,8 @@ pub fn of_image(profile: &Profile, inputs: &Inputs) -> Result<Vec<Program>> {
         found.push(match &archive.from {
             ArchiveProgram::Program(name) => ours(name, place),
             ArchiveProgram::Component(from) => {
-                let (name, file) = from.split_once('/').with_context(|| format!("archive {}: {from:?}: expected <component>/<file>", archive.name))?;
+                let (name, file) =
+                    from.split_once('/').with_context(|| format!("archive {}: {from:?}: expected <component>/<file>", archive.name))?;
                 theirs(name, file, place)
             }
         });
