@@ -71,6 +71,10 @@ impl Partition {
 /// Bits 48 to 63 belong to the partition type's owner (UEFI 2.10, table 5.8).
 pub const MADE_ONCE_ATTRIBUTE_BIT: u8 = 56;
 
+/// UUID version (RFC 9562) of the disk and partition GUIDs that image-build derives from its input. All machines of an image start with
+/// the same ones: first boot replaces each GUID of this version by a random one.
+pub const IMAGE_GUID_VERSION: u8 = 8;
+
 /// One of the two places that hold a root file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

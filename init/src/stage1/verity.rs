@@ -1,0 +1,192 @@
+//! The dm-verity superblock (veritysetup's format, version 1) and which slot carries the root hash of the command line.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use machine::disk::{Partition, Slot};
+use sha2::{Digest, Sha256};
+
+use crate::block::{self, Node};
+use crate::cmdline::hex;
+
+const SUPERBLOCK_BYTES: usize = 512;
+const BLOCK_BYTES: u32 = 4096;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no slot holds the root hash {wanted}: {}", .reasons.join("; "))]
+    NoSlot { wanted: String, reasons: Vec<String> },
+}
+
+/// Why a slot is not the one.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("has no partition {0}")]
+    NoPartition(&'static str),
+    #[error("cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("{0}")]
+    Superblock(#[from] BadSuperblock),
+    #[error("has the root hash {0}")]
+    OtherHash(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSuperblock {
+    #[error("has no verity superblock")]
+    Magic,
+    #[error("has a verity superblock with {0}, which is not what image-build writes")]
+    Unexpected(String),
+}
+
+/// What opening needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superblock {
+    pub data_blocks: u64,
+    pub salt: Vec<u8>,
+}
+
+/// Reads a superblock's 512 bytes.
+pub fn parse(bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<Superblock, BadSuperblock> {
+    let number = |at: usize, length: usize| {
+        let bytes = bytes.get(at..at + length).unwrap_or_default();
+        bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    if bytes.get(..8) != Some(b"verity\0\0") {
+        return Err(BadSuperblock::Magic);
+    }
+    let algorithm: Vec<u8> = bytes.iter().skip(32).take(32).copied().take_while(|byte| *byte != 0).collect();
+    let shape = (number(8, 4), number(12, 4), algorithm.as_slice(), number(64, 4), number(68, 4));
+    let block = u64::from(BLOCK_BYTES);
+    if shape != (1, 1, b"sha256".as_slice(), block, block) {
+        let (version, kind, _, data, hash) = shape;
+        let algorithm = String::from_utf8_lossy(&algorithm).into_owned();
+        let text = format!("version {version}, hash type {kind}, {algorithm}, blocks of {data} and {hash} bytes");
+        return Err(BadSuperblock::Unexpected(text));
+    }
+    let salt = bytes.iter().skip(88).take(256).take(number(80, 2) as usize).copied().collect();
+    let data_blocks = number(72, 8);
+    if data_blocks < 2 || number(80, 2) > 256 {
+        return Err(BadSuperblock::Unexpected(format!("{data_blocks} data blocks, {} bytes of salt", number(80, 2))));
+    }
+    Ok(Superblock { data_blocks, salt })
+}
+
+impl Superblock {
+    /// The root hash: that of the tree's top block, which comes first behind the superblock's block.
+    fn root_hash(&self, top: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(&self.salt).chain_update(top).finalize().into()
+    }
+
+    /// The parameters of the kernel's target (Documentation/admin-guide/device-mapper/verity.rst). Devices are `major:minor`.
+    pub fn table(&self, data: &str, hashes: &str, root_hash: &[u8; 32]) -> String {
+        let salt = if self.salt.is_empty() { "-".to_owned() } else { hex(&self.salt) };
+        format!("1 {data} {hashes} {BLOCK_BYTES} {BLOCK_BYTES} {} 1 sha256 {} {salt}", self.data_blocks, hex(root_hash))
+    }
+
+    /// Length of the verified device in sectors of 512 bytes.
+    pub fn sectors(&self) -> u64 {
+        self.data_blocks.saturating_mul(u64::from(BLOCK_BYTES) / 512)
+    }
+}
+
+/// The slot whose hash tree ends in the root hash; where both do, the one that the boot loader's entry names.
+pub fn find(nodes: &[Node], disk: &str, wanted: &[u8; 32], entry: Option<&str>) -> Result<(Slot, Superblock), Error> {
+    let mut fits = Vec::new();
+    let mut reasons = Vec::new();
+    for slot in Slot::ALL {
+        match look(nodes, disk, slot, wanted) {
+            Ok(superblock) => fits.push((slot, superblock)),
+            Err(unfit) => reasons.push(format!("slot {} {unfit}", slot.name())),
+        }
+    }
+    let named = fits.iter().position(|(slot, _)| entry.is_some_and(|entry| names(entry, *slot)));
+    if fits.is_empty() {
+        return Err(Error::NoSlot { wanted: hex(wanted), reasons });
+    }
+    Ok(fits.swap_remove(named.unwrap_or(0)))
+}
+
+/// Whether an entry's file name, counters included, is that of a slot: `corten-b+2-1.conf`.
+fn names(entry: &str, slot: Slot) -> bool {
+    let rest = entry.strip_prefix("corten-").and_then(|rest| rest.strip_prefix(slot.name()));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '+']))
+}
+
+fn look(nodes: &[Node], disk: &str, slot: Slot, wanted: &[u8; 32]) -> Result<Superblock, Unfit> {
+    let there = |partition: Partition| block::partition(nodes, disk, partition).ok_or(Unfit::NoPartition(partition.label()));
+    there(slot.root())?;
+    let (superblock, hash) = read(&there(slot.verity())?.device())?;
+    if hash == *wanted { Ok(superblock) } else { Err(Unfit::OtherHash(hex(&hash))) }
+}
+
+fn read(path: &Path) -> Result<(Superblock, [u8; 32]), Unfit> {
+    let file = File::open(path)?;
+    let mut head = [0; SUPERBLOCK_BYTES];
+    file.read_exact_at(&mut head, 0)?;
+    let superblock = parse(&head)?;
+    let mut top = [0; BLOCK_BYTES as usize];
+    file.read_exact_at(&mut top, u64::from(BLOCK_BYTES))?;
+    let hash = superblock.root_hash(&top);
+    Ok((superblock, hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// What veritysetup says of the tree that it made itself is the reference.
+    #[test]
+    fn tree_of_veritysetup_is_read() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (data, tree) = (directory.path().join("data"), directory.path().join("tree"));
+        // Enough blocks for two levels of hashes.
+        let content: Vec<u8> = (0..300_u32).flat_map(|block| [block as u8; 4096]).collect();
+        std::fs::write(&data, content).expect("write");
+        for salt in ["-", "00112233445566778899aabbccddeeff"] {
+            let output = Command::new("veritysetup")
+                .args(["format", "--salt", salt, "--root-hash-file"])
+                .arg(directory.path().join("hash"))
+                .args([&data, &tree])
+                .output()
+                .expect("veritysetup (Debian: cryptsetup-bin) runs");
+            assert!(output.status.success(), "{output:?}");
+            let expected = std::fs::read_to_string(directory.path().join("hash")).expect("read");
+
+            let (superblock, hash) = read(&tree).expect("reads");
+
+            assert_eq!(hex(&hash), expected.trim());
+            assert_eq!((superblock.data_blocks, superblock.sectors()), (300, 2400));
+            assert_eq!(hex(&superblock.salt), salt.trim_start_matches('-'));
+            let table = superblock.table("254:2", "254:3", &hash);
+            assert_eq!(table, format!("1 254:2 254:3 4096 4096 300 1 sha256 {} {salt}", expected.trim()));
+        }
+    }
+
+    #[test]
+    fn other_superblocks_are_refused_with_what_they_have() {
+        let mut bytes = [0; SUPERBLOCK_BYTES];
+        assert_eq!(parse(&bytes), Err(BadSuperblock::Magic));
+        bytes[..8].copy_from_slice(b"verity\0\0");
+        bytes[32..38].copy_from_slice(b"sha512");
+        let error = parse(&bytes).expect_err("not ours").to_string();
+        assert!(error.contains("sha512"), "{error}");
+    }
+
+    #[test]
+    fn entry_names_a_slot_with_or_without_counters() {
+        for entry in ["corten-b.conf", "corten-b+3.conf", "corten-b+0-3.conf", "corten-b"] {
+            assert!(names(entry, Slot::B) && !names(entry, Slot::A), "{entry}");
+        }
+        assert!(!names("corten-beta.conf", Slot::B));
+    }
+
+    #[test]
+    fn no_slot_says_why_for_each() {
+        let error = find(&[], "vda", &[0; 32], None).expect_err("nothing there").to_string();
+        assert!(error.contains("slot a has no partition ROOT-A") && error.contains("slot b has no partition ROOT-B"), "{error}");
+    }
+}
