@@ -19,6 +19,7 @@ use controlplane::{Credentials, Facts, Rendered};
 use machine::Root;
 use machine::config::{Config, Manifest};
 use machine::service::{Filesystem, Readiness, ServiceSpec};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -39,10 +40,11 @@ pub struct MachineUnderTest {
 }
 
 impl MachineUnderTest {
-    /// Moves the calling thread, and all that it starts, into a network of their own.
+    /// Moves the calling thread, and all that it starts, into namespaces of their own.
     pub fn new() -> Result<MachineUnderTest> {
         let components = components()?;
         own_network()?;
+        own_mounts()?;
         let directory = tempfile::tempdir()?;
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
         let now = SystemTime::now();
@@ -119,6 +121,28 @@ impl MachineUnderTest {
             }
             ensure!(Instant::now() < deadline, "{} is not ready after {DEADLINE:?}", spec.id);
         }
+    }
+
+    /// As its pod would: an ordinary user without capabilities, told where the API server is.
+    pub fn start_coredns(&mut self, corefile: &Path) -> Result<()> {
+        // The pod has this sysctl in a network namespace of its own, as we do.
+        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+        let log = File::create(self.log_path("coredns"))?;
+        let child = Command::new(self.components.join("coredns/bin/coredns"))
+            .arg("-conf")
+            .arg(corefile)
+            .env_clear()
+            .envs([("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", "6443")])
+            .uid(65_532)
+            .gid(65_532)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting CoreDNS")?;
+        self.running.push(("coredns".to_owned(), child));
+        Ok(())
     }
 
     /// The program where the image has it.
@@ -238,7 +262,7 @@ pub async fn until<T, F: Future<Output = Result<T>>>(what: &str, attempt: impl F
 fn components() -> Result<PathBuf> {
     let directory = std::env::var_os("CORTEN_COMPONENTS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
-    for program in ["etcd/bin/etcd", "etcd/bin/etcdctl", "kubernetes/bin/controlplane"] {
+    for program in ["coredns/bin/coredns", "etcd/bin/etcd", "etcd/bin/etcdctl", "kubernetes/bin/controlplane"] {
         let path = directory.join(program);
         ensure!(path.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", path.display());
     }
@@ -254,4 +278,21 @@ fn own_network() -> Result<()> {
         ensure!(status.success(), "ip {args:?}: {status}");
     }
     Ok(())
+}
+
+/// An empty /run, for a pod's files in it, and a resolver that nobody answers at.
+fn own_mounts() -> Result<()> {
+    const NOTHING: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace; this test needs root")?;
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
+    // It may be a link into /run.
+    let resolv_conf = fs::canonicalize("/etc/resolv.conf")?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), NOTHING)?;
+    let own = Path::new("/run/resolv.conf");
+    fs::write(own, "nameserver 192.0.2.53\n")?;
+    if !resolv_conf.exists() {
+        fs::create_dir_all(resolv_conf.parent().context("it has one")?)?;
+        File::create(&resolv_conf)?;
+    }
+    Ok(mount(Some(own), &resolv_conf, NOTHING, MsFlags::MS_BIND, NOTHING)?)
 }

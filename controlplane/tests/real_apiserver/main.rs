@@ -1,7 +1,8 @@
-//! A real etcd, API server, controller manager and scheduler from our files, flags and accounts: what only they can tell is wrong.
+//! A real etcd, API server, controller manager, scheduler and CoreDNS from our files, flags and accounts: what only they can tell is wrong.
 //!
-//! Needs root, for a network namespace of its own, and the components that `make components` builds; it fails without them.
+//! Needs root, for network and mount namespaces of its own, and the components that `make components` builds; it fails without them.
 
+mod dns;
 mod machine_under_test;
 
 use std::time::{Duration, SystemTime};
@@ -45,6 +46,7 @@ async fn check(machine: &mut MachineUnderTest) -> Result<()> {
     secrets_are_encrypted_at_rest(machine, &admin).await?;
     controllers_work(&admin).await?;
     nodes_renew_their_certificates(machine).await?;
+    dns::services_have_names(machine, &admin).await?;
     machine.no_flag_is_deprecated()
 }
 
