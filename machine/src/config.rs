@@ -25,6 +25,7 @@ pub use check::load;
 pub use cluster::*;
 pub use document::{API_VERSION, Config, Document, KIND};
 pub use host::*;
+pub use names::{is_dns_label, is_dns_subdomain};
 pub use patch::{merge, patch};
 pub use report::{Problem, Report};
 pub use schema::{UnknownField, explain, schema};

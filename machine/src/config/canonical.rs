@@ -124,7 +124,8 @@ fn without_defaults(value: &Value, schema: Schema<'_>) -> Value {
             let kept = fields.iter().filter_map(|(name, value)| {
                 let field = schema.field(name)?;
                 let kept = without_defaults(value, field);
-                let empty = field.default() == Some(value) || kept.as_object().is_some_and(|kept| kept.is_empty() && matches!(field.shape(), Shape::Fields));
+                let empty = field.default() == Some(value)
+                    || kept.as_object().is_some_and(|kept| kept.is_empty() && matches!(field.shape(), Shape::Fields));
                 (required.contains(&name.as_str()) || !empty).then(|| (name.clone(), kept))
             });
             Value::Object(kept.collect())

@@ -55,7 +55,12 @@ pub fn refuse_change(old: &Config, new: &Config) -> Result<(), Report> {
     }
     problems.extend(authorities(old, new));
     for (field, before, after, because) in [
-        ("serviceAccountKey", &old.cluster.service_account_key, &new.cluster.service_account_key, "every token in the cluster is signed with it"),
+        (
+            "serviceAccountKey",
+            &old.cluster.service_account_key,
+            &new.cluster.service_account_key,
+            "every token in the cluster is signed with it",
+        ),
         ("encryptionKey", &old.cluster.encryption_key, &new.cluster.encryption_key, "what is in etcd could not be read any more"),
     ] {
         if trimmed(before) != trimmed(after) {

@@ -57,10 +57,24 @@ mod tests {
     fn names_are_as_kubernetes_and_the_kernel_have_them() {
         assert!(is_dns_label("cp-1") && !is_dns_label("-a") && !is_dns_label("A") && !is_dns_label("") && !is_dns_label(&"a".repeat(64)));
         assert!(is_dns_subdomain("a.b-c.d1") && !is_dns_subdomain("a..b") && !is_dns_subdomain("a."));
-        assert!(is_qualified_name("example.com/Rack_1") && is_qualified_name("rack") && !is_qualified_name("/a") && !is_qualified_name("a/b/c"));
+        assert!(
+            is_qualified_name("example.com/Rack_1") && is_qualified_name("rack") && !is_qualified_name("/a") && !is_qualified_name("a/b/c")
+        );
         assert!(is_label_value("") && is_label_value("A.b_c-d") && !is_label_value("a b") && !is_label_value("-a"));
-        assert!(is_link_name("eth0") && is_link_name("enp0s31f6.4094") && !is_link_name("sixteen-bytes-ab") && !is_link_name("a/b") && !is_link_name(".."));
+        assert!(
+            is_link_name("eth0")
+                && is_link_name("enp0s31f6.4094")
+                && !is_link_name("sixteen-bytes-ab")
+                && !is_link_name("a/b")
+                && !is_link_name("..")
+        );
         assert!(is_module_name("ip_vs") && !is_module_name("../x") && !is_module_name(""));
-        assert!(is_sysctl("net.core.somaxconn") && is_sysctl("net/ipv4/conf/eth0.5/rp_filter") && !is_sysctl("kernel") && !is_sysctl("net/../x") && !is_sysctl("a..b"));
+        assert!(
+            is_sysctl("net.core.somaxconn")
+                && is_sysctl("net/ipv4/conf/eth0.5/rp_filter")
+                && !is_sysctl("kernel")
+                && !is_sysctl("net/../x")
+                && !is_sysctl("a..b")
+        );
     }
 }

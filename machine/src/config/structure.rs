@@ -132,7 +132,9 @@ fn wrong_type(node: &Node, schema: Schema<'_>, path: &Path) -> Problem {
             "false" | "no" | "off" => problem.remedy("write false"),
             _ => problem,
         },
-        (Shape::List(_), Content::Text(_) | Content::Number(..) | Content::Map(_)) => problem.remedy("write it as an item of a list: - ..."),
+        (Shape::List(_), Content::Text(_) | Content::Number(..) | Content::Map(_)) => {
+            problem.remedy("write it as an item of a list: - ...")
+        }
         _ => problem,
     }
 }

@@ -104,11 +104,13 @@ fn lacking_fields(value: &Value, schema: schema::Schema<'_>, path: &str, lacking
                 schema::Shape::List(items) => lacking_fields(&value[0], items, &path, lacking),
                 schema::Shape::Map(values) => {
                     let all = value.as_object().unwrap().values();
-                    let mut each: Vec<Vec<String>> = all.map(|value| {
-                        let mut lacking = Vec::new();
-                        lacking_fields(value, values, &path, &mut lacking);
-                        lacking
-                    }).collect();
+                    let mut each: Vec<Vec<String>> = all
+                        .map(|value| {
+                            let mut lacking = Vec::new();
+                            lacking_fields(value, values, &path, &mut lacking);
+                            lacking
+                        })
+                        .collect();
                     // A map's values together have every field.
                     let first = each.pop().unwrap();
                     lacking.extend(first.into_iter().filter(|field| each.iter().all(|other| other.contains(field))));
@@ -156,7 +158,9 @@ fn secrets(value: &Value, schema: schema::Schema<'_>, found: &mut Vec<String>) {
         found.extend(text.lines().max_by_key(|line| line.len()).map(str::to_owned));
     }
     match (value, schema.shape()) {
-        (Value::Object(fields), schema::Shape::Fields) => fields.iter().for_each(|(name, value)| secrets(value, schema.field(name).unwrap(), found)),
+        (Value::Object(fields), schema::Shape::Fields) => {
+            fields.iter().for_each(|(name, value)| secrets(value, schema.field(name).unwrap(), found))
+        }
         (Value::Object(entries), schema::Shape::Map(values)) => entries.values().for_each(|value| secrets(value, values, found)),
         (Value::Array(items), schema::Shape::List(schema)) => items.iter().for_each(|item| secrets(item, schema, found)),
         _ => {}
@@ -255,7 +259,21 @@ fn edit() -> impl Strategy<Value = (f64, usize, String)> {
         Just(String::new()),
         "[-:\\[\\]{}&*!|>'\"%@`#, \n\t~?]{1,4}",
         any::<String>(),
-        prop::sample::select(vec!["null", "true", "-1", "99999999999999999999", "[[[[", "- ", "<<: *a", "&a ", "::/0", "0.0.0.0/0", "/", "\u{feff}"]).prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "null",
+            "true",
+            "-1",
+            "99999999999999999999",
+            "[[[[",
+            "- ",
+            "<<: *a",
+            "&a ",
+            "::/0",
+            "0.0.0.0/0",
+            "/",
+            "\u{feff}"
+        ])
+        .prop_map(str::to_owned),
     ];
     (0.0..1.0f64, 0..40usize, strange)
 }

@@ -33,7 +33,12 @@ pub fn check(config: &Config, check: &mut Check<'_>) {
         && !is_token(token.reveal())
     {
         let expected = "6 lower-case letters or digits, a dot, and 16 more";
-        check.add(&Path::of("cluster.joinToken"), "text that is none", expected, "take the one from the configs that machinectl gen config wrote");
+        check.add(
+            &Path::of("cluster.joinToken"),
+            "text that is none",
+            expected,
+            "take the one from the configs that machinectl gen config wrote",
+        );
     }
     match config.machine.role {
         Role::ControlPlane => control_plane(cluster, &authorities, check),
@@ -63,11 +68,8 @@ fn control_plane(cluster: &Cluster, authorities: &[(&str, &CertificateAuthority)
 
 fn worker(cluster: &Cluster, authorities: &[(&str, &CertificateAuthority)], check: &mut Check<'_>) {
     joins(cluster, "a worker joins through a control plane", check);
-    let mut forbidden: Vec<Path> = authorities
-        .iter()
-        .filter(|(_, authority)| authority.key.is_some())
-        .map(|(name, _)| Path::of(PATH).key(name).key("key"))
-        .collect();
+    let mut forbidden: Vec<Path> =
+        authorities.iter().filter(|(_, authority)| authority.key.is_some()).map(|(name, _)| Path::of(PATH).key(name).key("key")).collect();
     for (name, key) in [("serviceAccountKey", &cluster.service_account_key), ("encryptionKey", &cluster.encryption_key)] {
         if key.is_some() {
             forbidden.push(Path::of("cluster").key(name));
@@ -122,7 +124,12 @@ fn apart(authorities: &[(&str, &CertificateAuthority)], check: &mut Check<'_>) {
         let own = of(authority);
         if let Some((other, _)) = authorities[..index].iter().find(|(_, earlier)| of(earlier).iter().any(|der| own.contains(der))) {
             let path = Path::of(PATH).key(name).key("certificate");
-            check.add(&path, format!("the certificate of {other}"), "an authority of its own", "make six authorities, each with its own key");
+            check.add(
+                &path,
+                format!("the certificate of {other}"),
+                "an authority of its own",
+                "make six authorities, each with its own key",
+            );
         }
     }
 }

@@ -10,8 +10,16 @@ use crate::config::report::Path;
 use crate::config::structure::quoted;
 
 /// Files of the image in /etc that decide who is who and what is linked.
-const IMAGE: [&str; 8] =
-    ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/nsswitch.conf", "/etc/os-release", "/etc/ld.so.preload", "/etc/ld.so.cache", "/etc/ld.so.conf"];
+const IMAGE: [&str; 8] = [
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/shadow",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/ld.so.preload",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+];
 
 pub fn check(files: &[File], check: &mut Check<'_>) {
     let path = Path::of("machine.files");
@@ -25,7 +33,10 @@ pub fn check(files: &[File], check: &mut Check<'_>) {
             owned::refuse(&here.key("path"), "Corten writes it itself", check);
         }
         let mode = &file.mode;
-        if !matches!(mode.len(), 3 | 4) || !mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte)) || (mode.len() == 4 && !mode.starts_with('0')) {
+        if !matches!(mode.len(), 3 | 4)
+            || !mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte))
+            || (mode.len() == 4 && !mode.starts_with('0'))
+        {
             let remedy = "setuid, setgid and sticky bits are not allowed";
             check.add(&here.key("mode"), quoted(mode), "permissions in octal, such as \"0644\"", remedy);
         }

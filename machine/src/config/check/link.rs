@@ -67,7 +67,12 @@ fn each_route(path: &Path, route: &Route, interface: &Interface, check: &mut Che
     } else if via.is_unspecified() || via.is_multicast() || via.is_loopback() {
         check.add(&path, via.to_string(), "the address of a neighbour", "");
     } else if !interface.dhcp && !is_link_local(&via) && !interface.addresses.iter().any(|address| address.contains(&via)) {
-        check.add(&path, via.to_string(), "an address within a network of this link", "a next hop must be a neighbour: add an address to the link");
+        check.add(
+            &path,
+            via.to_string(),
+            "an address within a network of this link",
+            "a next hop must be a neighbour: add an address to the link",
+        );
     }
 }
 

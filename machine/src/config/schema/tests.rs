@@ -37,7 +37,10 @@ fn every_field_is_described_with_its_default() {
         seen += 1;
         let description = field.description().unwrap_or_default();
         let section = matches!(field.shape(), Shape::Fields);
-        let default = description.contains("Default:") || description.contains("No default.") || (section && !required) || path.matches('.').count() == 1;
+        let default = description.contains("Default:")
+            || description.contains("No default.")
+            || (section && !required)
+            || path.matches('.').count() == 1;
         if description.is_empty() || !(default || required) {
             lacking.push(path.to_owned());
         }

@@ -15,9 +15,14 @@ pub struct Schema<'a> {
 #[derive(Debug)]
 pub enum Shape<'a> {
     Any,
-    Text { format: &'a str },
+    Text {
+        format: &'a str,
+    },
     Boolean,
-    Integer { least: Option<i64>, most: Option<i64> },
+    Integer {
+        least: Option<i64>,
+        most: Option<i64>,
+    },
     Number,
     List(Schema<'a>),
     /// Any keys.

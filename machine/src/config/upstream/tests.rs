@@ -4,7 +4,10 @@ use super::*;
 
 fn messages(kind: &str, fields: Value) -> Vec<String> {
     let schema = Schema::root(table()).definition(kind).unwrap();
-    structure::check(&Node::from(&fields), schema, &Path::of("x")).iter().map(|problem| format!("{}: {}", problem.path, problem.message())).collect()
+    structure::check(&Node::from(&fields), schema, &Path::of("x"))
+        .iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.message()))
+        .collect()
 }
 
 #[test]

@@ -9,8 +9,27 @@ pub fn value() -> impl Strategy<Value = Value> {
         "[a-z0-9 .:/#&*!|>%@`\"'{}\\[\\],?~\\\\-]{0,12}",
         any::<String>(),
         "([ -~]{0,9}\n){1,4}[ -~]{0,5}",
-        prop::sample::select(vec!["", "~", "null", "yes", "true", "0644", "1e3", ".5", "0x1f", "-", "---", "...", "<<", "a\n\n", "\n a", " a\n  b\n", "=", "1_000"])
-            .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "",
+            "~",
+            "null",
+            "yes",
+            "true",
+            "0644",
+            "1e3",
+            ".5",
+            "0x1f",
+            "-",
+            "---",
+            "...",
+            "<<",
+            "a\n\n",
+            "\n a",
+            " a\n  b\n",
+            "=",
+            "1_000"
+        ])
+        .prop_map(str::to_owned),
     ];
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -40,7 +59,24 @@ fn complaint(text: impl AsRef<[u8]>) -> String {
 fn plain_scalars_are_those_of_yaml_1_2() {
     let text = "[~, null, '', true, yes, 0644, 0o17, 0x1F, 1.5, 1e3, -3, .inf, 1_0, 18446744073709551615, 99999999999999999999, 12:30, 2026-01-01, '1']";
     let wanted = json!([
-        null, null, "", true, "yes", 644, 15, 31, 1.5, 1000.0, -3, ".inf", "1_0", 18446744073709551615u64, 1e20, "12:30", "2026-01-01", "1"
+        null,
+        null,
+        "",
+        true,
+        "yes",
+        644,
+        15,
+        31,
+        1.5,
+        1000.0,
+        -3,
+        ".inf",
+        "1_0",
+        18446744073709551615u64,
+        1e20,
+        "12:30",
+        "2026-01-01",
+        "1"
     ]);
     assert_eq!(read(text), wanted);
 }
