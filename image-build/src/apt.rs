@@ -56,7 +56,10 @@ impl Apt {
         }
         let directory = directory.canonicalize().with_context(|| format!("opening {}", directory.display()))?;
         let Some(keyring) = KEYRINGS.iter().map(Path::new).find(|path| path.is_file()) else {
-            bail!("no {}: apt verifies Debian's signatures with it; install with: sudo apt-get install debian-archive-keyring", KEYRINGS[0]);
+            bail!(
+                "no {}: apt verifies Debian's signatures with it; install with: sudo apt-get install debian-archive-keyring",
+                KEYRINGS[0]
+            );
         };
         write_if_changed(&directory.join("etc/sources.list"), &mirrors.sources_list(RELEASE, keyring))?;
         let host = tools::APT_CONFIG.run(["dump"])?;
@@ -74,7 +77,8 @@ impl Apt {
 
     /// Fetches the signed lists.
     pub fn update(&self) -> Result<()> {
-        self.run(tools::APT_GET, &self.directory, &["-q", "update", "-o", "APT::Update::Error-Mode=any"]).context("updating Debian's package lists")?;
+        self.run(tools::APT_GET, &self.directory, &["-q", "update", "-o", "APT::Update::Error-Mode=any"])
+            .context("updating Debian's package lists")?;
         Ok(())
     }
 
@@ -116,7 +120,8 @@ impl Apt {
 
     /// Fetches one file from elsewhere with apt's ways and proxies, checked by its digest.
     pub fn download_file(&self, uri: &str, target: &Path, sha256: &str) -> Result<()> {
-        let arguments = [OsStr::new("download-file"), uri.as_ref(), target.as_ref(), format!("SHA256:{sha256}").as_ref()].map(OsStr::to_owned);
+        let arguments =
+            [OsStr::new("download-file"), uri.as_ref(), target.as_ref(), format!("SHA256:{sha256}").as_ref()].map(OsStr::to_owned);
         self.run(tools::APT_HELPER, &self.directory, &arguments).with_context(|| format!("downloading {uri}"))?;
         Ok(())
     }
@@ -183,12 +188,18 @@ fn explain_unknown(error: anyhow::Error) -> anyhow::Error {
     let unknown: Vec<&str> = text
         .split("; ")
         .filter_map(|message| message.split_once("Unable to locate package ").map(|(_, name)| name.trim()))
-        .chain(text.split("; ").filter_map(|m| m.split_once("Package '")?.1.split_once("' has no installation candidate").map(|(name, _)| name)))
+        .chain(
+            text.split("; ")
+                .filter_map(|m| m.split_once("Package '")?.1.split_once("' has no installation candidate").map(|(name, _)| name)),
+        )
         .collect();
     if unknown.is_empty() {
         return error.context("resolving the packages that the profiles ask for");
     }
-    anyhow::anyhow!("unknown package {}: Debian {RELEASE} has none of that name; correct [[package]] in configs/profiles", unknown.join(", "))
+    anyhow::anyhow!(
+        "unknown package {}: Debian {RELEASE} has none of that name; correct [[package]] in configs/profiles",
+        unknown.join(", ")
+    )
 }
 
 fn release_date(text: &str) -> Option<u64> {
@@ -220,7 +231,9 @@ mod tests {
 
     #[test]
     fn an_unknown_package_is_named() {
-        let error = explain_unknown(anyhow::anyhow!("apt-get: exit status: 100: E: Unable to locate package nosuch; E: Unable to locate package other"));
+        let error = explain_unknown(anyhow::anyhow!(
+            "apt-get: exit status: 100: E: Unable to locate package nosuch; E: Unable to locate package other"
+        ));
         assert_eq!(
             error.to_string(),
             "unknown package nosuch, other: Debian trixie has none of that name; correct [[package]] in configs/profiles"

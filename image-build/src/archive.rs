@@ -38,8 +38,13 @@ pub fn of_program(name: &str, path: &str, program: Vec<u8>, user: &str, date: u6
 }
 
 pub fn pack(image: &Image) -> Result<Vec<u8>> {
-    let (repository, tag) = image.name.rsplit_once(':').with_context(|| format!("image name {:?}: expected <repository>:<tag>", image.name))?;
-    ensure!(!tag.is_empty() && !tag.contains('/') && repository.contains('/'), "image name {:?}: expected <host>/<repository>:<tag>", image.name);
+    let (repository, tag) =
+        image.name.rsplit_once(':').with_context(|| format!("image name {:?}: expected <repository>:<tag>", image.name))?;
+    ensure!(
+        !tag.is_empty() && !tag.contains('/') && repository.contains('/'),
+        "image name {:?}: expected <host>/<repository>:<tag>",
+        image.name
+    );
     ensure!(is_user(&image.user), "user {:?}: expected <uid>:<gid>", image.user);
     let layer = layer(image)?;
     let layer_digest = digest::bytes(&layer);

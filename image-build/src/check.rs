@@ -10,8 +10,8 @@ use crate::tree::{Node, Tree};
 
 /// Shells, interpreters and programs that bring either along.
 const FORBIDDEN: [&str; 24] = [
-    "ash", "awk", "bash", "busybox", "csh", "dash", "fish", "gawk", "ksh", "lua", "mawk", "mksh", "node.js", "perl", "php", "python", "rbash", "ruby",
-    "sh", "sshd", "sudo", "tclsh", "toybox", "zsh",
+    "ash", "awk", "bash", "busybox", "csh", "dash", "fish", "gawk", "ksh", "lua", "mawk", "mksh", "node.js", "perl", "php", "python",
+    "rbash", "ruby", "sh", "sshd", "sudo", "tclsh", "toybox", "zsh",
 ];
 
 /// Refuses shells, interpreters, scripts and links that lead nowhere. Set-user-id cannot occur: a tree knows no such bit.

@@ -70,7 +70,8 @@ impl<'a> Contents<'a> {
         let matcher = Pattern::new(pattern).with_context(|| format!("package {package}: pattern {pattern:?}"))?;
         let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
         let entries = &self.deb(package)?.0;
-        let found: Vec<_> = entries.iter().filter(|(path, _)| matcher.matches_with(path, options)).map(|(p, e)| (p.clone(), e.clone())).collect();
+        let found: Vec<_> =
+            entries.iter().filter(|(path, _)| matcher.matches_with(path, options)).map(|(p, e)| (p.clone(), e.clone())).collect();
         if found.is_empty() {
             bail!("package {package} {}: no file {pattern}", self.lock.require(package)?.version);
         }

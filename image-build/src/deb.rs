@@ -12,7 +12,10 @@ use crate::tools;
 /// A file of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    File { bytes: Vec<u8>, executable: bool },
+    File {
+        bytes: Vec<u8>,
+        executable: bool,
+    },
     /// Target as the package says it.
     Link(String),
 }
@@ -24,13 +27,8 @@ pub struct Deb(pub BTreeMap<String, Entry>);
 /// Reads the files whose paths `wanted` accepts.
 pub fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Deb> {
     let mut command = tools::DPKG_DEB.command()?;
-    let mut child = command
-        .arg("--fsys-tarfile")
-        .arg(path)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("starting dpkg-deb")?;
+    let mut child =
+        command.arg("--fsys-tarfile").arg(path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("starting dpkg-deb")?;
     let stdout = child.stdout.take().context("output of dpkg-deb")?;
     let entries = entries(stdout, wanted);
     let output = child.wait_with_output().context("waiting for dpkg-deb")?;
@@ -98,7 +96,9 @@ mod tests {
         };
         add("./usr/bin/tool", 0o4755, b"program");
         add("./etc/skipped", 0o644, b"no");
-        for (kind, name, target) in [(tar::EntryType::Symlink, "./sbin/t", "../bin/tool"), (tar::EntryType::Link, "./usr/bin/same", "./usr/bin/tool")] {
+        for (kind, name, target) in
+            [(tar::EntryType::Symlink, "./sbin/t", "../bin/tool"), (tar::EntryType::Link, "./usr/bin/same", "./usr/bin/tool")]
+        {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);
             header.set_size(0);

@@ -57,13 +57,21 @@ pub fn build(request: &Request, lock: Lock, asked: &BTreeSet<String>, store: &mu
 
 /// Composes from the lock; where the mirror has dropped a version, from the newest signed ones of the same release. All of them, because
 /// packages of one source go together.
-fn compose_or_renew(request: &Request, lock: Lock, asked: &BTreeSet<String>, store: &mut Store, progress: &Progress) -> Result<Composition> {
+fn compose_or_renew(
+    request: &Request,
+    lock: Lock,
+    asked: &BTreeSet<String>,
+    store: &mut Store,
+    progress: &Progress,
+) -> Result<Composition> {
     let error = match compose(request, &lock, vec![], store, progress) {
         Err(error) if error.is::<Dropped>() => error,
         result => return result,
     };
     if request.locked {
-        return Err(error.context("--locked forbids other versions; DEBIAN_ARCHIVE_MIRROR can name a mirror that keeps them, `make lock` renews the lock"));
+        return Err(error.context(
+            "--locked forbids other versions; DEBIAN_ARCHIVE_MIRROR can name a mirror that keeps them, `make lock` renews the lock",
+        ));
     }
     let mut notices = vec![format!("{error}; taking the newest signed versions of Debian {}", lock.release)];
     let newest = store.resolve(asked)?;

@@ -74,7 +74,8 @@ mod tests {
     use super::*;
 
     fn example() -> Tree {
-        let modules = [("kernel/a.ko", b"A".to_vec()), ("kernel/b.ko", b"BB".to_vec())].map(|(path, bytes)| Module { path: path.into(), bytes });
+        let modules =
+            [("kernel/a.ko", b"A".to_vec()), ("kernel/b.ko", b"BB".to_vec())].map(|(path, bytes)| Module { path: path.into(), bytes });
         tree("6.12.1", &modules, Source::Bytes(b"init".to_vec())).unwrap()
     }
 
@@ -92,7 +93,10 @@ mod tests {
         assert!(archive.starts_with(b"07070100000001000041ed"), "begins with a directory of mode 0755");
         assert_eq!(archive.len() % 4, 0);
         let text = String::from_utf8_lossy(&archive);
-        let order: Vec<usize> = ["dev\0", "etc/initrd-release\0", "init\0", "usr/lib/modules.list\0", "TRAILER!!!\0"].iter().map(|n| text.find(n).unwrap()).collect();
+        let order: Vec<usize> = ["dev\0", "etc/initrd-release\0", "init\0", "usr/lib/modules.list\0", "TRAILER!!!\0"]
+            .iter()
+            .map(|n| text.find(n).unwrap())
+            .collect();
         assert!(order.is_sorted(), "{order:?}");
         assert!(text.contains("000081ed"), "init can be executed");
     }

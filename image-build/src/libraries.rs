@@ -110,7 +110,8 @@ fn needed(file: &[u8]) -> Result<Vec<String>> {
         .context("the dynamic string table is in no segment")?;
     for entry in dynamic.iter().filter(|d| d.tag(endian) == elf::DT_NEEDED) {
         let offset = usize::try_from(entry.d_val(endian))?;
-        let name = strings.get(offset..).and_then(|rest| rest.split(|byte| *byte == 0).next()).context("a needed library's name is cut off")?;
+        let name =
+            strings.get(offset..).and_then(|rest| rest.split(|byte| *byte == 0).next()).context("a needed library's name is cut off")?;
         names.push(String::from_utf8_lossy(name).into_owned());
     }
     Ok(names)

@@ -138,7 +138,9 @@ impl Lock {
                 Some(before) if before.version != package.version => {
                     lines.push(format!("{} {} instead of {}", package.name, package.version, before.version));
                 }
-                Some(before) if before.sha256 != package.sha256 => lines.push(format!("{} {}: other content", package.name, package.version)),
+                Some(before) if before.sha256 != package.sha256 => {
+                    lines.push(format!("{} {}: other content", package.name, package.version))
+                }
                 Some(_) => {}
             }
         }
@@ -220,7 +222,10 @@ pub mod tests {
 
     #[test]
     fn finds_the_package_behind_a_meta_package() {
-        let lock = lock(vec![locked("linux-image-cloud-amd64", "1", &["linux-image-6.12.1-cloud-amd64"]), locked("linux-image-6.12.1-cloud-amd64", "1", &[])]);
+        let lock = lock(vec![
+            locked("linux-image-cloud-amd64", "1", &["linux-image-6.12.1-cloud-amd64"]),
+            locked("linux-image-6.12.1-cloud-amd64", "1", &[]),
+        ]);
         assert_eq!(lock.behind("linux-image-cloud-amd64", "linux-image-").unwrap().name, "linux-image-6.12.1-cloud-amd64");
         assert!(lock.behind("linux-image-6.12.1-cloud-amd64", "linux-image-").is_err());
     }

@@ -33,7 +33,7 @@ mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -151,19 +151,19 @@ struct ArchiveArguments {
     #[arg(long)]
     name: String,
     /// Statically linked program
+    #[arg(long, value_name = "FILE")]
+    binary: PathBuf,
+    /// Place of the program in the image [default: its file name below /]
     #[arg(long)]
-    program: PathBuf,
-    /// Place of the program in the image
-    #[arg(long)]
-    path: String,
+    path: Option<String>,
     /// Arguments of the program
     #[arg(long = "argument")]
     arguments: Vec<String>,
     /// Who runs it: <uid>:<gid>
     #[arg(long, default_value = "65532:65532")]
     user: String,
-    /// Ports that it listens on, such as 8080/tcp
-    #[arg(long = "port")]
+    /// Ports that it listens on, such as 8080 or 53/udp
+    #[arg(long = "port", value_parser = port)]
     ports: Vec<String>,
     /// <key>=<value>
     #[arg(long = "label", value_parser = label)]
@@ -173,6 +173,12 @@ struct ArchiveArguments {
     source_date_epoch: u64,
     #[arg(long)]
     out: PathBuf,
+}
+
+fn port(text: &str) -> Result<String, String> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let legal = number.parse::<u16>().is_ok_and(|number| number != 0) && ["tcp", "udp", "sctp"].contains(&protocol);
+    if legal { Ok(format!("{number}/{protocol}")) } else { Err("expected <number> or <number>/<tcp|udp|sctp>".to_owned()) }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -252,8 +258,10 @@ fn lock(arguments: &LockArguments, progress: &Progress) -> Result<()> {
 }
 
 fn archive(arguments: ArchiveArguments) -> Result<()> {
-    let program = read(&arguments.program)?;
-    let mut image = archive::of_program(&arguments.name, &arguments.path, program, &arguments.user, arguments.source_date_epoch);
+    let file_name = arguments.binary.file_name().context("no file name: give --binary a program")?.to_string_lossy().into_owned();
+    let path = arguments.path.unwrap_or(format!("/{file_name}"));
+    let program = fs::read(&arguments.binary).with_context(|| format!("reading {}", arguments.binary.display()))?;
+    let mut image = archive::of_program(&arguments.name, &path, program, &arguments.user, arguments.source_date_epoch);
     image.entrypoint.extend(arguments.arguments);
     image.ports = arguments.ports;
     image.labels = arguments.labels.into_iter().collect::<BTreeMap<_, _>>();
@@ -264,8 +272,4 @@ fn archive(arguments: ArchiveArguments) -> Result<()> {
     let partial = arguments.out.with_extension("partial");
     fs::write(&partial, packed).with_context(|| format!("writing {}", partial.display()))?;
     fs::rename(&partial, &arguments.out).with_context(|| format!("writing {}", arguments.out.display()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("reading {}", path.display()))
 }

@@ -113,7 +113,9 @@ impl Store {
                     if signed != package.sha256 {
                         bail!(
                             "{} {}: checksum differs: configs/packages.lock has SHA-256 {}, Debian's signed index {signed}",
-                            package.name, package.version, package.sha256
+                            package.name,
+                            package.version,
+                            package.sha256
                         );
                     }
                     served.push(*package);
@@ -172,7 +174,10 @@ fn verify(path: &Path, package: &Package) -> Result<()> {
     if found != package.sha256 {
         bail!(
             "{} {}: checksum differs: {} has SHA-256 {found}, configs/packages.lock {}",
-            package.name, package.version, path.display(), package.sha256
+            package.name,
+            package.version,
+            path.display(),
+            package.sha256
         );
     }
     Ok(())
@@ -184,7 +189,10 @@ mod tests {
     use crate::lock::tests::locked;
 
     fn store(directory: &Path) -> Store {
-        let environment = Environment { mirror: Some(format!("file:{}/no-mirror", directory.display())), security_mirror: Some("file:/nonexistent".into()) };
+        let environment = Environment {
+            mirror: Some(format!("file:{}/no-mirror", directory.display())),
+            security_mirror: Some("file:/nonexistent".into()),
+        };
         Store::open(Sources { directory: directory.to_owned(), environment, archive_mirrors: vec![] }).unwrap()
     }
 
@@ -207,7 +215,10 @@ mod tests {
         let mut store = store(directory.path());
         fs::write(store.cached(&package), "other").unwrap();
         let error = format!("{:#}", store.fetch(&[&package]).unwrap_err());
-        assert!(error.contains("checksum differs") && error.contains(&digest::bytes(b"other")) && error.contains(&package.sha256), "{error}");
+        assert!(
+            error.contains("checksum differs") && error.contains(&digest::bytes(b"other")) && error.contains(&package.sha256),
+            "{error}"
+        );
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub struct PlannedArchive {
 }
 
 /// Names in the output folder.
-pub const OUTPUTS: [&str; 8] = ["disk.raw", "disk.qcow2", "uki.efi", "root.erofs", "root.verity", "root-hash", "manifest.json", "sbom.spdx.json"];
+pub const OUTPUTS: [&str; 8] =
+    ["disk.raw", "disk.qcow2", "uki.efi", "root.erofs", "root.verity", "root-hash", "manifest.json", "sbom.spdx.json"];
 
 impl Plan {
     pub fn decide(profile: &Profile, lock: &Lock, inputs: &Inputs) -> Result<Plan> {
@@ -110,7 +111,9 @@ impl Plan {
             let (from, version) = match &archive.from {
                 ArchiveProgram::Program(name) => (program(name), inputs.version.clone()),
                 ArchiveProgram::Component(place) => {
-                    let (name, file) = place.split_once('/').with_context(|| format!("archive {}: {place:?}: expected <component>/<file>", archive.name))?;
+                    let (name, file) = place
+                        .split_once('/')
+                        .with_context(|| format!("archive {}: {place:?}: expected <component>/<file>", archive.name))?;
                     (components.file(name, file), components.pinned(name)?)
                 }
             };

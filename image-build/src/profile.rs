@@ -226,7 +226,9 @@ impl Profile {
             ensure!(self.partitions.contains(needed), "partitions: {} is missing; only ETCD can be left out", needed.label());
         }
         let paths = self
-            .programs.iter().map(|p| &p.path)
+            .programs
+            .iter()
+            .map(|p| &p.path)
             .chain(self.components.iter().map(|c| &c.path))
             .chain(self.links.iter().map(|l| &l.path))
             .chain(self.archives.iter().map(|a| &a.path))
@@ -306,7 +308,8 @@ modules.root = ["overlay"]
 
     #[test]
     fn joins_parts() {
-        let profile = profile(&format!("{HEAD}[modules]\nroot = [\"nft_*\"]\n[[package]]\nname = \"kmod\"\nfiles = [\"/usr/bin/kmod\"]\n")).unwrap();
+        let profile =
+            profile(&format!("{HEAD}[modules]\nroot = [\"nft_*\"]\n[[package]]\nname = \"kmod\"\nfiles = [\"/usr/bin/kmod\"]\n")).unwrap();
         assert_eq!(profile.modules.root, ["overlay", "nft_*"]);
         assert_eq!(profile.asked(), BTreeSet::from(["kmod", "linux-image-cloud-amd64", "systemd-boot-efi"].map(str::to_owned)));
         assert_eq!(profile.partitions.len(), 7);
@@ -330,5 +333,20 @@ modules.root = ["overlay"]
             let error = format!("{:#}", profile(&text).unwrap_err());
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_profiles_of_this_repository_and_their_package_lock_go_together() {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let profiles = Profile::load_all(&configs.join("profiles")).unwrap();
+        let lock = crate::lock::Lock::load(&configs.join("packages.lock")).unwrap();
+        let asked: BTreeSet<String> = profiles.iter().flat_map(Profile::asked).collect();
+        assert_eq!(lock.asked, asked.into_iter().collect::<Vec<_>>(), "`make lock` was not run after a profile changed");
+        for profile in &profiles {
+            assert!(profile.executables().is_file(), "{}: no golden list of executables", profile.name);
+            assert_eq!(profile.path.file_stem().unwrap().to_str(), Some(profile.name.as_str()));
+        }
+        let text = fs::read_to_string(configs.join("packages.lock")).unwrap();
+        assert!(!text.contains("://"), "the lock names a mirror");
     }
 }

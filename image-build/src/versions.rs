@@ -24,7 +24,8 @@ impl Components<'_> {
     pub fn pinned(&self, name: &str) -> Result<String> {
         let table = table::load(&self.sources.join("components.toml"))?;
         let component = table.components.iter().find(|component| component.name == name);
-        let component = component.with_context(|| format!("component {name:?} is not in {}", self.sources.join("components.toml").display()))?;
+        let component =
+            component.with_context(|| format!("component {name:?} is not in {}", self.sources.join("components.toml").display()))?;
         let path = self.sources.join(name).join("go.mod");
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         Ok(module::parse(&text, &component.module).with_context(|| format!("in {}", path.display()))?.version)

@@ -169,7 +169,10 @@ mod tests {
     fn reads_deb822_and_leaves_third_parties_out() {
         let etc = host(&[
             BOOKWORM,
-            ("apt/sources.list.d/a-vendor.sources", "Types: deb\nURIs: https://vendor.example\nSuites: bookworm\nComponents: main\nSigned-By: /usr/share/keyrings/vendor.gpg\n"),
+            (
+                "apt/sources.list.d/a-vendor.sources",
+                "Types: deb\nURIs: https://vendor.example\nSuites: bookworm\nComponents: main\nSigned-By: /usr/share/keyrings/vendor.gpg\n",
+            ),
             (
                 "apt/sources.list.d/debian.sources",
                 "Types: deb\n# a remark\nURIs: http://m.example/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\
