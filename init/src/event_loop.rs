@@ -21,7 +21,7 @@ use machine::service::ServiceId;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::WaitOptions;
 use rustix::time::Timespec;
 
 use crate::cgroup::Cgroups;
@@ -258,7 +258,7 @@ impl Init {
 
     /// Takes the exit of every child, orphans that the kernel gave to init included.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::waitpid(None::<Pid>, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let exit = process::exit(status);
             match u32::try_from(pid.as_raw_nonzero().get()).ok().and_then(|pid| self.children.remove(&pid)) {
                 Some(Child::Service(id)) => self.service_exited(&id, exit),
