@@ -22,6 +22,8 @@ pub enum Error {
     },
     #[error("{program} ended with {status}: {output}")]
     Tool { program: String, status: String, output: String },
+    #[error("a disk of {asked} bytes is too small for {}; expected at least {needed}", image.display())]
+    DiskTooSmall { asked: u64, needed: u64, image: PathBuf },
     #[error("no UEFI firmware at any of {looked_at}; install it (Debian: ovmf, Fedora: edk2-ovmf, Arch: edk2-ovmf)")]
     NoFirmware { looked_at: String },
     #[error("CORTEN_ACCEL={value:?}: expected kvm, tcg or icount")]

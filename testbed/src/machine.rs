@@ -46,11 +46,11 @@ pub struct RunningMachine {
     pub forwards: Vec<Forward>,
 }
 
-/// A machine that runs. A bounded one is killed when this value is dropped, a detached one goes on.
+/// A machine that runs. A bounded one is killed when this value is dropped, detached ones go on.
 #[derive(Debug)]
 pub struct Machine {
     record: RunningMachine,
-    /// Thread whose life QEMU's is bound to; none for a detached machine.
+    /// Thread whose life QEMU's is bound to; none for detached machines.
     keeper: Option<JoinHandle<()>>,
     /// Removed with the machine, unless a test fails.
     temporary: Option<TempDir>,

@@ -71,6 +71,8 @@ pub enum Lifetime {
     Bounded(Duration),
     /// Not before somebody ends it.
     Detached,
+    /// After the limit, if nobody ends it before; whatever becomes of the process that started it.
+    DetachedFor(Duration),
 }
 
 impl MachineSpec {

@@ -1,6 +1,7 @@
 //! From a spec to a QEMU process.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -68,17 +69,32 @@ fn make_overlay(path: &Path, base: &Path, format: DiskFormat, size_bytes: Option
         return Ok(());
     }
     let base = base.canonicalize().map_err(Error::file("find the image", base))?;
+    let needed = virtual_size(&base)?;
+    if let Some(asked) = size_bytes.filter(|asked| *asked < needed) {
+        return Err(Error::DiskTooSmall { asked, needed, image: base });
+    }
     let mut command = Command::new("qemu-img");
     command.args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]).arg(&base).arg(path);
     command.args(size_bytes.map(|bytes| bytes.to_string()));
-    run("qemu-img", "qemu-utils", command)
+    run("qemu-img", "qemu-utils", command).map(drop)
 }
 
-fn run(program: &str, package: &'static str, mut command: Command) -> Result<(), Error> {
+/// Size of the disk that the image stands for.
+fn virtual_size(image: &Path) -> Result<u64, Error> {
+    let mut command = Command::new("qemu-img");
+    command.args(["info", "--output=json"]).arg(image);
+    let output = run("qemu-img", "qemu-utils", command)?;
+    let facts: serde_json::Value = serde_json::from_str(&output).unwrap_or_default();
+    let unreadable = || Error::Tool { program: "qemu-img".to_owned(), status: "no virtual-size".to_owned(), output };
+    facts["virtual-size"].as_u64().ok_or_else(unreadable)
+}
+
+/// What the program printed.
+fn run(program: &str, package: &'static str, mut command: Command) -> Result<String, Error> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|source| Error::Program { program: program.to_owned(), package, source })?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let output_text = complaints(&String::from_utf8_lossy(&output.stderr));
     Err(Error::Tool { program: program.to_owned(), status: output.status.to_string(), output: output_text })
@@ -101,7 +117,14 @@ fn launch(spec: &MachineSpec, directory: &Path, accelerator: Accelerator, lifeti
             run(QEMU, "qemu-system-x86", command)?;
             None
         }
-        Lifetime::Bounded(limit) => Some(keep(directory, arguments, limit)?),
+        Lifetime::DetachedFor(limit) => {
+            let mut command = limited(directory, &arguments, limit)?;
+            // A group of its own: Ctrl-C at the terminal is not meant for the machine.
+            let spawned = command.process_group(0).spawn();
+            spawned.map_err(|source| Error::Program { program: "timeout".to_owned(), package: "coreutils", source })?;
+            None
+        }
+        Lifetime::Bounded(limit) => Some(keep(directory, &arguments, limit)?),
     };
     let process = await_qmp(directory, keeper.as_ref()).inspect_err(|_| {
         if let Some(process) = pid(&directory.join(files::PID)) {
@@ -113,15 +136,24 @@ fn launch(spec: &MachineSpec, directory: &Path, accelerator: Accelerator, lifeti
     Ok(Machine { record, keeper, temporary: None })
 }
 
-/// Runs QEMU from a thread that lives as long as it does: the kernel's parent-death signal is sent when the *thread* that forked ends. The
-/// chain is needed whole: `timeout` ends QEMU after the limit, and each link dies with the one above it, so that even a killed test process
-/// leaves no machine behind.
-fn keep(directory: &Path, arguments: Vec<String>, limit: Duration) -> Result<JoinHandle<()>, Error> {
+/// `timeout` ends QEMU after the limit, and QEMU ends with it.
+fn limited(directory: &Path, arguments: &[String], limit: Duration) -> Result<Command, Error> {
     let log = directory.join(files::LOG);
     let stderr = File::create(&log).map_err(Error::file("create", &log))?;
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", &limit.as_secs().max(1).to_string(), "setpriv", "--pdeathsig", "KILL", QEMU]).args(arguments);
+    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    Ok(command)
+}
+
+/// Runs QEMU from a thread that lives as long as it does: the kernel's parent-death signal is sent when the *thread* that forked ends. Each
+/// link of the chain dies with the one above it, so that even a killed test process leaves no machine behind.
+fn keep(directory: &Path, arguments: &[String], limit: Duration) -> Result<JoinHandle<()>, Error> {
+    let inner = limited(directory, arguments, limit)?;
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "timeout", "-s", "KILL", &limit.as_secs().max(1).to_string()]);
-    command.args(["setpriv", "--pdeathsig", "KILL", QEMU]).args(arguments);
+    command.args(["--pdeathsig", "KILL"]).arg(inner.get_program()).args(inner.get_args());
+    let log = directory.join(files::LOG);
+    let stderr = File::create(&log).map_err(Error::file("create", &log))?;
     command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let (send, receive) = mpsc::channel();
     let keeper = thread::spawn(move || {

@@ -1,0 +1,86 @@
+//! Waits on a machine that comes up: each has a deadline, says what it waits for and why it is not there yet, and shows the console when
+//! it gives up.
+
+use std::time::{Duration, Instant};
+
+use testbed::Machine;
+
+use crate::failure::{Failure, Kind};
+use crate::progress::Progress;
+
+/// How often a wait asks again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The time that a whole command has.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    began: Instant,
+    whole: Duration,
+}
+
+impl Deadline {
+    pub fn after(whole: Duration) -> Deadline {
+        Deadline { began: Instant::now(), whole }
+    }
+
+    /// What is left of it, at most `share`.
+    pub fn left(&self, share: Duration) -> Duration {
+        self.whole.saturating_sub(self.began.elapsed()).min(share)
+    }
+}
+
+/// A wait: what for, and how long.
+#[derive(Debug)]
+pub struct Wait<'a> {
+    pub machine: &'a Machine,
+    pub progress: &'a Progress,
+    pub what: &'a str,
+    pub deadline: Duration,
+}
+
+impl Wait<'_> {
+    /// Tries until it succeeds. A machine that ends, ends the wait.
+    pub async fn until<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+        let began = Instant::now();
+        self.progress.wait_for(self.what);
+        loop {
+            let alive = self.machine.is_alive();
+            let left = self.deadline.saturating_sub(began.elapsed());
+            let trouble = match tokio::time::timeout(left, attempt()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(failure)) => failure.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            if !alive {
+                return Err(self.given_up(Kind::Failed, &format!("the machine ended while waiting for {}", self.what), &trouble));
+            }
+            if began.elapsed() >= self.deadline {
+                let problem = format!("waited {} s for {}", self.deadline.as_secs(), self.what);
+                return Err(self.given_up(Kind::Deadline, &problem, &trouble));
+            }
+            self.progress.wait_for(format!("{}: {trouble}", self.what));
+            tokio::time::sleep(AGAIN.min(left)).await;
+        }
+    }
+
+    fn given_up(&self, kind: Kind, problem: &str, trouble: &str) -> Failure {
+        let console = self.machine.console();
+        let mut failure = Failure { kind, ..Failure::new(&self.machine.record().name, problem) };
+        failure.problems.push(format!("last: {trouble}"));
+        failure.problems.push(format!("console ({}):\n{}", console.path().display(), console.tail()));
+        failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_never_exceeds_what_is_left() {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        assert!(deadline.left(Duration::from_secs(60)) <= Duration::from_secs(10));
+        assert_eq!(deadline.left(Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(Deadline::after(Duration::ZERO).left(Duration::from_secs(1)), Duration::ZERO);
+    }
+}

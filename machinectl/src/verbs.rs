@@ -1,0 +1,25 @@
+//! One file for each command or family of commands: its arguments, and what it does with them.
+
+pub mod apply;
+pub mod bootstrap;
+pub mod completion;
+pub mod config;
+pub mod context;
+pub mod files;
+pub mod generate;
+pub mod get;
+pub mod health;
+pub mod image;
+pub mod kubeconfig;
+pub mod log;
+pub mod power;
+pub mod services;
+pub mod validate;
+pub mod version;
+
+use std::time::Duration;
+
+/// How long a call may take whose answer is at hand.
+pub const QUICK: Option<Duration> = Some(Duration::from_secs(60));
+/// How long a call may take for which services start or stop.
+pub const SLOW: Option<Duration> = Some(Duration::from_secs(15 * 60));
