@@ -1,12 +1,157 @@
 //! The composition root: everything that the agent does is named here, once.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
 use machine::Root;
+use machine::disk::Volume;
+use tokio::net::UnixDatagram;
 
+use crate::announce::announce;
+use crate::bootstrap::Bootstrap;
+use crate::clock::Clock;
+use crate::config::Configs;
+use crate::controller;
+use crate::controllers::balancer::Balancer;
+use crate::controllers::cluster_node::{self, ClusterNode};
+use crate::controllers::cni::Cni;
+use crate::controllers::containerd::Containerd;
+use crate::controllers::control_plane::{ControlPlane, KubeApiserver, KubeControllerManager, KubeScheduler};
+use crate::controllers::etcd::Etcd;
+use crate::controllers::extra_files::ExtraFiles;
+use crate::controllers::images::Images;
+use crate::controllers::kernel::Kernel;
+use crate::controllers::kube_proxy::KubeProxy;
+use crate::controllers::kubelet::Kubelet;
+use crate::controllers::manifests::Manifests;
+use crate::controllers::network::{self, Network};
+use crate::controllers::pki::Pki;
+use crate::controllers::registries::Registries;
+use crate::controllers::service::Supervised;
+use crate::controllers::static_pods::StaticPods;
+use crate::controllers::time;
+use crate::controllers::volumes::Volumes;
+use crate::health;
+use crate::identity::{self, Identity};
 use crate::init_client::InitClient;
+use crate::init_events;
 use crate::node::Node;
+use crate::power::Power;
+use crate::server::{self, Api};
+use crate::stage::StageEvent;
 
-pub async fn run(root: Root) -> anyhow::Result<()> {
+/// What the agent is told from outside.
+#[derive(Debug)]
+pub struct Settings {
+    pub root: Root,
+    /// Where init hears that the agent is ready (sd_notify).
+    pub notify_socket: Option<PathBuf>,
+}
+
+/// Runs the agent until its server ends.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let root = settings.root;
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
-    let _ = node;
+    let configs = Arc::new(Configs::new(node.clone(), Clock::new(&root)));
+    let bootstrap = Arc::new(Bootstrap::new(node.clone()));
+    let mut identity = Identity::new(&root, SystemTime::now())?;
+
+    open_state(&node).await;
+    load(&node, &configs, &bootstrap).await;
+    identity.settle(&node).await?;
+
+    let listener = server::bind(api::PORT).await.with_context(|| format!("listening on port {}", api::PORT))?;
+    let credentials = identity.credentials();
+    let fingerprint = credentials.borrow().fingerprint();
+    notify(settings.notify_socket).await;
+
+    tokio::spawn(init_events::follow(node.clone()));
+    tokio::spawn(health::watch(node.clone()));
+    tokio::spawn(announce(node.clone(), fingerprint));
+    tokio::spawn(configs.clone().end_trials());
+    tokio::spawn(controller::run(identity, node.clone()));
+    start_controllers(&node)?;
+
+    let power = Power::new(node.clone());
+    server::serve(listener, credentials, Api { node, configs, bootstrap, power }).await
+}
+
+/// How long init may take to open STATE before the agent goes on without it: checking a large file system takes its time.
+const STATE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Has init open STATE, and asks it for all else that it has.
+async fn open_state(node: &Node) {
+    let asked = tokio::time::timeout(STATE_DEADLINE, async {
+        node.init.open_volume(Volume::State).await.context("opening STATE")?;
+        init_events::ask(node).await
+    });
+    match asked.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("{error:#}"),
+        Err(_) => tracing::error!("init did not open STATE within {} seconds", STATE_DEADLINE.as_secs()),
+    }
+}
+
+/// Puts in force what STATE holds. Without STATE the machine stays in maintenance and says why.
+async fn load(node: &Node, configs: &Configs, bootstrap: &Bootstrap) {
+    if let Some(problem) = identity::state_problem(node) {
+        node.console.print(&format!("no machine config can be kept: {problem}"));
+        return;
+    }
+    let loaded = configs.load().await.map_err(anyhow::Error::from).and_then(|_| bootstrap.load());
+    if let Err(error) = loaded {
+        node.console.print(&format!("reading STATE: {error:#}"));
+        node.happened(StageEvent::ConfigUnusable);
+    }
+}
+
+/// Every controller, in the order in which a boot needs them.
+fn start_controllers(node: &Node) -> anyhow::Result<()> {
+    tokio::spawn(controller::run(Volumes, node.clone()));
+    tokio::spawn(publish(node.clone()));
+    tokio::spawn(controller::run(Network::new()?, node.clone()));
+    tokio::spawn(time::run(node.clone()));
+    tokio::spawn(controller::run(Kernel::default(), node.clone()));
+    tokio::spawn(controller::run(ExtraFiles, node.clone()));
+    tokio::spawn(controller::run(Pki::default(), node.clone()));
+
+    tokio::spawn(controller::run(Supervised(Etcd::default()), node.clone()));
+    tokio::spawn(controller::run(Supervised(ControlPlane::<KubeApiserver>::default()), node.clone()));
+    tokio::spawn(controller::run(Supervised(ControlPlane::<KubeControllerManager>::default()), node.clone()));
+    tokio::spawn(controller::run(Supervised(ControlPlane::<KubeScheduler>::default()), node.clone()));
+    tokio::spawn(controller::run(Balancer::default(), node.clone()));
+    tokio::spawn(controller::run(Manifests, node.clone()));
+
+    tokio::spawn(controller::run(Registries, node.clone()));
+    tokio::spawn(controller::run(Supervised(Containerd::default()), node.clone()));
+    tokio::spawn(controller::run(Images::default(), node.clone()));
+    tokio::spawn(controller::run(StaticPods, node.clone()));
+    tokio::spawn(controller::run(Supervised(Kubelet::default()), node.clone()));
+    tokio::spawn(controller::run(Supervised(KubeProxy::default()), node.clone()));
+    tokio::spawn(cluster_node::follow(node.clone()));
+    tokio::spawn(controller::run(ClusterNode::default(), node.clone()));
+    tokio::spawn(controller::run(Cni, node.clone()));
     Ok(())
+}
+
+/// The kernel's links, addresses and routes on the board; begins anew when the kernel's messages were too many to keep up with.
+async fn publish(node: Node) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        if let Err(error) = network::publish(node.clone()).await {
+            tracing::warn!("{error:#}");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Tells init that the machine API answers.
+async fn notify(socket: Option<PathBuf>) {
+    let Some(path) = socket else { return };
+    let told = async { UnixDatagram::unbound()?.send_to(b"READY=1", &path).await };
+    if let Err(error) = told.await {
+        tracing::warn!("telling init at {} that the agent is ready: {error}", path.display());
+    }
 }

@@ -1,1 +1,28 @@
 //! The controllers, one folder a subject: `plan` decides, `render` makes bytes, `apply` acts.
+
+pub mod api;
+pub mod balancer;
+pub mod cluster_node;
+pub mod cni;
+pub mod containerd;
+pub mod control_plane;
+pub mod directory;
+pub mod etcd;
+pub mod extra_files;
+#[cfg(test)]
+pub mod fixtures;
+pub mod images;
+pub mod kernel;
+pub mod kube_proxy;
+pub mod kubelet;
+pub mod machine;
+pub mod manifests;
+pub mod merge;
+pub mod network;
+pub mod pki;
+pub mod registries;
+pub mod service;
+pub mod static_pods;
+pub mod time;
+pub mod volumes;
+pub mod yaml;

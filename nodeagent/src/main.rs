@@ -1,14 +1,36 @@
 //! The agent of a Corten machine. It reads its few settings here, and nowhere else, and starts the app.
 
+mod addresses;
+mod announce;
 mod app;
+mod bootstrap;
+mod clock;
+mod config;
+mod console;
+mod containerd;
 mod controller;
 mod controllers;
+mod events;
+mod files;
+#[cfg(test)]
+mod golden;
+mod health;
+mod identity;
 mod init_client;
+mod init_events;
+mod logs;
 mod node;
 mod plan;
+mod power;
+mod refusal;
 mod resources;
+mod server;
+mod stage;
 mod store;
 
+use std::path::PathBuf;
+
+use app::Settings;
 use machine::Root;
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +38,10 @@ fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("NODEAGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // init stamps each line of a service's log with the time.
     tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).with_writer(std::io::stderr).init();
-    let root = Root::new(std::env::var_os("CORTEN_ROOT").unwrap_or_else(|| "/".into()));
+    let settings = Settings {
+        root: Root::new(std::env::var_os("CORTEN_ROOT").unwrap_or_else(|| "/".into())),
+        notify_socket: std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(app::run(root))
+    runtime.block_on(app::run(settings))
 }

@@ -7,7 +7,10 @@ use machine::config::Config;
 use machine::stage::Stage;
 use tokio::sync::watch;
 
+use crate::console::Console;
+use crate::events::EventLog;
 use crate::init_client::InitClient;
+use crate::stage::{StageEvent, next};
 use crate::store::Store;
 
 /// A handle to the machine; clones are the same machine.
@@ -16,6 +19,8 @@ pub struct Node {
     pub root: Root,
     pub init: InitClient,
     pub store: Arc<Store>,
+    pub events: Arc<EventLog>,
+    pub console: Console,
     stage: Arc<watch::Sender<Stage>>,
     config: Arc<watch::Sender<Option<Applied>>>,
 }
@@ -30,9 +35,11 @@ pub struct Applied {
 impl Node {
     pub fn new(root: Root, init: InitClient) -> Node {
         Node {
+            console: Console::new(&root),
             root,
             init,
             store: Arc::default(),
+            events: Arc::default(),
             stage: Arc::new(watch::Sender::new(Stage::Maintenance)),
             config: Arc::new(watch::Sender::new(None)),
         }
@@ -42,8 +49,19 @@ impl Node {
         *self.stage.borrow()
     }
 
-    pub fn enter(&self, stage: Stage) {
-        self.stage.send_replace(stage);
+    /// Takes the machine to the stage that follows, and tells of it. One that is on its way stays where it is.
+    pub fn happened(&self, event: StageEvent) {
+        let mut before = Stage::Maintenance;
+        let entered = self.stage.send_if_modified(|stage| {
+            before = *stage;
+            *stage = next(before, event);
+            *stage != before
+        });
+        if entered {
+            let change = format!("stage {} -> {}", before.name(), self.stage().name());
+            self.events.emit("machine", "StageChanged", &change);
+            self.console.print(&change);
+        }
     }
 
     pub fn watch_stage(&self) -> watch::Receiver<Stage> {

@@ -1,1 +1,9 @@
 //! The kinds of objects on the board.
+
+pub mod bootstrap;
+pub mod cluster;
+pub mod kinds;
+pub mod machine;
+pub mod network;
+pub mod services;
+pub mod time;

@@ -1,0 +1,37 @@
+//! Time since the boot, and the boot's name: what deadlines are kept in, because the wall clock may jump.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use machine::Root;
+use nix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
+
+/// A clock that only goes forward. It follows tokio's, so that a test can pause it.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    pub boot_id: String,
+    started: Instant,
+    boot_to_start: Duration,
+}
+
+impl Clock {
+    pub fn new(root: &Root) -> Clock {
+        let boot_id = std::fs::read_to_string(root.path("/proc/sys/kernel/random/boot_id")).unwrap_or_default();
+        let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+        Clock { boot_id: boot_id.trim().to_owned(), started: Instant::now(), boot_to_start: uptime }
+    }
+
+    pub fn since_boot(&self) -> Duration {
+        self.boot_to_start + self.started.elapsed()
+    }
+
+    /// The moment that lies this long after the boot; one that has passed is now.
+    pub fn at(&self, since_boot: Duration) -> Instant {
+        self.started + since_boot.saturating_sub(self.boot_to_start)
+    }
+}
+
+/// Seconds since the epoch by the wall clock: for people to read, not for deadlines.
+pub fn wall_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,330 @@
+//! The life of the machine config: applied, tried, confirmed, rolled back, and found again at boot. Every change is a generation on STATE.
+//!
+//! Controllers never come here: they see the config in force through the node.
+
+mod choice;
+mod effects;
+mod generations;
+mod reading;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine::config::Config;
+use tokio::sync::{Mutex, watch};
+
+use crate::clock::{Clock, wall_seconds};
+use crate::identity;
+use crate::node::{Applied, Node};
+use crate::refusal::Refusal;
+use crate::stage::StageEvent;
+use choice::{Because, Choice};
+pub use generations::{Current, Generations, Record, Trial};
+pub use reading::masked;
+use reading::{Reading, digest};
+
+/// Largest config document.
+pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
+/// The longest that a config may be tried.
+const MAX_TRIAL: Duration = Duration::from_secs(24 * 3600);
+
+/// The machine's configs. Changes come one at a time.
+#[derive(Debug)]
+pub struct Configs {
+    node: Node,
+    clock: Clock,
+    generations: Generations,
+    busy: Mutex<()>,
+    trial: watch::Sender<Option<Trial>>,
+}
+
+/// A config that a user wants.
+#[derive(Debug)]
+pub struct Wanted {
+    pub document: Vec<u8>,
+    pub dry_run: bool,
+    pub revert_after: Option<Duration>,
+    /// Subject of the user's certificate; empty in maintenance.
+    pub by: String,
+}
+
+/// What a change does, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// In force after the call.
+    pub generation: u64,
+    /// From the config in force to the wanted one, secrets masked; empty if nothing changes.
+    pub diff: String,
+    pub plan: Vec<String>,
+    pub needs_reboot: bool,
+}
+
+/// What was found on STATE at boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// No config was ever applied: maintenance.
+    Nothing,
+    /// A config is in force.
+    Config,
+    /// The machine has an identity, but no config that can be used: recovery.
+    Unusable,
+}
+
+impl Configs {
+    pub fn new(node: Node, clock: Clock) -> Configs {
+        let generations = Generations::new(node.root.config_directory());
+        Configs { node, clock, generations, busy: Mutex::new(()), trial: watch::Sender::new(None) }
+    }
+
+    /// Puts the config on STATE in force: the current generation, the one before a trial that a reboot ended, or the newest that is good.
+    pub async fn load(&self) -> Result<Found, Refusal> {
+        let _busy = self.busy.lock().await;
+        let (generations, boot_id) = (self.generations.clone(), self.clock.boot_id.clone());
+        let held = identity::has_certificate(&self.node.root);
+        let (choice, pointer) = blocking(move || {
+            let pointer = generations.current();
+            let usable = |number| generations.document(number).is_ok_and(|text| reading::read(&text).is_ok());
+            let choice = choice::choose(&pointer, &generations.numbers()?, usable, held, &boot_id);
+            Ok((choice, pointer))
+        })
+        .await?;
+        match choice {
+            Choice::Nothing => Ok(Found::Nothing),
+            Choice::Unusable => {
+                self.node.events.emit("config", "Unusable", "no generation of the machine config on STATE can be used");
+                self.node.happened(StageEvent::ConfigUnusable);
+                Ok(Found::Unusable)
+            }
+            Choice::Use { generation, because } => {
+                self.put_in_force(generation, because, pointer.ok().flatten()).await?;
+                Ok(Found::Config)
+            }
+        }
+    }
+
+    async fn put_in_force(&self, generation: u64, because: Because, pointer: Option<Current>) -> Result<(), Refusal> {
+        let config = self.read(generation).await?.config;
+        let trial = match because {
+            Because::Current => pointer.and_then(|pointer| pointer.trial),
+            Because::TrialEndedByReboot | Because::Broken => {
+                self.node.events.emit(format!("config/{generation}"), because.word(), because.message(generation));
+                self.node.console.print(&because.message(generation));
+                self.point(Current::lasting(generation)).await?;
+                None
+            }
+        };
+        self.trial.send_replace(trial);
+        self.enforce(generation, config);
+        Ok(())
+    }
+
+    /// Checks a config, keeps it as a new generation and puts it in force. The same config again changes nothing.
+    pub async fn apply(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
+        let text = text_of(wanted.document)?;
+        let revert_after = wanted.revert_after.map(trial_length).transpose()?;
+        let _busy = self.busy.lock().await;
+        let reading = reading::read(&text)?;
+        let now = self.current().await?;
+        let outcome = self.compare(now.as_ref(), &reading)?;
+        let unchanged = now.as_ref().is_some_and(|(_, current)| digest(&current.text) == digest(&text));
+        if wanted.dry_run || unchanged {
+            return Ok(outcome);
+        }
+        self.require_state()?;
+        let generation = self.keep(reading, &wanted.by, revert_after).await?;
+        Ok(Outcome { generation, ..outcome })
+    }
+
+    /// Makes the config that is tried the lasting one; none is tried: nothing happens.
+    pub async fn confirm(&self) -> Result<u64, Refusal> {
+        let _busy = self.busy.lock().await;
+        let generation = self.in_force()?;
+        if self.trial.borrow().is_some() {
+            self.point(Current::lasting(generation)).await?;
+            self.trial.send_replace(None);
+            self.node.events.emit(format!("config/{generation}"), "Confirmed", format!("generation {generation} lasts"));
+        }
+        Ok(generation)
+    }
+
+    /// Makes an earlier generation's config the newest generation. `None` is the one before the current.
+    pub async fn rollback(&self, to: Option<u64>, dry_run: bool, by: &str) -> Result<Outcome, Refusal> {
+        let _busy = self.busy.lock().await;
+        let in_force = self.in_force()?;
+        let numbers = self.generations.numbers()?;
+        let to = to.or_else(|| numbers.range(..in_force).next_back().copied());
+        let to = to.filter(|number| numbers.contains(number)).ok_or_else(|| no_generation(to))?;
+        let reading = self.read(to).await?;
+        let now = self.current().await?;
+        let outcome = self.compare(now.as_ref(), &reading)?;
+        if dry_run || outcome.diff.is_empty() {
+            return Ok(outcome);
+        }
+        self.require_state()?;
+        let generation = self.keep(reading, by, None).await?;
+        Ok(Outcome { generation, ..outcome })
+    }
+
+    /// The document of a generation; `None` is the one in force.
+    pub async fn document(&self, generation: Option<u64>) -> Result<(u64, String), Refusal> {
+        let number = generation.map_or_else(|| self.in_force(), Ok)?;
+        if !self.generations.numbers()?.contains(&number) {
+            return Err(no_generation(Some(number)));
+        }
+        let generations = self.generations.clone();
+        Ok((number, blocking(move || generations.document(number)).await?))
+    }
+
+    /// All generations that are kept, oldest first, and the trial under way.
+    pub async fn list(&self) -> Result<(Vec<Record>, Option<Trial>), Refusal> {
+        let generations = self.generations.clone();
+        let records = blocking(move || generations.list()).await?;
+        Ok((records, self.trial.borrow().clone()))
+    }
+
+    /// Ends trials whose time is over, for as long as the agent lives.
+    pub async fn end_trials(self: Arc<Configs>) {
+        let mut trials = self.trial.subscribe();
+        loop {
+            let trial = trials.borrow_and_update().clone();
+            let Some(trial) = trial else {
+                if trials.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(self.clock.at(trial.deadline_since_boot())) => {
+                    if let Err(error) = self.revert(&trial).await {
+                        tracing::error!("reverting to generation {}: {error}", trial.fallback);
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+                changed = trials.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn revert(&self, trial: &Trial) -> Result<(), Refusal> {
+        let _busy = self.busy.lock().await;
+        if self.trial.borrow().as_ref() != Some(trial) {
+            return Ok(());
+        }
+        let tried = self.in_force()?;
+        let config = self.read(trial.fallback).await?.config;
+        self.point(Current::lasting(trial.fallback)).await?;
+        self.trial.send_replace(None);
+        let message = format!("generation {tried} was not confirmed in time: back to generation {}", trial.fallback);
+        self.node.events.emit(format!("config/{tried}"), "Reverted", &message);
+        self.node.console.print(&message);
+        self.enforce(trial.fallback, config);
+        Ok(())
+    }
+
+    /// Writes a new generation, makes it the current one, and puts it in force.
+    async fn keep(&self, reading: Reading, by: &str, revert_after: Option<Duration>) -> Result<u64, Refusal> {
+        let trial = revert_after.and_then(|after| self.trial_of(after));
+        let (generations, text, by) = (self.generations.clone(), reading.text, by.to_owned());
+        let kept_trial = trial.clone();
+        let generation = blocking(move || {
+            let generation = generations.add(&text, &by, wall_seconds())?;
+            generations.point(&Current::tried(generation, kept_trial))?;
+            generations.prune()?;
+            Ok(generation)
+        })
+        .await?;
+        let tried = revert_after.map(|after| format!(", for {} seconds unless confirmed", after.as_secs())).unwrap_or_default();
+        self.node.events.emit(format!("config/{generation}"), "Applied", format!("generation {generation} is in force{tried}"));
+        self.trial.send_replace(trial);
+        self.enforce(generation, reading.config);
+        Ok(generation)
+    }
+
+    /// A trial goes back to what lasted before it, also when one trial follows another. The very first config has nothing to go back to.
+    fn trial_of(&self, revert_after: Duration) -> Option<Trial> {
+        let fallback = self.trial.borrow().as_ref().map(|trial| trial.fallback).or_else(|| self.in_force().ok())?;
+        let deadline = self.clock.since_boot() + revert_after;
+        Some(Trial {
+            fallback,
+            boot_id: self.clock.boot_id.clone(),
+            deadline_since_boot_milliseconds: deadline.as_millis() as u64,
+            revert_at: wall_seconds() + revert_after.as_secs(),
+        })
+    }
+
+    fn enforce(&self, generation: u64, config: Config) {
+        self.node.set_config(Applied { generation, config: Arc::new(config) });
+        self.node.happened(StageEvent::ConfigInForce);
+    }
+
+    fn compare(&self, now: Option<&(u64, Reading)>, wanted: &Reading) -> Result<Outcome, Refusal> {
+        let (generation, current) = now.map_or((0, None), |(generation, reading)| (*generation, Some(reading)));
+        let difference = reading::compare(current, wanted)?;
+        let mut plan = effects::plan(current.map(|reading| &reading.config), &wanted.config);
+        plan.extend(difference.needs_reboot.iter().map(|field| format!("{field} takes effect at the next boot")));
+        Ok(Outcome { generation, diff: difference.diff, plan, needs_reboot: !difference.needs_reboot.is_empty() })
+    }
+
+    async fn current(&self) -> Result<Option<(u64, Reading)>, Refusal> {
+        match self.node.config() {
+            Some(applied) => Ok(Some((applied.generation, self.read(applied.generation).await?))),
+            None => Ok(None),
+        }
+    }
+
+    async fn read(&self, generation: u64) -> Result<Reading, Refusal> {
+        let generations = self.generations.clone();
+        let text = blocking(move || generations.document(generation)).await?;
+        reading::read(&text)
+    }
+
+    async fn point(&self, current: Current) -> Result<(), Refusal> {
+        let generations = self.generations.clone();
+        blocking(move || generations.point(&current)).await
+    }
+
+    fn in_force(&self) -> Result<u64, Refusal> {
+        let none = || Refusal::state("NO_CONFIG", "the machine has no config yet", "apply one: machinectl apply");
+        self.node.config().map(|applied| applied.generation).ok_or_else(none)
+    }
+
+    /// What is not kept on STATE would be gone after a reboot.
+    fn require_state(&self) -> Result<(), Refusal> {
+        identity::state_problem(&self.node).map_or(Ok(()), |problem| {
+            Err(Refusal::state("STATE_CLOSED", problem, "see the console and machinectl get volumes for what is wrong with the disk"))
+        })
+    }
+}
+
+fn text_of(document: Vec<u8>) -> Result<String, Refusal> {
+    if document.len() > MAX_DOCUMENT_BYTES {
+        let text = format!("{} bytes; expected at most {MAX_DOCUMENT_BYTES}", document.len());
+        return Err(Refusal::field("document", text));
+    }
+    String::from_utf8(document).map_err(|error| Refusal::field("document", format!("{error}; expected UTF-8 text")))
+}
+
+fn trial_length(wanted: Duration) -> Result<Duration, Refusal> {
+    if wanted.is_zero() || wanted > MAX_TRIAL {
+        let text = format!("{} seconds; expected more than 0 and at most {} (24 hours)", wanted.as_secs_f64(), MAX_TRIAL.as_secs());
+        return Err(Refusal::field("revert_after", text));
+    }
+    Ok(wanted)
+}
+
+fn no_generation(number: Option<u64>) -> Refusal {
+    let what = number.map_or("an earlier generation".to_owned(), |number| format!("generation {number}"));
+    Refusal::not_found(what, "see those that are kept: machinectl get generations")
+}
+
+/// Runs what writes to the disk off the threads that serve.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> Result<T, Refusal> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    Ok(joined.map_err(anyhow::Error::from)??)
+}
+
+/// Whether this directory holds any machine config.
+pub fn exists(directory: &Path) -> bool {
+    Generations::new(directory.to_owned()).has_current()
+}

@@ -1,0 +1,53 @@
+//! What a config would do to the machine, in words.
+
+use machine::config::{Config, Role};
+
+/// What changes between two configs; without a first one, what a machine does with its first config.
+pub fn plan(from: Option<&Config>, to: &Config) -> Vec<String> {
+    match from {
+        Some(from) => changes(from, to),
+        None => first(to),
+    }
+}
+
+fn first(config: &Config) -> Vec<String> {
+    let mut plan = vec!["keep the config as generation 1 on STATE", "make and open the EPHEMERAL volume"];
+    if config.machine.role == Role::ControlPlane {
+        plan.push("make and open the ETCD volume");
+    }
+    plan.push("take a certificate from the machine authority; from then on the machine API asks for client certificates");
+    plan.push("start containerd, the kubelet and kube-proxy");
+    if config.machine.role == Role::ControlPlane {
+        plan.push("start etcd and the Kubernetes control plane once the cluster is bootstrapped");
+    }
+    plan.into_iter().map(str::to_owned).collect()
+}
+
+fn changes(from: &Config, to: &Config) -> Vec<String> {
+    let (c, d) = (&from.cluster, &to.cluster);
+    let (m, n) = (&from.machine, &to.machine);
+    let parts = [
+        (m.hostname != n.hostname, "change the hostname"),
+        (m.network != n.network, "change links, addresses, routes, name servers or time servers"),
+        (m.kubelet != n.kubelet || c.network.dns_domain != d.network.dns_domain, "restart the kubelet; its pods keep running"),
+        (m.registries != n.registries, "change where images are pulled from"),
+        (m.kernel != n.kernel, "load kernel modules and set sysctls"),
+        (m.files != n.files, "write files under /etc"),
+        (m.static_pods != n.static_pods, "change static pods"),
+        (m.watchdog != n.watchdog, "set the watchdog's timeout"),
+        (m.install != n.install, "nothing for the disk that the machine is installed on: install is for the next installation"),
+        (c.network.proxy != d.network.proxy, "restart kube-proxy"),
+        (c.network.cni != d.network.cni || c.network.overlay != d.network.overlay, "change how pods are connected"),
+        (c.etcd != d.etcd, "restart etcd"),
+        (c.api_server != d.api_server || c.service_account_key != d.service_account_key, "restart the API server"),
+        (c.encryption_key != d.encryption_key, "restart the API server with another key for Secrets at rest"),
+        (c.controller_manager != d.controller_manager, "restart the controller manager"),
+        (c.scheduler != d.scheduler, "restart the scheduler"),
+        (c.manifests != d.manifests, "apply manifests to the cluster"),
+        (c.allow_scheduling_on_control_planes != d.allow_scheduling_on_control_planes, "change the Node's taints"),
+        (c.certificate_authorities != d.certificate_authorities, "issue certificates anew and restart what uses them"),
+        (c.endpoint != d.endpoint, "change the endpoint in kubeconfigs and in the API server's certificate"),
+        (c.control_planes != d.control_planes, "change which control planes the machine joins through"),
+    ];
+    parts.into_iter().filter(|(differs, _)| *differs).map(|(_, words)| words.to_owned()).collect()
+}

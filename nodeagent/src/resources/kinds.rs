@@ -1,0 +1,148 @@
+//! The kinds of objects that clients may list, with the columns of their tables. A kind that is not here is not shown to anybody.
+
+/// A kind as clients see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Plural, as users type it.
+    pub name: &'static str,
+    pub description: &'static str,
+    /// Heading and dotted path, from `spec` or `status` on.
+    pub columns: &'static [(&'static str, &'static str)],
+    /// Whether only admins see it.
+    pub sensitive: bool,
+    /// Whether its objects say what is wanted; the others say what is seen.
+    pub wanted: bool,
+}
+
+const fn seen(name: &'static str, description: &'static str, columns: &'static [(&'static str, &'static str)]) -> Kind {
+    Kind { name, description, columns, sensitive: false, wanted: false }
+}
+
+/// Every kind, by name.
+pub const KINDS: &[Kind] = &[
+    seen(
+        "addresses",
+        "Addresses of the machine's links.",
+        &[("LINK", "status.link"), ("ADDRESS", "status.address"), ("OWNED", "status.owned")],
+    ),
+    seen(
+        "apiservers",
+        "API servers as the local balancer sees them.",
+        &[("READY", "status.ready"), ("LOCAL", "status.local"), ("ERROR", "status.error")],
+    ),
+    seen("boots", "What init did in this boot, step by step.", &[("SLOT", "status.slot"), ("DISK", "status.disk"), ("FIRST", "status.firstBoot")]),
+    seen("bootstraps", "How this control plane came to its etcd member.", &[("CLUSTER", "status.cluster"), ("PROGRESS", "status.progress"), ("AT", "status.at"), ("BY", "status.by")]),
+    seen(
+        "certificates",
+        "Certificates that the machine keeps.",
+        &[("SUBJECT", "status.subject"), ("AUTHORITY", "status.authority"), ("NOT AFTER", "status.notAfter"), ("RENEWAL", "status.renewal")],
+    ),
+    seen(
+        "controllers",
+        "What the agent's controllers are doing.",
+        &[("STATE", "status.state"), ("WAITS FOR", "status.waitsFor"), ("ERROR", "status.error")],
+    ),
+    seen("health", "Checks of the machine's health.", &[("PASSED", "status.passed"), ("MESSAGE", "status.message")]),
+    seen("hostnames", "The machine's name.", &[("HOSTNAME", "status.hostname"), ("SOURCE", "status.source")]),
+    seen("imagearchives", "Container images that came with the machine's own image.", &[("IMPORTED", "status.imported")]),
+    seen(
+        "leases",
+        "What DHCP servers gave.",
+        &[("ADDRESS", "status.address"), ("SERVER", "status.server"), ("SECONDS", "status.seconds")],
+    ),
+    seen(
+        "links",
+        "Network devices.",
+        &[("KIND", "status.kind"), ("UP", "status.up"), ("CARRIER", "status.carrier"), ("MTU", "status.mtu"), ("HARDWARE ADDRESS", "status.hardwareAddress")],
+    ),
+    seen(
+        "machines",
+        "This machine: its stage and its config.",
+        &[("STAGE", "status.stage"), ("GENERATION", "status.generation"), ("WAITS FOR", "status.waitsFor")],
+    ),
+    seen("manifests", "Manifests that this control plane applied to the cluster.", &[("OBJECTS", "status.objects"), ("DIGEST", "status.digest")]),
+    seen("nodeips", "Addresses under which Kubernetes knows the machine.", &[("ADDRESSES", "status.addresses")]),
+    seen(
+        "nodes",
+        "This machine's Node in Kubernetes.",
+        &[("READY", "status.ready"), ("VERSION", "status.kubeletVersion"), ("MESSAGE", "status.message")],
+    ),
+    seen("resolvers", "Name servers in force.", &[("NAMESERVERS", "status.nameservers")]),
+    seen(
+        "routes",
+        "Routes of the main table.",
+        &[("LINK", "status.link"), ("TO", "status.to"), ("VIA", "status.via"), ("METRIC", "status.metric")],
+    ),
+    seen(
+        "services",
+        "Services as init sees them.",
+        &[("STATE", "status.state"), ("PID", "status.pid"), ("RESTARTS", "status.restarts"), ("LAST EXIT", "status.lastExit")],
+    ),
+    Kind {
+        name: "servicespecs",
+        description: "How init is to run each service.",
+        columns: &[("PROGRAM", "spec.program"), ("ACCOUNT", "spec.account"), ("SLICE", "spec.slice")],
+        // Arguments and environments may hold what users put there.
+        sensitive: true,
+        wanted: true,
+    },
+    seen(
+        "timestatus",
+        "How the clock stands to the world's.",
+        &[("SYNCHRONIZED", "status.synchronized"), ("SERVER", "status.server"), ("OFFSET MS", "status.offsetMilliseconds"), ("ERROR", "status.error")],
+    ),
+    seen(
+        "volumes",
+        "Volumes of the machine's disk.",
+        &[("STATE", "status.state"), ("SIZE", "status.sizeBytes"), ("DEVICE", "status.device"), ("REASON", "status.reason")],
+    ),
+];
+
+pub fn find(name: &str) -> Option<&'static Kind> {
+    KINDS.binary_search_by_key(&name, |kind| kind.name).ok().map(|index| &KINDS[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_sorted_and_their_columns_point_into_their_own_half() {
+        assert!(KINDS.is_sorted_by_key(|kind| kind.name));
+        for kind in KINDS {
+            let half = if kind.wanted { "spec." } else { "status." };
+            assert!(kind.columns.iter().all(|(_, path)| path.starts_with(half)), "{}", kind.name);
+            assert_eq!(find(kind.name).map(|found| found.name), Some(kind.name));
+        }
+        assert!(find("secrets").is_none());
+    }
+
+    /// Every type that goes on the board is shown: a kind that was forgotten here would be invisible.
+    #[test]
+    fn every_resource_is_listed() {
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut missing = Vec::new();
+        each_file(&source, &mut |text| {
+            // Tests have kinds of their own.
+            let production = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for line in production.lines().filter(|line| line.contains("const KIND: &'static str = ")) {
+                let name = line.split('"').nth(1).unwrap_or_default();
+                if find(name).is_none() {
+                    missing.push(name.to_owned());
+                }
+            }
+        });
+        assert_eq!(missing, Vec::<String>::new(), "not in KINDS");
+    }
+
+    fn each_file(directory: &std::path::Path, see: &mut impl FnMut(&str)) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                each_file(&path, see);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                see(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+}

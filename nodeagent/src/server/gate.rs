@@ -1,0 +1,124 @@
+//! Stands before every method of the machine API: asks the permission table, sets a deadline, and tells who changed what.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use api::v1::Role;
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::caller::Peer;
+use super::permission::{Caller, Decision, Denial, access, permitted};
+use super::refusals::Refusals;
+use super::status::denied;
+use crate::identity;
+use crate::node::Node;
+
+/// How long a call may take until its answer begins. What streams answers may go on for longer.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// For calls that take in a stream or stop a machine full of pods.
+const LONG_DEADLINE: Duration = Duration::from_secs(30 * 60);
+const LONG: [&str; 4] = [
+    "/corten.machine.v1.Image/Import",
+    "/corten.machine.v1.Machine/Reboot",
+    "/corten.machine.v1.Machine/Shutdown",
+    "/corten.machine.v1.Machine/Reset",
+];
+
+/// Wraps the methods into [`Gate`].
+#[derive(Debug, Clone)]
+pub struct GateLayer {
+    node: Node,
+    refusals: Arc<Refusals>,
+}
+
+impl GateLayer {
+    pub fn new(node: Node, refusals: Arc<Refusals>) -> GateLayer {
+        GateLayer { node, refusals }
+    }
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Gate<S> {
+    inner: S,
+    layer: GateLayer,
+}
+
+impl<S> Service<Request<Body>> for Gate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone takes the readiness along: tower's contract is that the polled service is the called one.
+        let inner = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, inner);
+        Box::pin(pass(self.layer.clone(), inner, request))
+    }
+}
+
+async fn pass<S>(gate: GateLayer, mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    let path = request.uri().path().to_owned();
+    let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+        return Ok(Status::internal("the connection does not say who is at its other end").into_http());
+    };
+    if let Err(denial) = gate.ask(&peer, &path) {
+        gate.refusals.call(&peer, &path, denial);
+        return Ok(denied(denial).into_http());
+    }
+    let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
+    let response = match tokio::time::timeout(deadline, inner.call(request)).await {
+        Ok(response) => response?,
+        Err(_) => Status::deadline_exceeded(format!("no answer within {} seconds", deadline.as_secs())).into_http(),
+    };
+    gate.tell(&peer, &path, &response);
+    Ok(response)
+}
+
+impl GateLayer {
+    fn ask(&self, peer: &Peer, path: &str) -> Result<(), Denial> {
+        let caller = match &peer.identity {
+            // The handshake checked the certificate; the connection may have outlived it.
+            Some(identity) if identity.not_after < SystemTime::now() => return Err(Denial::NoCertificate),
+            Some(identity) => Caller::Certified(identity.role),
+            None => Caller::Anonymous,
+        };
+        match permitted(self.node.stage(), identity::held(&self.node), caller, access(path)) {
+            Decision::Allowed => Ok(()),
+            Decision::Denied(denial) => Err(denial),
+        }
+    }
+
+    /// Calls that ask for more than a reader's role change something, or show what not everybody may see.
+    fn tell(&self, peer: &Peer, path: &str, response: &Response<Body>) {
+        if access(path).is_none_or(|access| access.role == Role::Reader) {
+            return;
+        }
+        let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+        let result = if code == Code::Ok { "done".to_owned() } else { format!("{code:?}: {code}") };
+        self.node.events.emit("api", "Called", format!("{peer} called {path}: {result}"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Accepts connections on the machine API's port and makes TLS connections of them. Bounded in number and in time.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use controlplane::pki::Certificate;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::caller::{Identity, Peer};
+use super::refusals::Refusals;
+use super::tls::{Credentials, Shown};
+
+/// Connections that are open at a time, those in their handshake included.
+const MAX_CONNECTIONS: usize = 256;
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long to wait after an accept that failed: the cause (descriptors used up) does not go away at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+
+/// A TLS connection and who is at its other end.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    /// Counts towards [`MAX_CONNECTIONS`] for as long as the connection lives.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Binds the port for IPv4 and IPv6; for IPv4 alone where the kernel has no IPv6.
+pub async fn bind(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)).await {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
+            TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await
+        }
+        bound => bound,
+    }
+}
+
+/// Accepts connections until the receiver is dropped. Each handshake uses the credentials of its moment.
+pub async fn accept(
+    listener: TcpListener,
+    credentials: watch::Receiver<Arc<Credentials>>,
+    refusals: Arc<Refusals>,
+    connections: mpsc::Sender<io::Result<Connection>>,
+) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = connections.closed() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let (credentials, refusals, connections) = (credentials.borrow().clone(), refusals.clone(), connections.clone());
+                tokio::spawn(async move {
+                    match connect(stream, address, &credentials, permit, &refusals).await {
+                        Ok(connection) => drop(connections.send(Ok(connection)).await),
+                        Err(error) => tracing::debug!(%address, "{error:#}"),
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("accepting a connection: {error}");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn connect(
+    stream: TcpStream,
+    address: SocketAddr,
+    credentials: &Credentials,
+    permit: OwnedSemaphorePermit,
+    refusals: &Refusals,
+) -> anyhow::Result<Connection> {
+    let shown = Shown::default();
+    stream.set_nodelay(true).context("setting TCP_NODELAY")?;
+    let acceptor = TlsAcceptor::from(credentials.server_config(&shown)?);
+    let handshake = timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await.context("handshake took too long")?;
+    match handshake {
+        Ok(stream) => {
+            let peer = Peer { address: plain(address), identity: identity(&stream)?.map(Arc::new) };
+            Ok(Connection { stream, peer, _permit: permit })
+        }
+        Err(error) => {
+            let subject = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+            refusals.handshake(plain(address), subject.as_deref(), &error);
+            Err(error).context("handshake")
+        }
+    }
+}
+
+fn identity(stream: &TlsStream<TcpStream>) -> anyhow::Result<Option<Identity>> {
+    let Some(certificate) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else { return Ok(None) };
+    Ok(Some(Identity::of(&Certificate::inspect_der(certificate)?)))
+}
+
+/// `::ffff:192.0.2.1` as `192.0.2.1`.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

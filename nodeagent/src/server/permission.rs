@@ -1,0 +1,163 @@
+//! Who may call what: stage, caller and the method's own `access` option decide. Whatever is not named here is denied.
+
+use std::fmt;
+
+use api::Access;
+use api::v1::Role;
+use machine::stage::Stage;
+
+/// A caller, as far as permission goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// No certificate was asked for.
+    Anonymous,
+    /// A certificate of the machine authority, valid now, with the highest of the people's roles in it.
+    Certified(Option<Role>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Allowed,
+    Denied(Denial),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    UnknownMethod,
+    /// The call needs a client certificate.
+    NoCertificate,
+    /// A configured machine does not take this call from just anybody, whatever stage it is in.
+    IdentityHeld,
+    /// The certificate's role is too low for the method.
+    Role { has: Option<Role>, needs: Role },
+    /// The method does not answer in this stage.
+    Stage(Stage),
+}
+
+/// The health service of gRPC itself: for whoever may call GetVersion.
+const HEALTH: Access = Access { role: Role::Reader, maintenance: true };
+const REFLECTION: Access = Access { role: Role::Reader, maintenance: false };
+
+/// Methods that are not of our own protos.
+pub const FOREIGN: [(&str, Access); 4] = [
+    ("/grpc.health.v1.Health/Check", HEALTH),
+    ("/grpc.health.v1.Health/Watch", HEALTH),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", REFLECTION),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", REFLECTION),
+];
+
+/// What the method asks of its caller; `None` for one that nobody may call.
+pub fn access(path: &str) -> Option<Access> {
+    api::access(path).or_else(|| FOREIGN.iter().find(|(known, _)| *known == path).map(|(_, access)| *access))
+}
+
+/// The permission table. `identity_held` tells whether STATE holds an identity, or cannot be asked. Golden: golden/permissions.txt.
+pub fn permitted(stage: Stage, identity_held: bool, caller: Caller, access: Option<Access>) -> Decision {
+    let Some(access) = access else { return Decision::Denied(Denial::UnknownMethod) };
+    if let Some(denial) = stage_denies(stage, access).or_else(|| caller_denied(stage, identity_held, caller, access)) {
+        return Decision::Denied(denial);
+    }
+    Decision::Allowed
+}
+
+fn stage_denies(stage: Stage, access: Access) -> Option<Denial> {
+    let answers = match stage {
+        Stage::Maintenance | Stage::Installing | Stage::Recovery => access.maintenance,
+        Stage::Booting | Stage::Running | Stage::Upgrading => true,
+        // On the way down the machine is looked at, and not changed any more.
+        Stage::Resetting | Stage::Rebooting | Stage::ShuttingDown => access.role == Role::Reader,
+    };
+    (!answers).then_some(Denial::Stage(stage))
+}
+
+fn caller_denied(stage: Stage, identity_held: bool, caller: Caller, access: Access) -> Option<Denial> {
+    match caller {
+        Caller::Certified(Some(role)) if role as i32 >= access.role as i32 => None,
+        Caller::Certified(has) => Some(Denial::Role { has, needs: access.role }),
+        Caller::Anonymous if stage != Stage::Maintenance => Some(Denial::NoCertificate),
+        Caller::Anonymous if identity_held && access.role != Role::Reader => Some(Denial::IdentityHeld),
+        Caller::Anonymous => None,
+    }
+}
+
+impl Denial {
+    /// What to do about it.
+    pub fn remedy(self) -> String {
+        match self {
+            Denial::UnknownMethod => "compare the versions of client and machine: machinectl version".to_owned(),
+            Denial::NoCertificate => "connect again with the client certificate of your client config".to_owned(),
+            Denial::IdentityHeld => "see the console for what keeps the machine from its config".to_owned(),
+            Denial::Role { needs, .. } => format!("use a client certificate of role {} (machinectl gen client)", name(Some(needs))),
+            Denial::Stage(_) => "wait for the machine to leave the stage, and see its console for what it waits for".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denial::UnknownMethod => f.write_str("the machine API has no such method"),
+            Denial::NoCertificate => f.write_str("the call needs a client certificate"),
+            Denial::IdentityHeld => f.write_str("the machine has an identity already, or its STATE volume cannot be read"),
+            Denial::Role { has, needs } => write!(f, "the call needs role {}, the certificate has {}", name(Some(*needs)), name(*has)),
+            Denial::Stage(stage) => write!(f, "the call is not answered in stage {}", stage.name()),
+        }
+    }
+}
+
+fn name(role: Option<Role>) -> &'static str {
+    match role {
+        Some(Role::Admin) => "os:admin",
+        Some(Role::Operator) => "os:operator",
+        Some(Role::Reader) => "os:reader",
+        Some(Role::Unspecified) | None => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const CALLERS: [(&str, bool, Caller); 6] = [
+        ("nobody", false, Caller::Anonymous),
+        ("nobody, identity held", true, Caller::Anonymous),
+        ("no role", true, Caller::Certified(None)),
+        ("reader", true, Caller::Certified(Some(Role::Reader))),
+        ("operator", true, Caller::Certified(Some(Role::Operator))),
+        ("admin", true, Caller::Certified(Some(Role::Admin))),
+    ];
+
+    #[test]
+    fn matrix() {
+        let methods: Vec<(&str, Option<Access>)> = api::ACCESS
+            .iter()
+            .chain(&FOREIGN)
+            .map(|(path, access)| (*path, Some(*access)))
+            .chain([("/corten.machine.v1.Machine/NoSuchMethod", access("/corten.machine.v1.Machine/NoSuchMethod"))])
+            .collect();
+        let mut text = String::new();
+        for stage in Stage::ALL {
+            for (caller_name, identity_held, caller) in CALLERS {
+                let allowed: Vec<&str> = methods
+                    .iter()
+                    .filter(|(_, access)| permitted(stage, identity_held, caller, *access) == Decision::Allowed)
+                    .map(|(path, _)| path.trim_start_matches("/corten.machine.v1.").trim_start_matches('/'))
+                    .collect();
+                writeln!(text, "{} x {caller_name}:{}", stage.name(), if allowed.is_empty() { " nothing" } else { "" }).unwrap();
+                allowed.iter().for_each(|path| writeln!(text, "    {path}").unwrap());
+            }
+        }
+        crate::golden::check("src/golden/permissions.txt", &text);
+    }
+
+    #[test]
+    fn an_unknown_method_is_denied_to_everybody() {
+        for path in ["", "/", "/corten.machine.v1.Machine/getversion", "/corten.machine.v1.Machine/GetVersion/", "/grpc.health.v1.Health/List"] {
+            assert_eq!(access(path), None, "{path}");
+        }
+        let admin = Caller::Certified(Some(Role::Admin));
+        assert_eq!(permitted(Stage::Running, true, admin, None), Decision::Denied(Denial::UnknownMethod));
+    }
+}
