@@ -53,6 +53,9 @@ fn behaviour(config: &Config) -> Flags {
     let mut ours = flags([
         ("bind-address", Ipv4Addr::LOCALHOST.to_string()),
         ("controllers", "*,bootstrapsigner,tokencleaner".to_owned()),
+        // It asks for each controller's account and token before any starts; upstream's 20 requests a second would make that 5 seconds.
+        ("kube-api-burst", "200".to_owned()),
+        ("kube-api-qps", "100".to_owned()),
         ("profiling", "false".to_owned()),
         ("secure-port", CONTROLLER_MANAGER_PORT.to_string()),
         ("service-cluster-ip-range", list(&network.service_cidrs)),
