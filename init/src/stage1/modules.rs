@@ -31,8 +31,8 @@ fn load(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     let flags = if path.extension().is_some_and(|extension| extension == "ko") { 0 } else { COMPRESSED };
     match rustix::system::finit_module(&file, c"", flags) {
-        // Loaded already, or no such hardware: both are fine.
-        Ok(()) | Err(Errno::EXIST | Errno::NODEV) => Ok(()),
+        // Loaded already, no such hardware, or built on a module that found no such hardware (an unknown symbol): all are fine.
+        Ok(()) | Err(Errno::EXIST | Errno::NODEV | Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
