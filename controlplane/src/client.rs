@@ -23,7 +23,7 @@ pub const FIELD_MANAGER: &str = "corten";
 pub struct Access<'a> {
     /// `https://<host>:<port>`
     pub server: &'a str,
-    /// PEM of the authority that the server's certificate is from.
+    /// PEM of the authorities of which one issued the server's certificate.
     pub authority: &'a str,
     /// PEM.
     pub certificate: &'a str,
@@ -35,7 +35,7 @@ pub struct Access<'a> {
 pub enum ClientError {
     #[error("connecting to {server}: its address is no URL")]
     BadServer { server: String },
-    #[error("connecting to {server}: the authority's certificate is not readable")]
+    #[error("connecting to {server}: the authorities are no certificates in PEM")]
     BadAuthority { server: String },
     #[error("connecting to {server}")]
     Connect {
@@ -86,8 +86,9 @@ impl Client {
         let server = || access.server.to_owned();
         let uri = access.server.parse().map_err(|_| ClientError::BadServer { server: server() })?;
         let mut config = Config::new(uri);
-        let authority = CertificateDer::from_pem_slice(access.authority.as_bytes());
-        config.root_cert = Some(vec![authority.map_err(|_| ClientError::BadAuthority { server: server() })?.to_vec()]);
+        let authorities: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(access.authority.as_bytes()).collect();
+        let authorities = authorities.ok().filter(|all| !all.is_empty()).ok_or_else(|| ClientError::BadAuthority { server: server() })?;
+        config.root_cert = Some(authorities.iter().map(|authority| authority.to_vec()).collect());
         // The nodes' own API servers are never behind the user's proxy.
         config.proxy_url = None;
         config.auth_info = AuthInfo {

@@ -45,22 +45,24 @@ impl Authority {
         Authority::from_parts(&certificate_pem, key)
     }
 
-    /// Reads an authority; the key must be the certificate's.
+    /// Reads an authority. Of several certificates, as they stand there while authorities change, it is the one that the key belongs to.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Authority, PkiError> {
         let key = KeyPair::from_pem(key_pem).map_err(|_| PkiError::Parse { what: "authority's key" })?;
         Authority::from_parts(certificate_pem, key)
     }
 
     fn from_parts(certificate_pem: &str, key: KeyPair) -> Result<Authority, PkiError> {
-        let certificate = Certificate::inspect(certificate_pem)?;
+        let all = Certificate::inspect_all(certificate_pem)?;
+        let first = all.first().map(|(certificate, _)| certificate.common_name.clone());
+        let own = all.into_iter().find(|(certificate, _)| certificate.public_key == key.subject_public_key_info());
+        let Some((certificate, der)) = own else {
+            return Err(first.map_or(PkiError::Parse { what: "authority's certificate" }, |subject| PkiError::KeyMismatch { subject }));
+        };
         let subject = certificate.common_name;
         if !certificate.is_authority {
             return Err(PkiError::NotAnAuthority { subject });
         }
-        if certificate.public_key != key.subject_public_key_info() {
-            return Err(PkiError::KeyMismatch { subject });
-        }
-        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key).map_err(|_| PkiError::Parse { what: "authority's certificate" })?;
+        let issuer = Issuer::from_ca_cert_der(&der.into(), key).map_err(|_| PkiError::Parse { what: "authority's certificate" })?;
         Ok(Authority { name: subject, certificate_pem: certificate_pem.to_owned(), not_after: certificate.not_after, issuer })
     }
 
@@ -68,6 +70,7 @@ impl Authority {
         &self.name
     }
 
+    /// All certificates that it was read with.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }

@@ -35,6 +35,11 @@ impl Certificate {
         with_parsed(pem, |certificate| Ok(read(certificate)))
     }
 
+    /// Reads all certificates of a PEM text, with their DER.
+    pub(super) fn inspect_all(pem: &str) -> Result<Vec<(Certificate, Vec<u8>)>, PkiError> {
+        blocks(pem)?.into_iter().map(|block| Ok((Certificate::inspect_der(&block.contents)?, block.contents))).collect()
+    }
+
     /// Reads a certificate in DER, as TLS peers present it.
     pub fn inspect_der(der: &[u8]) -> Result<Certificate, PkiError> {
         let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(|_| PkiError::Parse { what: "certificate" })?;
@@ -46,17 +51,25 @@ impl Certificate {
     }
 }
 
-/// Checks that the authority signed the certificate and that both are valid now.
-pub fn verify_chain(certificate_pem: &str, authority_pem: &str, now: SystemTime) -> Result<(), PkiError> {
-    with_parsed(authority_pem, |authority| {
-        with_parsed(certificate_pem, |certificate| {
-            let subject = common_name(certificate.subject());
-            if certificate.issuer() != authority.subject() || certificate.verify_signature(Some(authority.public_key())).is_err() {
-                return Err(PkiError::NotSignedBy { subject, authority: common_name(authority.subject()) });
-            }
-            [authority, certificate].into_iter().map(read).try_for_each(|certificate| valid_now(certificate, now))
-        })
-    })
+/// Checks that one of the authorities signed the certificate and that both are valid now.
+pub fn verify_chain(certificate_pem: &str, authorities_pem: &str, now: SystemTime) -> Result<(), PkiError> {
+    let mut verdict = Err(PkiError::Parse { what: "authority's certificate" });
+    for block in blocks(authorities_pem)? {
+        let authority = block.parse_x509().map_err(|_| PkiError::Parse { what: "authority's certificate" })?;
+        verdict = with_parsed(certificate_pem, |certificate| verify(certificate, &authority, now));
+        if verdict.is_ok() {
+            break;
+        }
+    }
+    verdict
+}
+
+fn verify(certificate: &X509Certificate<'_>, authority: &X509Certificate<'_>, now: SystemTime) -> Result<(), PkiError> {
+    let subject = common_name(certificate.subject());
+    if certificate.issuer() != authority.subject() || certificate.verify_signature(Some(authority.public_key())).is_err() {
+        return Err(PkiError::NotSignedBy { subject, authority: common_name(authority.subject()) });
+    }
+    [authority, certificate].into_iter().map(read).try_for_each(|certificate| valid_now(certificate, now))
 }
 
 fn valid_now(certificate: Certificate, now: SystemTime) -> Result<(), PkiError> {
@@ -88,9 +101,12 @@ pub fn renewal_due(not_before: SystemTime, not_after: SystemTime, now: SystemTim
 }
 
 fn first_block(pem: &str) -> Result<Pem, PkiError> {
-    let unreadable = || PkiError::Parse { what: "certificate" };
-    let block = Pem::iter_from_buffer(pem.as_bytes()).next().ok_or_else(unreadable)?.map_err(|_| unreadable())?;
-    if block.label == "CERTIFICATE" { Ok(block) } else { Err(unreadable()) }
+    blocks(pem)?.into_iter().next().ok_or(PkiError::Parse { what: "certificate" })
+}
+
+fn blocks(pem: &str) -> Result<Vec<Pem>, PkiError> {
+    let certificate = |block: Result<Pem, _>| block.ok().filter(|block| block.label == "CERTIFICATE");
+    Pem::iter_from_buffer(pem.as_bytes()).map(|block| certificate(block).ok_or(PkiError::Parse { what: "certificate" })).collect()
 }
 
 fn with_parsed<T>(pem: &str, read: impl FnOnce(&X509Certificate<'_>) -> Result<T, PkiError>) -> Result<T, PkiError> {

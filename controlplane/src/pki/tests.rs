@@ -72,6 +72,21 @@ fn a_chain_needs_the_signature_and_the_time() {
 }
 
 #[test]
+fn an_old_and_a_new_authority_stand_together_while_they_change() {
+    let (old, new) = (authority(), authority());
+    let both = format!("{}{}", old.certificate_pem(), new.certificate_pem());
+    for authority in [&old, &new] {
+        let read = Authority::from_pem(&both, authority.key_pem().reveal()).expect("its own among the two");
+        let issued = read.issue(&request(DAY), now()).expect("issued").certificate_pem;
+        verify_chain(&issued, authority.certificate_pem(), now()).expect("its own chain");
+        verify_chain(&issued, &both, now()).expect("one of the two");
+    }
+    let third = authority().issue(&request(DAY), now()).expect("issued").certificate_pem;
+    assert!(matches!(verify_chain(&third, &both, now()), Err(PkiError::NotSignedBy { .. })));
+    assert!(matches!(verify_chain(&third, "", now()), Err(PkiError::Parse { .. })));
+}
+
+#[test]
 fn nothing_outlives_its_authority() {
     let authority = authority();
     let issued = authority.issue(&request(1000 * DAY), now()).expect("issued");
