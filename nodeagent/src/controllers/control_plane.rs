@@ -130,3 +130,6 @@ impl<C: Component> Subject for ControlPlane<C> {
         Ok(Want::Running(Box::new(C::render(&machine.config, &machine.facts, &credentials)?.into())))
     }
 }
+
+#[cfg(test)]
+mod tests;

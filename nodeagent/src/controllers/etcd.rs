@@ -90,3 +90,6 @@ fn render(machine: &Machine, inputs: &Inputs) -> Result<controlplane::Rendered, 
     let credentials = Credentials { issued: inputs.issued.clone(), ..Credentials::from_config(config) };
     etcd::render(config, facts, &credentials, &Membership::bootstrap(facts)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,3 +86,6 @@ fn read_record(node: &Node) -> Vec<PathBuf> {
 fn write_record(node: &Node, paths: &[PathBuf]) -> anyhow::Result<()> {
     files::write(&record(node), &serde_json::to_vec(paths)?, 0o600)
 }
+
+#[cfg(test)]
+mod tests;

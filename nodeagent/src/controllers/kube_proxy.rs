@@ -48,3 +48,6 @@ impl Subject for KubeProxy {
         plan::want(inputs)
     }
 }
+
+#[cfg(test)]
+mod tests;

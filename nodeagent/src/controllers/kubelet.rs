@@ -76,3 +76,6 @@ pub fn taints(config: &Config) -> Vec<Taint> {
     let own = closed.then(|| Taint { key: CONTROL_PLANE.to_owned(), value: String::new(), effect: TaintEffect::NoSchedule });
     own.into_iter().chain(config.machine.kubelet.taints.iter().cloned()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,3 +63,6 @@ fn files(root: &Root, config: &Config) -> anyhow::Result<Vec<File>> {
     };
     pods.map(file).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! Which API servers are balanced.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use controlplane::Facts;
 use controlplane::ports::API_SERVER_PORT;
-use machine::config::{Config, Role};
+use machine::config::{Config, Host, HostPort, Role};
 
 use crate::controllers::machine::Machine;
 use crate::plan::{Missing, Plan};
@@ -49,30 +49,24 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     Plan::from_actions(actions)
 }
 
-/// This machine's own on a control plane, and those that the config names: control planes by their agents' addresses, and the endpoint.
+/// This machine's own on a control plane, and those that the config names: control planes by their agents' addresses, and the endpoint. Names
+/// are left out: they may lead to a load balancer that leads back here, and the addresses behind them come with the cluster itself.
 fn targets(config: &Config, facts: &Facts) -> BTreeSet<Target> {
-    let mut addresses = BTreeSet::new();
-    for agent in &config.cluster.control_planes {
-        addresses.extend(host(agent).map(|ip| SocketAddr::new(ip, API_SERVER_PORT)));
-    }
-    addresses.extend(endpoint(&config.cluster.endpoint));
+    let agents = config.cluster.control_planes.iter().filter_map(|agent| agent.parse::<HostPort>().ok());
+    let servers = agents.map(|agent| HostPort { port: API_SERVER_PORT, ..agent });
+    let endpoint = HostPort::of_https(&config.cluster.endpoint).ok();
+    let addresses = servers.chain(endpoint).filter_map(|server| match server.host {
+        Host::Address(ip) => Some(SocketAddr::new(ip, server.port)),
+        Host::Name(_) => None,
+    });
     let is_own = |address: &SocketAddr| facts.node_ips.contains(&address.ip()) || address.ip().is_loopback();
     let mut targets: BTreeSet<Target> =
-        addresses.into_iter().filter(|address| !is_own(address)).map(|address| Target { address, local: false }).collect();
+        addresses.filter(|address| !is_own(address)).map(|address| Target { address, local: false }).collect();
     if config.machine.role == Role::ControlPlane {
         targets.insert(Target { address: SocketAddr::from(([127, 0, 0, 1], API_SERVER_PORT)), local: true });
     }
     targets
 }
 
-/// The IP address of `<host>:<port>`.
-fn host(text: &str) -> Option<IpAddr> {
-    text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse()).ok()
-}
-
-/// The endpoint, where it is an IP address. A name may lead to a load balancer that leads back here: it is for those outside.
-fn endpoint(url: &str) -> Option<SocketAddr> {
-    let uri: http::Uri = url.parse().ok()?;
-    let ip = uri.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-    Some(SocketAddr::new(ip, uri.port_u16().unwrap_or(API_SERVER_PORT)))
-}
+#[cfg(test)]
+mod tests;

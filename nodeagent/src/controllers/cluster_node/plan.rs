@@ -72,11 +72,15 @@ fn labels(config: &Config) -> BTreeMap<String, String> {
     role.into_iter().chain(config.machine.kubelet.labels.clone()).collect()
 }
 
-/// What others put there, and ours.
+/// What others put there, and ours. The role's taint is ours whether it was written down or not: the kubelet registers with it.
 fn wanted_taints(config: &Config, status: &NodeStatus) -> Vec<Taint> {
     let ours = kubelet::taints(config);
     let formerly: BTreeSet<&str> = status.owned_taints.split(',').collect();
-    let of_others = status.taints.iter().filter(|taint| !formerly.contains(text(taint).as_str()) && !ours.iter().any(|own| same_key(own, taint)));
+    let is_ours = |taint: &Taint| {
+        let known = taint.key == kubelet::CONTROL_PLANE || formerly.contains(text(taint).as_str());
+        known || ours.iter().any(|own| same_key(own, taint))
+    };
+    let of_others = status.taints.iter().filter(|taint| !is_ours(taint));
     of_others.cloned().chain(ours.iter().cloned()).collect()
 }
 
@@ -97,3 +101,6 @@ fn note(taints: &[Taint]) -> String {
 fn text(taint: &Taint) -> String {
     format!("{}={}:{:?}", taint.key, taint.value, taint.effect)
 }
+
+#[cfg(test)]
+mod tests;

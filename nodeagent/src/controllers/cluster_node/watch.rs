@@ -122,3 +122,6 @@ fn owned_labels(entries: &[ManagedFieldsEntry]) -> Vec<String> {
     let labels = fields.filter_map(|fields| fields.0.get("f:metadata")?.get("f:labels")?.as_object());
     labels.flat_map(|labels| labels.keys()).filter_map(|field| field.strip_prefix("f:")).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests;

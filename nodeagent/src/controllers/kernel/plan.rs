@@ -86,3 +86,6 @@ pub fn sysctls(config: &Config) -> BTreeMap<String, String> {
     all.extend(config.machine.kernel.sysctls.clone());
     all
 }
+
+#[cfg(test)]
+mod tests;

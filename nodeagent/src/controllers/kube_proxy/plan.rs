@@ -1,6 +1,5 @@
 //! What kube-proxy should be.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use controlplane::kubeconfig::{self, Auth};
@@ -10,7 +9,7 @@ use machine::config::ProxyMode;
 use machine::file::File;
 use machine::service::*;
 
-use super::render::{self, METRICS_PORT, OOM_SCORE_ADJUST};
+use super::render::{self, OOM_SCORE_ADJUST};
 use super::{ID, Inputs};
 use crate::controllers::machine::Machine;
 use crate::controllers::service::{self, Program, Want};
@@ -49,9 +48,11 @@ fn program(machine: &Machine, issued: &Issued) -> anyhow::Result<Program> {
     let auth = Auth::Files { certificate: &certificate.path, key: &key.path };
     let kubeconfig = kubeconfig::render(&machine.config.cluster.name, &balancer::url(), authority, ID, auth)?;
     let kubeconfig = file(root.kube_proxy_kubeconfig(), &kubeconfig);
-    let config = yaml::to_string(&render::config(machine, &kubeconfig.path))?;
-    let files = vec![file(root.kube_proxy_config(), &config), kubeconfig];
-    Ok(Program::new(files, spec(machine, account)?).rereading([certificate, key]))
+    let config = render::config(machine, &kubeconfig.path);
+    let mut spec = spec(machine, account)?;
+    spec.readiness = Readiness::Tcp(render::metrics(&config));
+    let files = vec![file(root.kube_proxy_config(), &yaml::to_string(&config)?), kubeconfig];
+    Ok(Program::new(files, spec).rereading([certificate, key]))
 }
 
 /// In nftables mode it needs netlink only. The older modes write lock files, load modules and set other sysctls: root's work.
@@ -81,7 +82,7 @@ fn spec(machine: &Machine, account: Account) -> anyhow::Result<ServiceSpec> {
         open_files: 65_536,
         oom_score_adjust: OOM_SCORE_ADJUST,
         after: Vec::new(),
-        readiness: Readiness::Tcp(SocketAddr::from(([127, 0, 0, 1], METRICS_PORT))),
+        readiness: Readiness::Started,
         restart: service::always(),
         stop: Stop { deadline: Duration::from_secs(10), whole: StopScope::Cgroup },
         files_digest: String::new(),

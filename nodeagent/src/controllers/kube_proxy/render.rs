@@ -1,5 +1,6 @@
 //! kube-proxy's config (KubeProxyConfiguration, kubeproxy.config.k8s.io/v1alpha1).
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use machine::config::{Config, ProxyMode};
@@ -8,14 +9,14 @@ use serde_json::{Map, Value, json};
 use crate::controllers::machine::Machine;
 use crate::controllers::merge::layered;
 
-/// Metrics; loopback only.
-pub const METRICS_PORT: u16 = 10249;
+/// Where metrics are served unless the user says otherwise; loopback only.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
 pub const OOM_SCORE_ADJUST: i16 = -998;
 
 pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {
     let defaults = json!({
-        "metricsBindAddress": format!("127.0.0.1:{METRICS_PORT}"),
+        "metricsBindAddress": METRICS,
         "enableProfiling": false,
         // The kernel controller sets these sysctls: kube-proxy would need root for the size of the hash table.
         "conntrack": {
@@ -33,6 +34,12 @@ pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {
         "oomScoreAdj": OOM_SCORE_ADJUST,
     });
     layered(defaults, &machine.config.cluster.network.proxy.config, owned)
+}
+
+/// Where this machine can ask for metrics: with them kube-proxy counts as ready.
+pub fn metrics(config: &Map<String, Value>) -> SocketAddr {
+    let bound = config.get("metricsBindAddress").and_then(Value::as_str).and_then(|address| address.parse().ok()).unwrap_or(METRICS);
+    if bound.ip().is_unspecified() { SocketAddr::new(METRICS.ip(), bound.port()) } else { bound }
 }
 
 fn mode(config: &Config) -> &'static str {

@@ -61,3 +61,6 @@ fn status(manifests: &[Manifest]) -> ManifestStatus {
     }
     ManifestStatus { objects: manifests.iter().map(ToString::to_string).collect(), digest: format!("{:016x}", hasher.finish()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,6 @@ fn date(time: SystemTime) -> String {
     let date = OffsetDateTime::from(time);
     date.replace_nanosecond(0).unwrap_or(date).format(&Rfc3339).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,6 @@ fn authority(root: &Root, host: &str) -> PathBuf {
 fn file(path: PathBuf, contents: &str) -> File {
     File { path, mode: 0o644, account: Account::Root, contents: contents.as_bytes().to_vec() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+use super::*;
+use crate::controllers::fixtures::{changed, issued, machine, running, waits_for};
+
+fn inputs<C: Component>(machine: Machine) -> Inputs {
+    // The examples hold no real keys, and the API server's rendering reads this one.
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let machine = changed(&machine, |config| config.cluster.service_account_key = Some(machine::config::Secret::new(key)));
+    Inputs {
+        machine: Ok(machine),
+        ephemeral_open: true,
+        bootstrapped: true,
+        api_server_ready: true,
+        known: false,
+        issued: C::CERTIFICATES.iter().map(|id| (*id, issued(*id))).collect(),
+    }
+}
+
+fn want<C: Component>(inputs: &Inputs) -> Want {
+    ControlPlane::<C>::want(inputs).unwrap()
+}
+
+#[test]
+fn the_api_server_starts_before_the_others() {
+    let early = |mut inputs: Inputs| {
+        inputs.api_server_ready = false;
+        inputs
+    };
+    running(want::<KubeApiserver>(&early(inputs::<KubeApiserver>(machine("controlplane")))));
+    let waiting = want::<KubeControllerManager>(&early(inputs::<KubeControllerManager>(machine("controlplane"))));
+    assert_eq!(waits_for(&waiting), ["API server"]);
+    let waiting = want::<KubeScheduler>(&early(inputs::<KubeScheduler>(machine("controlplane"))));
+    assert_eq!(waits_for(&waiting), ["API server"]);
+    running(want::<KubeScheduler>(&Inputs { known: true, ..early(inputs::<KubeScheduler>(machine("controlplane"))) }));
+}
+
+#[test]
+fn what_runs_is_left_alone_while_something_is_missing() {
+    let before = Inputs { bootstrapped: false, ephemeral_open: false, issued: BTreeMap::new(), ..inputs::<KubeScheduler>(machine("controlplane")) };
+    assert_eq!(waits_for(&want::<KubeScheduler>(&before)), ["volume ephemeral", "bootstrap of the cluster", "certificate kube-scheduler"]);
+}
+
+#[test]
+fn workers_have_none() {
+    assert!(matches!(want::<KubeApiserver>(&inputs::<KubeApiserver>(machine("worker"))), Want::Absent(id) if id.as_str() == API_SERVER));
+}
+
+/// The certificates that a component lists are all that its rendering asks for.
+#[test]
+fn every_component_renders() {
+    running(want::<KubeApiserver>(&inputs::<KubeApiserver>(machine("full"))));
+    running(want::<KubeControllerManager>(&inputs::<KubeControllerManager>(machine("full"))));
+    running(want::<KubeScheduler>(&inputs::<KubeScheduler>(machine("full"))));
+}

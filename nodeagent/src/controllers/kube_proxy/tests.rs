@@ -1,0 +1,38 @@
+use super::*;
+use crate::controllers::fixtures::{changed, issued, machine, print, running, waits_for};
+use machine::config::ProxyMode;
+
+fn inputs(machine: Machine) -> Inputs {
+    Inputs { machine: Ok(machine), certificate: Some(issued(CertificateId::KubeProxy)), api_server_ready: true, known: false }
+}
+
+#[test]
+fn goldens() {
+    for case in ["worker", "full"] {
+        let program = running(plan::want(&inputs(machine(case))).unwrap());
+        crate::golden::check(&format!("src/controllers/kube_proxy/golden/{case}.txt"), &print(&program, &["kube-proxy.yaml"]));
+    }
+}
+
+#[test]
+fn mode_none_takes_it_away() {
+    let machine = changed(&machine("worker"), |config| config.cluster.network.proxy.mode = ProxyMode::None);
+    let want = plan::want(&Inputs { certificate: None, ..inputs(machine) }).unwrap();
+    assert!(matches!(want, Want::Absent(id) if id.as_str() == ID));
+}
+
+#[test]
+fn a_renewed_certificate_is_no_reason_to_restart() {
+    let program = running(plan::want(&inputs(machine("worker"))).unwrap());
+    let renewed = Inputs { certificate: Some(issued(CertificateId::Agent)), ..inputs(machine("worker")) };
+    let renewed = running(plan::want(&renewed).unwrap());
+    assert_eq!(renewed.spec, program.spec);
+    assert_ne!(renewed.files, program.files);
+}
+
+#[test]
+fn waits_for_an_api_server_unless_it_runs_already() {
+    let early = || Inputs { api_server_ready: false, certificate: None, ..inputs(machine("worker")) };
+    assert_eq!(waits_for(&plan::want(&early()).unwrap()), ["certificate kube-proxy", "API server"]);
+    assert_eq!(waits_for(&plan::want(&Inputs { known: true, ..early() }).unwrap()), ["certificate kube-proxy"]);
+}

@@ -1,0 +1,164 @@
+use std::sync::Arc;
+
+use controlplane::Facts;
+use controlplane::generate::{Options, generate};
+use controlplane::pki::Authority;
+use controlplane::secrets::Secrets;
+use machine::Root;
+use machine::config::Config;
+
+use super::*;
+use crate::controllers::fixtures::changed;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Some day, in whole seconds as certificates have them.
+fn some_day() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// The first control plane of a new cluster.
+fn machine() -> Machine {
+    let secrets = Secrets::generate(some_day()).unwrap();
+    let document = generate("demo", "https://192.0.2.10:6443", &secrets, &Options::new(some_day())).unwrap().controlplane;
+    let facts = Facts { root: Root::new("/"), node_name: "cp-1".to_owned(), node_ips: vec!["192.0.2.10".parse().unwrap()] };
+    Machine { config: Arc::new(Config::check(document, None).unwrap()), facts }
+}
+
+/// A machine's STATE and board as values.
+struct Model {
+    machine: Machine,
+    now: SystemTime,
+    present: Vec<(CertificateId, Present)>,
+    issued: Vec<(CertificateId, Reason)>,
+}
+
+impl Model {
+    fn new(machine: Machine) -> Model {
+        Model { machine, now: some_day(), present: Vec::new(), issued: Vec::new() }
+    }
+
+    fn seen(&self) -> Seen {
+        let specs = pki::certificates(&self.machine.config, &self.machine.facts);
+        let present = |id| self.present.iter().find(|(known, _)| *known == id).map(|(_, present)| present.clone()).unwrap_or_default();
+        let certificates = specs.into_iter().map(|spec| (spec.clone(), present(spec.id))).collect();
+        Seen { machine: Ok(self.machine.clone()), clock_confirmed: true, waited: Duration::ZERO, now: self.now, certificates }
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Issue { spec, authority, key, now, because } => {
+                let authority = Authority::from_pem(&authority.certificate, key.reveal()).unwrap();
+                let pem = authority.issue(&spec.request, now).unwrap().certificate_pem;
+                self.issued.push((spec.id, because));
+                let told = self.present.iter().find(|(id, _)| *id == spec.id).and_then(|(_, present)| present.told.clone());
+                self.set(spec.id, Present { certificate_pem: Some(pem), told });
+            }
+            Action::Tell { id, certificate } => {
+                let pem = self.present.iter().find(|(known, _)| *known == id).and_then(|(_, present)| present.certificate_pem.clone());
+                self.set(id, Present { certificate_pem: pem, told: Some(certificate) });
+            }
+        }
+    }
+
+    fn set(&mut self, id: CertificateId, present: Present) {
+        self.present.retain(|(known, _)| *known != id);
+        self.present.push((id, present));
+    }
+
+    /// Rounds until nothing is left to do; what was issued on the way.
+    fn settle(&mut self) -> Vec<(CertificateId, Reason)> {
+        self.issued.clear();
+        for _ in 0..3 {
+            match plan(&self.seen()) {
+                Plan::Act(actions) => actions.into_iter().for_each(|action| self.apply(action)),
+                Plan::Settled => return std::mem::take(&mut self.issued),
+                Plan::Waiting(missing) => panic!("{missing:?}"),
+            }
+        }
+        panic!("not settled after three rounds")
+    }
+}
+
+#[test]
+fn all_are_issued_once() {
+    let mut model = Model::new(machine());
+    let issued = model.settle();
+    assert_eq!(issued.len(), CertificateId::ALL.len());
+    assert!(issued.iter().all(|(_, reason)| *reason == Reason::Absent));
+    assert_eq!(model.settle(), []);
+}
+
+#[test]
+fn another_address_changes_the_servers_only() {
+    let mut model = Model::new(machine());
+    model.settle();
+    model.machine.facts.node_ips = vec!["192.0.2.11".parse().unwrap()];
+    let issued = model.settle();
+    let ids: Vec<CertificateId> = issued.iter().map(|(id, _)| *id).collect();
+    assert!(issued.iter().all(|(_, reason)| *reason == Reason::Renamed), "{issued:?}");
+    assert!(ids.contains(&CertificateId::ApiServer) && ids.contains(&CertificateId::KubeletServer), "{ids:?}");
+    assert!(!ids.contains(&CertificateId::Scheduler) && !ids.contains(&CertificateId::KubeletClient), "{ids:?}");
+}
+
+#[test]
+fn renewed_in_time_and_not_before() {
+    let mut model = Model::new(machine());
+    model.settle();
+    model.now += DAY * 240;
+    assert_eq!(model.settle(), [], "two thirds of a year are 243 days");
+    model.now += DAY * 42;
+    let issued = model.settle();
+    assert_eq!(issued.len(), CertificateId::ALL.len(), "two thirds and a tenth are 280 days");
+    assert!(issued.iter().all(|(_, reason)| *reason == Reason::Due), "{issued:?}");
+}
+
+#[test]
+fn a_clock_that_was_ahead_and_another_authority_are_noticed() {
+    let mut model = Model::new(machine());
+    model.now += DAY * 10;
+    model.settle();
+    model.now -= DAY * 10;
+    let issued = model.settle();
+    assert!(issued.iter().all(|(_, reason)| matches!(reason, Reason::Unacceptable(_))) && issued.len() == CertificateId::ALL.len());
+
+    model.machine = Machine { config: machine().config, facts: model.machine.facts.clone() };
+    let issued = model.settle();
+    assert!(issued.iter().all(|(_, reason)| matches!(reason, Reason::Unacceptable(_))) && issued.len() == CertificateId::ALL.len());
+}
+
+#[test]
+fn without_the_authoritys_key_it_waits_and_says_for_what() {
+    let keyless = changed(&machine(), |config| config.cluster.certificate_authorities.front_proxy.key = None);
+    let mut model = Model::new(keyless);
+    loop {
+        match plan(&model.seen()) {
+            Plan::Act(actions) => actions.into_iter().for_each(|action| model.apply(action)),
+            Plan::Waiting(missing) => {
+                assert_eq!(missing, [Missing::new("key of authority frontProxy for certificate front-proxy-client")]);
+                break;
+            }
+            Plan::Settled => panic!("front-proxy-client is not there"),
+        }
+    }
+    assert_eq!(model.present.len(), CertificateId::ALL.len() - 1);
+}
+
+#[test]
+fn waits_for_the_clock_but_not_for_ever() {
+    let model = Model::new(machine());
+    let unsure = |waited| Seen { clock_confirmed: false, waited, ..model.seen() };
+    assert!(matches!(plan(&unsure(Duration::ZERO)), Plan::Waiting(_)));
+    assert!(matches!(plan(&unsure(PATIENCE)), Plan::Act(_)));
+}
+
+#[test]
+fn the_board_tells_what_users_ask_for() {
+    let mut model = Model::new(machine());
+    model.settle();
+    let told = model.present.iter().find(|(id, _)| *id == CertificateId::KubeletClient).and_then(|(_, present)| present.told.clone()).unwrap();
+    assert_eq!(told.subject, "system:node:cp-1");
+    assert_eq!(told.organizations, ["system:nodes"]);
+    assert_eq!(told.not_before, "2027-01-15T07:00:00Z");
+    assert_eq!(told.not_after, "2028-01-15T08:00:00Z");
+}
