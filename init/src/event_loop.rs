@@ -285,7 +285,7 @@ impl Init {
                 Ok(None) => break,
                 Err(error) => {
                     self.console.warning(&format!("device events were lost ({error}); looking at all devices again"));
-                    self.begin_coldplug();
+                    self.drivers.want_all();
                     break;
                 }
             }

@@ -30,6 +30,8 @@ use std::env::args_os;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use machine::Root;
+
 /// image-build puts this file into the initramfs, and only there.
 const INITRAMFS_MARK: &str = "/etc/initrd-release";
 
@@ -42,10 +44,13 @@ fn main() -> ExitCode {
         if Path::new(INITRAMFS_MARK).exists() { stage1::run() } else { stage2::run() }
     }
     match (first, arguments.next().map(PathBuf::from)) {
-        (Some(stage2::drivers::COLDPLUG), None) => {
-            eprintln!("init: load drivers: {}", stage2::drivers::coldplug());
-            ExitCode::FAILURE
-        }
+        (Some(stage2::drivers::COLDPLUG), None) => match stage2::drivers::coldplug(&Root::new("/")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("init: load drivers: {error}");
+                ExitCode::FAILURE
+            }
+        },
         (Some("supervise"), Some(directory)) => event_loop::supervise(directory),
         _ => {
             eprintln!("init is started by the kernel. For tests: init supervise DIRECTORY");

@@ -54,7 +54,7 @@ pub const STAGE1: [Mount; 4] = [
 pub const EFI_VARIABLES: Mount = useful("efivarfs", "/sys/firmware/efi/efivars", NOTHING, "");
 
 /// What stage 2 mounts in the root.
-pub const STAGE2: [Mount; 9] = [
+pub const STAGE2: [Mount; 8] = [
     needed("tmpfs", "/etc", NOTHING, "mode=0755,size=64m"),
     // Until EPHEMERAL is open.
     needed("tmpfs", "/var", NOTHING, "mode=0755,size=64m"),
@@ -63,9 +63,11 @@ pub const STAGE2: [Mount; 9] = [
     needed("tmpfs", "/dev/shm", DATA, "mode=1777,size=10%"),
     useful("mqueue", "/dev/mqueue", NOTHING, ""),
     useful("securityfs", "/sys/kernel/security", NOTHING, ""),
-    useful("bpf", "/sys/fs/bpf", NOTHING, "mode=0700"),
     useful("tracefs", "/sys/kernel/tracing", NOTHING, "mode=0700"),
 ];
+
+/// Pinned BPF programs of network plugins. Mounted while drivers are loaded.
+pub const BPF: Mount = useful("bpf", "/sys/fs/bpf", NOTHING, "mode=0700");
 
 /// The cgroup tree.
 pub const CGROUPS: Mount = needed("cgroup2", "/sys/fs/cgroup", NOTHING, "nsdelegate,memory_recursiveprot");

@@ -19,6 +19,7 @@ use crate::console::{self, Console};
 use crate::mount;
 use crate::step::{self, Answer, Step as _};
 use crate::{clock, cmdline, files, power};
+use modules::Modules;
 use sequence::Step;
 use verity::Superblock;
 
@@ -62,6 +63,7 @@ pub fn run() -> ! {
         console: Console::standard_error(),
         facts: BootFacts::default(),
         line: cmdline::CommandLine::default(),
+        modules: Modules::default(),
         superblock: None,
         device: None,
         root,
@@ -99,6 +101,7 @@ struct Stage1 {
     console: Console,
     facts: BootFacts,
     line: cmdline::CommandLine,
+    modules: Modules,
     superblock: Option<Superblock>,
     /// The verity device, once open.
     device: Option<std::path::PathBuf>,
@@ -113,7 +116,10 @@ impl Stage1 {
                     self.console = Console::open(&self.root);
                 }
             }
-            Step::LoadModules => modules::load_all(&self.root, &self.console)?,
+            Step::LoadModules => {
+                self.modules = Modules::read(&self.root)?;
+                self.modules.load_needed(&self.root, &self.console);
+            }
             Step::ReadCommandLine => {
                 let path = self.root.path("/proc/cmdline");
                 let text = std::fs::read_to_string(&path).map_err(files::at("read", &path))?;
@@ -122,7 +128,7 @@ impl Stage1 {
             }
             Step::FindDisk => {
                 let hint = disk::hint(&self.root, &self.line);
-                let disk = disk::wait(&self.root, &hint)?;
+                let disk = disk::wait(&self.root, &hint, || self.modules.load_needed(&self.root, &self.console))?;
                 self.facts.disk = format!("/dev/{disk}");
             }
             Step::FindSlot => {

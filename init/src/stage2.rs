@@ -23,13 +23,11 @@ use crate::stage1::COUNTDOWN;
 pub fn run() -> ! {
     let root = Root::new("/");
     let console = Console::open(&root);
-    let facts = match read_facts(&root) {
-        Ok(facts) => facts,
-        Err(error) => {
-            console.warning(&format!("what stage 1 found is lost ({error}): no volume can be opened"));
-            BootFacts::default()
-        }
-    };
+    let mut facts = read_facts(&root).unwrap_or_else(|error| {
+        console.warning(&format!("what stage 1 found is lost ({error}): no volume can be opened"));
+        BootFacts::default()
+    });
+    facts.boot_id = fs::read_to_string(root.path("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned();
     let sequence = sequence::sequence(&facts);
     let cgroups = Cgroups::at(root.path(crate::mount::CGROUPS.target));
     match Init::new(root, Host::Machine, Console::open(&Root::new("/")), cgroups, facts) {
@@ -42,7 +40,5 @@ pub fn run() -> ! {
 }
 
 fn read_facts(root: &Root) -> std::io::Result<BootFacts> {
-    let mut facts: BootFacts = serde_json::from_slice(&fs::read(root.boot_facts())?)?;
-    facts.boot_id = fs::read_to_string(root.path("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned();
-    Ok(facts)
+    Ok(serde_json::from_slice(&fs::read(root.boot_facts())?)?)
 }

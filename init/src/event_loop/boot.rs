@@ -1,6 +1,6 @@
 //! Carries out the steps of stage 2. Only the opening of a volume takes turns of the event loop.
 
-use std::process::Command;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use machine::disk::Volume;
@@ -10,14 +10,17 @@ use rustix::system::RebootCommand;
 
 use super::{Child, Init};
 use crate::console;
+use crate::gpt::table::Table;
 use crate::gpt::{self, Disk};
 use crate::stage1::COUNTDOWN;
 use crate::stage2::sequence::Step;
-use crate::stage2::{agent, drivers, etc, identity, sysctl};
+use crate::stage2::drivers::{self, Work};
+use crate::stage2::{agent, etc, identity, sysctl};
+use crate::sys::{self, PartitionChange};
 use crate::step::{self, Answer, Phase, Step as _};
 use crate::volume::Volumes;
 use crate::volume::state::{Event, State};
-use crate::{block, clock, files, mount, power, process, server, sys, uevent};
+use crate::{block, clock, files, mount, power, process, server, uevent};
 
 /// Output of init's own tools; no service can have that name.
 pub const TOOLS_LOG: &str = "init.tools";
@@ -99,12 +102,13 @@ impl Init {
             Step::RaiseLoopback => {
                 let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
                 let socket = socket.map_err(|error| Error::Io("open a socket", error.into()))?;
-                sys::raise_link(std::os::fd::AsFd::as_fd(&socket), "lo").map_err(|error| Error::Io("raise lo", error))?;
+                sys::raise_link(socket.as_fd(), "lo").map_err(|error| Error::Io("raise lo", error))?;
             }
             Step::SetClock => self.set_clock()?,
             Step::LoadDrivers => {
                 self.uevents = Some(uevent::open().map_err(|error| Error::Io("listen for device events", error))?);
-                self.begin_coldplug();
+                self.drivers.want_all();
+                self.load_drivers();
             }
             Step::OpenWatchdog => self.open_watchdog(clock::since_boot()),
             Step::Listen => {
@@ -157,34 +161,24 @@ impl Init {
         }
     }
 
-    pub(super) fn begin_coldplug(&mut self) {
-        // In a process of its own: the walk through sysfs takes longer than all other steps together.
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(drivers::COLDPLUG).env_clear().current_dir("/");
-        sys::before_exec(&mut command, || Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?));
-        match command.spawn() {
-            Ok(child) => {
-                self.drivers.began();
-                self.children.insert(child.id(), Child::Drivers);
-            }
-            Err(error) => self.console.warning(&format!("load drivers: {error}")),
-        }
-    }
-
-    /// Loads what has appeared since the last modprobe began.
+    /// Loads what has appeared since the last process for that began.
     pub(super) fn load_drivers(&mut self) {
         if self.shutdown.is_some() {
             return;
         }
-        let Some(arguments) = self.drivers.next() else { return };
-        let started = self.logs.output(TOOLS_LOG).and_then(|output| process::start_tool(drivers::MODPROBE, &arguments, output));
-        match started {
+        let Some(work) = self.drivers.next() else { return };
+        let (program, arguments) = match work {
+            // In a process of its own: the walk through sysfs takes long.
+            Work::Coldplug => ("/proc/self/exe", vec![drivers::COLDPLUG.to_owned()]),
+            Work::Load(arguments) => (drivers::MODPROBE, arguments),
+        };
+        match self.logs.output(TOOLS_LOG).and_then(|output| process::start_tool(program, &arguments, output)) {
             Ok(pid) => {
                 self.children.insert(pid, Child::Drivers);
             }
             Err(error) => {
                 self.drivers.finished();
-                self.console.warning(&format!("{}: {error}", drivers::MODPROBE));
+                self.console.warning(&format!("load drivers: start {program}: {error}"));
             }
         }
     }
@@ -203,9 +197,22 @@ impl Init {
         Ok(Disk::open(&self.root.path(&self.facts.disk), sector)?)
     }
 
+    /// What cannot be fixed is reported after all that can be known of the volumes is.
     fn fix_partition_table(&mut self) -> Result<(), Error> {
         let mut disk = self.open_disk()?;
-        let table = disk.fix()?;
+        let seen = disk.read()?.table;
+        let fixed = disk.fix().map_err(Error::from);
+        let table = fixed.as_ref().unwrap_or(&seen);
+        let told = self.tell_kernel(&disk, table);
+        let nodes = block::read(&self.root).map_err(|error| Error::Io("look for partitions", error))?;
+        self.volumes = Volumes::of_disk(&nodes, self.disk_name(), table);
+        self.facts.first_boot = self.volumes.place(Volume::State).state == State::Closed { made: false };
+        fixed?;
+        told
+    }
+
+    /// Tells the kernel of partitions that it knows otherwise, or not at all. It does not look by itself at a disk that is in use.
+    fn tell_kernel(&self, disk: &Disk, table: &Table) -> Result<(), Error> {
         let nodes = block::read(&self.root).map_err(|error| Error::Io("look for partitions", error))?;
         for volume in Volume::ALL {
             let partition = volume.partition();
@@ -213,19 +220,15 @@ impl Init {
             let known = block::partition(&nodes, self.disk_name(), partition).map(|node| node.size_bytes);
             let change = match known {
                 Some(size) if size == length => continue,
-                Some(_) => sys::PartitionChange::Resize,
-                None => sys::PartitionChange::Add,
+                Some(_) => PartitionChange::Resize,
+                None => PartitionChange::Add,
             };
             let place = (i32::try_from(number), i64::try_from(start), i64::try_from(length));
             if let (Ok(number), Ok(start), Ok(length)) = place {
-                let file = std::os::fd::AsFd::as_fd(disk.file());
-                let told = sys::change_partition(file, change, number, start, length);
+                let told = sys::change_partition(disk.file().as_fd(), change, number, start, length);
                 told.map_err(|error| Error::Io("tell the kernel of a partition's new size", error))?;
             }
         }
-        let nodes = block::read(&self.root).map_err(|error| Error::Io("look for partitions", error))?;
-        self.volumes = Volumes::of_disk(&nodes, self.disk_name(), &table);
-        self.facts.first_boot = self.volumes.place(Volume::State).state == State::Closed { made: false };
         Ok(())
     }
 

@@ -81,7 +81,7 @@ impl Init {
             Effect::Terminate => {
                 self.signal(id, Signal::TERM);
                 if let Some(service) = self.services.get_mut(id) {
-                    service.deadline = Some(now + service.spec.stop.deadline);
+                    service.deadline = Some(now.saturating_add(service.spec.stop.deadline));
                 }
             }
             Effect::Kill => {
@@ -100,7 +100,7 @@ impl Init {
                 if let Some(service) = self.services.get_mut(id) {
                     let up = now.saturating_sub(service.started);
                     service.backoff = service::backoff(service.backoff, up, &service.spec.restart);
-                    service.deadline = Some(now + service.backoff);
+                    service.deadline = Some(now.saturating_add(service.backoff));
                 }
             }
             Effect::CountRestart => {

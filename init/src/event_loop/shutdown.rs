@@ -1,9 +1,8 @@
 //! Carries out the steps of a shutdown, and shows what each waits for.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use machine::disk::Volume;
 use machine::protocol::PowerAction;
@@ -153,7 +152,7 @@ impl Init {
         let zero = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).open(&device)?;
             // Disks that cannot forget keep what lies behind the zeros; mkfs makes it unreachable.
-            let _ = crate::sys::discard(File::as_fd(&file), 0, size);
+            let _ = crate::sys::discard(file.as_fd(), 0, size);
             file.write_all(&vec![0; WIPED_BYTES])?;
             file.sync_all()
         };
@@ -167,7 +166,7 @@ impl Init {
         if action == PowerAction::PowerOff {
             self.watchdog.disarm();
         } else {
-            self.watchdog.feed(clock::since_boot() + Duration::ZERO);
+            self.watchdog.feed(clock::since_boot());
         }
         power::end(&self.console, action)
     }

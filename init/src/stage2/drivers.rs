@@ -3,9 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::process::CommandExt;
+use std::io;
 use std::path::Path;
 use std::process::Command;
+
+use machine::Root;
+
+use crate::{console, mount};
 
 pub const MODPROBE: &str = "/usr/sbin/modprobe";
 /// The argument by which init runs itself for the coldplug: the walk through sysfs then holds nobody up.
@@ -13,32 +17,53 @@ pub const COLDPLUG: &str = "coldplug";
 /// So many at once are far below what exec takes.
 const MOST_ALIASES: usize = 500;
 
-/// What waits to be loaded.
+/// Devices on these buses are what the machine waits for: disks and network cards.
+const FIRST: [&str; 4] = ["virtio:", "pci:", "vmbus:", "scsi:"];
+
+/// What waits to be loaded. One process does it at a time.
 #[derive(Debug, Default)]
 pub struct Drivers {
+    all: bool,
     waiting: BTreeSet<String>,
     running: bool,
 }
 
+/// What the next process is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    Coldplug,
+    /// modprobe with these arguments.
+    Load(Vec<String>),
+}
+
 impl Drivers {
+    /// Every device is to be looked at.
+    pub fn want_all(&mut self) {
+        self.all = true;
+    }
+
     /// A device appeared.
     pub fn want(&mut self, alias: String) {
         if self.waiting.len() < MOST_ALIASES {
             self.waiting.insert(alias);
+        } else {
+            self.all = true;
         }
     }
 
-    /// What the next modprobe is to load: one runs at a time.
-    pub fn next(&mut self) -> Option<Vec<String>> {
-        if self.running || self.waiting.is_empty() {
+    /// What to do next; until [`Drivers::finished`] there is nothing more.
+    pub fn next(&mut self) -> Option<Work> {
+        if self.running {
             return None;
         }
-        self.running = true;
-        Some(arguments(std::mem::take(&mut self.waiting)))
-    }
-
-    pub fn began(&mut self) {
-        self.running = true;
+        if std::mem::take(&mut self.all) {
+            self.waiting.clear();
+            self.running = true;
+            return Some(Work::Coldplug);
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        self.running = !waiting.is_empty();
+        self.running.then(|| Work::Load(arguments(waiting)))
     }
 
     pub fn finished(&mut self) {
@@ -51,11 +76,21 @@ fn arguments(aliases: impl IntoIterator<Item = String>) -> Vec<String> {
     ["-a", "-b", "-q", "--"].map(str::to_owned).into_iter().chain(aliases).collect()
 }
 
-/// The coldplug, in a process of its own: finds every device's alias and becomes modprobe.
-pub fn coldplug() -> std::io::Error {
+/// The coldplug, in a process of its own: finds every device's alias and has modprobe load the modules, what the machine waits for first.
+pub fn coldplug(root: &Root) -> io::Result<()> {
     let mut aliases = BTreeSet::new();
-    collect(Path::new("/sys/devices"), &mut aliases);
-    Command::new(MODPROBE).args(arguments(aliases)).exec()
+    collect(&root.path("/sys/devices"), &mut aliases);
+    let (first, rest): (BTreeSet<String>, _) = aliases.into_iter().partition(|alias| FIRST.iter().any(|bus| alias.starts_with(bus)));
+    let modprobe = |aliases| Command::new(MODPROBE).args(arguments(aliases)).status();
+    modprobe(first)?;
+    // The kernel fills it with programs from a module of its own, which takes longer than any other mount.
+    if let Err(error) = mount::BPF.apply(root) {
+        eprintln!("{}", console::chain(&error));
+    }
+    // Instructions of the processor and the like: faster when there is time for it.
+    let _ = rustix::process::nice(10);
+    modprobe(rest)?;
+    Ok(())
 }
 
 fn collect(directory: &Path, aliases: &mut BTreeSet<String>) {
@@ -64,7 +99,6 @@ fn collect(directory: &Path, aliases: &mut BTreeSet<String>) {
             Ok(kind) if kind.is_dir() => collect(&entry.path(), aliases),
             Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
                 let alias = fs::read_to_string(entry.path()).unwrap_or_default();
-                // A name that modprobe would take for an option or a file is none of the kernel's.
                 aliases.extend(Some(alias.trim().to_owned()).filter(|alias| !alias.is_empty()));
             }
             _ => {}
@@ -90,16 +124,19 @@ mod tests {
     }
 
     #[test]
-    fn one_modprobe_runs_at_a_time() {
+    fn one_process_runs_at_a_time() {
         let mut drivers = Drivers::default();
-        drivers.began();
+        drivers.want_all();
+        assert_eq!(drivers.next(), Some(Work::Coldplug));
         drivers.want("pci:1".into());
         assert_eq!(drivers.next(), None, "the coldplug runs");
         drivers.finished();
-        assert_eq!(drivers.next().map(|arguments| arguments.join(" ")), Some("-a -b -q -- pci:1".into()));
-        drivers.want("pci:2".into());
-        assert_eq!(drivers.next(), None);
+        assert_eq!(drivers.next(), Some(Work::Load(arguments(["pci:1".to_owned()]))));
         drivers.finished();
-        assert!(drivers.next().is_some());
+        assert_eq!(drivers.next(), None, "nothing waits");
+        for device in 0..=MOST_ALIASES {
+            drivers.want(device.to_string());
+        }
+        assert_eq!(drivers.next(), Some(Work::Coldplug), "more than a command line holds");
     }
 }
