@@ -26,8 +26,11 @@ pub fn make(image: &Path, size: u64, serial: u32, date: u64, files: &Files<'_>, 
     let making = || format!("making {}", image.display());
     File::create_new(image).and_then(|file| file.set_len(size)).with_context(making)?;
     let mut mkfs = command(tools::MKFS_FAT, date)?;
-    mkfs.args(["-F", "32", "-n", "ESP", "-i", &format!("{serial:08x}")]).arg(image);
+    mkfs.args(["-F", "32", "-i", &format!("{serial:08x}")]).arg(image);
     tools::run(&mut mkfs).with_context(making)?;
+    // mkfs.fat would date the label with the current time.
+    let mut mlabel = command(tools::MLABEL, date)?;
+    tools::run(mlabel.arg("-i").arg(image).arg("::ESP")).with_context(making)?;
 
     let directories: BTreeSet<&str> = files.iter().flat_map(|(path, _)| path.match_indices('/').map(|(end, _)| &path[..end])).collect();
     let mut mmd = command(tools::MMD, date)?;
@@ -44,7 +47,7 @@ pub fn make(image: &Path, size: u64, serial: u32, date: u64, files: &Files<'_>, 
     fs::remove_file(&copy).with_context(|| format!("removing {}", copy.display()))
 }
 
-/// These programs write the time of SOURCE_DATE_EPOCH, in the local time zone, and read a configuration of the user's.
+/// mtools write the time of SOURCE_DATE_EPOCH, in the local time zone, and read a configuration of the user's.
 fn command(tool: Tool, date: u64) -> Result<Command> {
     let mut command = tool.command()?;
     command.env("SOURCE_DATE_EPOCH", date.to_string()).env("TZ", "UTC").env("MTOOLSRC", "/dev/null");
@@ -67,9 +70,26 @@ mod tests {
         for image in &images {
             make(image, 64 << 20, 0x1234_5678, 1_700_000_000, files, directory.path()).unwrap();
         }
-        assert!(fs::read(&images[0]).unwrap() == fs::read(&images[1]).unwrap(), "two runs differ");
+        let bytes = fs::read(&images[0]).unwrap();
+        assert!(bytes == fs::read(&images[1]).unwrap(), "two runs differ");
+        assert!(
+            dates(&bytes).iter().all(|date| *date == 0x576e),
+            "other dates than 2023-11-14 in the root directory: {:x?}",
+            dates(&bytes)
+        );
         FSCK.run([OsStr::new("-n"), images[0].as_os_str()]).unwrap();
         let text = MTYPE.run([OsStr::new("-i"), images[0].as_os_str(), "::/loader/entries/corten-a.conf".as_ref()]).unwrap();
         assert_eq!(text, "title Corten 1.2.3 (worker)\nversion 1\nsort-key corten\nefi /corten/a.efi\n");
+    }
+
+    /// Dates of the last change in the root directory: entries of 32 bytes in the first cluster, the date at 24. Two runs in the same two
+    /// seconds would agree on the current time as well.
+    fn dates(image: &[u8]) -> Vec<u16> {
+        let field = |at: usize| usize::from(u16::from_le_bytes([image[at], image[at + 1]]));
+        let (sector, reserved, fats, fat_size) = (field(11), field(14), usize::from(image[16]), field(36));
+        let root = (reserved + fats * fat_size) * sector;
+        let entries = image[root..root + 512].chunks(32).take_while(|entry| entry[0] != 0);
+        // A long name's entries have no date.
+        entries.filter(|entry| entry[11] != 0x0f).map(|entry| u16::from_le_bytes([entry[24], entry[25]])).collect()
     }
 }

@@ -54,7 +54,8 @@ pub fn module_index(tree: &Path, release: &str) -> Result<()> {
 /// A compressed copy for clouds and for QEMU.
 pub fn qcow2(disk: &Path, copy: &Path) -> Result<()> {
     let mut command = tools::QEMU_IMG.command()?;
-    command.args(["convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"]).arg(disk).arg(copy);
+    // One coroutine: with more, the order of the clusters is a race.
+    command.args(["convert", "-m", "1", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"]).arg(disk).arg(copy);
     tools::run(&mut command).with_context(|| format!("making {}", copy.display()))?;
     Ok(())
 }

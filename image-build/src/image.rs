@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -107,6 +108,8 @@ fn write(request: &Request, composition: &Composition, folder: &Path, progress: 
 
     let staging = at("root");
     fs::create_dir(&staging).with_context(|| format!("making {}", staging.display()))?;
+    // It becomes the root directory: whatever the umask is.
+    fs::set_permissions(&staging, fs::Permissions::from_mode(0o755)).with_context(|| format!("opening {} to all", staging.display()))?;
     composition.root.write(&staging)?;
     index_modules(&staging, &composition.kernel)?;
     let seed = digest::tree(&staging)?;
@@ -181,7 +184,7 @@ fn index_modules(staging: &Path, kernel: &Kernel) -> Result<()> {
         // As the whole tree: whatever the umask was.
         let path = entry?.path();
         if path.is_file() {
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         }
     }
     Ok(())

@@ -27,13 +27,14 @@ pub const DEPMOD: Tool = tool("depmod", "kmod");
 pub const MKFS_EROFS: Tool = tool("mkfs.erofs", "erofs-utils");
 pub const VERITYSETUP: Tool = tool("veritysetup", "cryptsetup-bin");
 pub const MKFS_FAT: Tool = tool("mkfs.fat", "dosfstools");
+pub const MLABEL: Tool = tool("mlabel", "mtools");
 pub const MMD: Tool = tool("mmd", "mtools");
 pub const MCOPY: Tool = tool("mcopy", "mtools");
 pub const QEMU_IMG: Tool = tool("qemu-img", "qemu-utils");
 
 /// What a build of an image starts.
-pub const FOR_IMAGES: [Tool; 11] =
-    [APT_GET, APT_CACHE, APT_CONFIG, DPKG_DEB, DEPMOD, MKFS_EROFS, VERITYSETUP, MKFS_FAT, MMD, MCOPY, QEMU_IMG];
+pub const FOR_IMAGES: [Tool; 12] =
+    [APT_GET, APT_CACHE, APT_CONFIG, DPKG_DEB, DEPMOD, MKFS_EROFS, VERITYSETUP, MKFS_FAT, MLABEL, MMD, MCOPY, QEMU_IMG];
 
 /// Directories that hold administration programs, which PATH of an ordinary Debian user lacks, and apt's own.
 const MORE_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/lib/apt"];
