@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn booted_disk_is_the_loaders_then_the_named_then_the_only_one() {
-        let nodes = [node("vda", 1, "ESP", "aa"), node("vda", 2, "ROOT-A", "ab"), node("vdb", 1, "ESP", "ba"), node("vdb", 2, "ROOT-A", "bb")];
+        let nodes =
+            [node("vda", 1, "ESP", "aa"), node("vda", 2, "ROOT-A", "ab"), node("vdb", 1, "ESP", "ba"), node("vdb", 2, "ROOT-A", "bb")];
         assert_eq!(booted_disk(&nodes, &Hint::LoaderPartition("ba".into())), Ok("vdb".into()));
         assert_eq!(booted_disk(&nodes, &Hint::LoaderPartition("xx".into())), Err(NoDisk::LoaderPartition("xx".into())));
         assert_eq!(booted_disk(&nodes, &Hint::Named("vda".into())), Ok("vda".into()));

@@ -18,7 +18,12 @@ pub enum Error {
     #[error("make the cgroup {0}")]
     Make(PathBuf, #[source] io::Error),
     #[error("write {value:?} to {path}")]
-    Write { path: PathBuf, value: String, #[source] source: io::Error },
+    Write {
+        path: PathBuf,
+        value: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("read {0}")]
     Read(PathBuf, #[source] io::Error),
 }

@@ -30,9 +30,7 @@ pub struct Console {
 impl Console {
     /// Opens what is there; a machine without a console is fine.
     pub fn open(root: &Root) -> Console {
-        let open = |path: &str| {
-            OpenOptions::new().write(true).custom_flags(O_NOCTTY | O_NONBLOCK | O_CLOEXEC).open(root.path(path)).ok()
-        };
+        let open = |path: &str| OpenOptions::new().write(true).custom_flags(O_NOCTTY | O_NONBLOCK | O_CLOEXEC).open(root.path(path)).ok();
         // By default user space may write ten lines in five seconds to the kernel's log (Documentation/admin-guide/sysctl/kernel.rst).
         let _ = std::fs::write(root.path("/proc/sys/kernel/printk_devkmsg"), "on\n");
         let kernel_log = open("/dev/kmsg");

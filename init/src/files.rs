@@ -27,13 +27,8 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     fs::create_dir_all(directory).map_err(at("make", directory))?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&temporary)
-        .map_err(at("create", &temporary))?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary).map_err(at("create", &temporary))?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(at("write", &temporary))?;
     fs::rename(&temporary, path).map_err(at("replace", path))?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))

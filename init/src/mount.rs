@@ -11,7 +11,12 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("mount {what} on {target}")]
-    Mount { what: String, target: PathBuf, #[source] source: io::Error },
+    Mount {
+        what: String,
+        target: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("make the mount point {0}")]
     MountPoint(PathBuf, #[source] io::Error),
     #[error("set the propagation of {0}")]
@@ -102,7 +107,8 @@ pub fn root(device: &Path, target: &Path) -> Result<(), Error> {
 
 /// Mounts any file system.
 pub fn file_system(kind: &str, source: &Path, target: &Path, flags: MountFlags, options: &str) -> Result<(), Error> {
-    let failed = |error: io::Error| Error::Mount { what: format!("{} ({kind})", source.display()), target: target.to_owned(), source: error };
+    let failed =
+        |error: io::Error| Error::Mount { what: format!("{} ({kind})", source.display()), target: target.to_owned(), source: error };
     let options = CString::new(options).map_err(|error| failed(error.into()))?;
     mount(source, target, kind, flags, options.as_c_str()).map_err(|error| failed(error.into()))
 }

@@ -118,7 +118,7 @@ impl Stage1 {
             }
             Step::LoadModules => {
                 self.modules = Modules::read(&self.root)?;
-                self.modules.load_needed(&self.root, &self.console);
+                self.modules.load_general(&self.console);
             }
             Step::ReadCommandLine => {
                 let path = self.root.path("/proc/cmdline");
@@ -128,7 +128,7 @@ impl Stage1 {
             }
             Step::FindDisk => {
                 let hint = disk::hint(&self.root, &self.line);
-                let disk = disk::wait(&self.root, &hint, || self.modules.load_needed(&self.root, &self.console))?;
+                let disk = disk::wait(&self.root, &hint, || self.modules.load_next_driver(&self.root, &self.console))?;
                 self.facts.disk = format!("/dev/{disk}");
             }
             Step::FindSlot => {

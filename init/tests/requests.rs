@@ -14,8 +14,8 @@ use machine::account::Account;
 use machine::disk::Volume;
 use machine::protocol::{self, Event, PowerAction, Request, Response, VolumeState};
 use machine::service::{
-    Capabilities, Exit, Filesystem, Readiness, Resources, Restart, RestartPolicy, ServiceId, ServiceSpec, ServiceState, ServiceStatus, Slice, Stop,
-    StopScope,
+    Capabilities, Exit, Filesystem, Readiness, Resources, Restart, RestartPolicy, ServiceId, ServiceSpec, ServiceState, ServiceStatus,
+    Slice, Stop, StopScope,
 };
 
 /// Longer than anything here takes, on a machine that is busy.
@@ -169,11 +169,7 @@ fn shell(name: &str, script: &str) -> ServiceSpec {
         oom_score_adjust: 0,
         after: Vec::new(),
         readiness: Readiness::Started,
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            backoff_min: Duration::from_millis(20),
-            backoff_max: Duration::from_secs(5),
-        },
+        restart: Restart { policy: RestartPolicy::Always, backoff_min: Duration::from_millis(20), backoff_max: Duration::from_secs(5) },
         stop: Stop { deadline: Duration::from_secs(20), whole: StopScope::Cgroup },
         files_digest: String::new(),
     }
@@ -190,7 +186,7 @@ fn put_runs_a_service_once_and_restarts_it_only_for_another_spec() {
     init.put(&spec);
     let first = init.until_state("a", ServiceState::Ready);
     init.put(&spec);
-    assert_eq!(init.list(), [first.clone()], "an equal spec changes nothing");
+    assert_eq!(init.list(), std::slice::from_ref(&first), "an equal spec changes nothing");
 
     init.put(&ServiceSpec { files_digest: "other".into(), ..spec });
     let second = init.until("a", "restarted", |status| status.state == ServiceState::Ready && status.pid != first.pid);
@@ -355,7 +351,10 @@ fn start_that_fails_names_the_errno_and_the_step() {
 #[test]
 fn service_gets_what_its_spec_says_and_nothing_else() {
     let mut init = Init::start();
-    let mut spec = shell("a", "env | sort; id -u; id -G; ulimit -n; cat /proc/self/oom_score_adj; grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status; exec sleep 1000");
+    let mut spec = shell(
+        "a",
+        "env | sort; id -u; id -G; ulimit -n; cat /proc/self/oom_score_adj; grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status; exec sleep 1000",
+    );
     spec.account = Account::KubeProxy;
     spec.capabilities = Capabilities::Only(vec!["net_bind_service".into()]);
     spec.no_new_privileges = true;
@@ -433,7 +432,10 @@ fn machine_without_a_disk_has_no_volumes() {
     let init = Init::start();
     let Response::Volume(status) = init.ask(Request::OpenVolume(Volume::Etcd)) else { panic!("expected a volume") };
     assert_eq!(status.state, VolumeState::Missing);
-    assert_eq!(init.ask(Request::ListVolumes), Response::Volumes(Volume::ALL.map(|volume| protocol::VolumeStatus { volume, ..status.clone() }).to_vec()));
+    assert_eq!(
+        init.ask(Request::ListVolumes),
+        Response::Volumes(Volume::ALL.map(|volume| protocol::VolumeStatus { volume, ..status.clone() }).to_vec())
+    );
 }
 
 #[test]

@@ -6,13 +6,13 @@ use machine::service::{ServiceId, ServiceSpec};
 use rustix::event::PollFlags;
 
 use super::Init;
+use crate::clock;
 use crate::process;
 use crate::server::Ticket;
 use crate::supervisor::order::{self, After};
 use crate::supervisor::service;
 use crate::supervisor::state::Event;
 use crate::volume::state;
-use crate::clock;
 
 impl Init {
     pub(super) fn serve_client(&mut self, client: u64, flags: PollFlags) {

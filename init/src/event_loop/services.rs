@@ -218,7 +218,9 @@ impl Init {
         for id in ids {
             let status = service::status(&self.services, &id);
             let Some(service) = self.services.get_mut(&id).filter(|service| service.told != status) else { continue };
-            if service.state == State::Ready && service.told.as_ref().map(|told| &told.state) != Some(&machine::service::ServiceState::Ready) {
+            if service.state == State::Ready
+                && service.told.as_ref().map(|told| &told.state) != Some(&machine::service::ServiceState::Ready)
+            {
                 self.console.info(&format!("{id} is ready"));
             }
             service.told.clone_from(&status);

@@ -29,15 +29,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(stream: UnixStream) -> Client {
-        Client {
-            stream,
-            input: Vec::new(),
-            output: VecDeque::new(),
-            unanswered: VecDeque::new(),
-            next: 0,
-            subscribed: false,
-            gone: false,
-        }
+        Client { stream, input: Vec::new(), output: VecDeque::new(), unanswered: VecDeque::new(), next: 0, subscribed: false, gone: false }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {

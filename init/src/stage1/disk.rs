@@ -35,13 +35,12 @@ pub fn selected_entry(root: &Root) -> Option<String> {
     loader_variable(root, "LoaderEntrySelected")
 }
 
-/// Waits until the disk is there. `before_each_look` loads drivers for what has appeared.
-pub fn wait(root: &Root, hint: &Hint, mut before_each_look: impl FnMut()) -> Result<String, NoDisk> {
+/// Waits until the disk is there. `load_driver` loads one more driver, as long as there is one.
+pub fn wait(root: &Root, hint: &Hint, mut load_driver: impl FnMut() -> bool) -> Result<String, NoDisk> {
     // Opened before the first look, so that nothing falls between the two.
     let events = uevent::open().ok();
     let deadline = clock::since_boot() + PATIENCE;
     loop {
-        before_each_look();
         let mut nodes = block::read(root).unwrap_or_default();
         if let Hint::LoaderPartition(_) = hint {
             name_partitions(root, &mut nodes);
@@ -49,6 +48,9 @@ pub fn wait(root: &Root, hint: &Hint, mut before_each_look: impl FnMut()) -> Res
         let found = block::booted_disk(&nodes, hint);
         if found.is_ok() || clock::since_boot() >= deadline {
             return found;
+        }
+        if load_driver() {
+            continue;
         }
         match &events {
             Some(events) => {

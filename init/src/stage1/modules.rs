@@ -1,5 +1,5 @@
-//! The modules of the initramfs. image-build lists what any machine may need of them, in load order; of drivers and what they stand on,
-//! only those are loaded that this machine has a device for: each costs a signature check.
+//! The modules of the initramfs. image-build lists what any machine may need of them, in load order. Drivers are loaded one after the other
+//! until the disk is there, and only those that this machine has a device for: each module costs a signature check.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -41,31 +41,50 @@ impl Modules {
         Ok(Modules(paths.map(Module::read).collect()))
     }
 
-    /// Loads what is needed by now. Devices may appear later, on a bus whose driver has just been loaded: call it again then.
-    pub fn load_needed(&mut self, root: &Root, console: &Console) {
-        let present = present(root, &self.0);
-        for index in needed(&self.0, &present) {
-            let Some(module) = self.0.get_mut(index) else { continue };
-            // One that does not load is shown once: whether it was needed shows later.
-            module.loaded = true;
-            if let Err(error) = load(&module.path) {
-                console.warning(&format!("module {}: {error}", module.path.display()));
-            }
+    /// Loads the modules that drive no device: file systems, dm-verity, and what they stand on.
+    pub fn load_general(&mut self, console: &Console) {
+        for index in general(&self.0) {
+            self.load(index, console);
+        }
+    }
+
+    /// Loads the next driver that there is a device for, and what it stands on; `false` when there is none left. Devices may appear later,
+    /// on a bus whose driver has just been loaded.
+    pub fn load_next_driver(&mut self, root: &Root, console: &Console) -> bool {
+        let Some(driver) = next_driver(&self.0, &present(root, &self.0)) else { return false };
+        for index in with_dependencies(&self.0, &[driver]) {
+            self.load(index, console);
+        }
+        true
+    }
+
+    fn load(&mut self, index: usize, console: &Console) {
+        let Some(module) = self.0.get_mut(index) else { return };
+        // One that does not load is shown once: whether it was needed shows later.
+        module.loaded = true;
+        if let Err(error) = load(&module.path) {
+            console.warning(&format!("module {}: {error}", module.path.display()));
         }
     }
 }
 
-/// Which modules to load, in order: those that drive a device that is there, those that no other module of the list stands on (file
-/// systems, dm-verity), and what all of these stand on.
-fn needed(modules: &[Module], present: &BTreeSet<String>) -> Vec<usize> {
-    let is_needed = |module: &Module| {
-        if module.devices.is_empty() {
-            return !modules.iter().any(|other| other.depends.contains(&module.name));
-        }
-        module.devices.iter().any(|pattern| present.iter().any(|device| matches(pattern.as_bytes(), device.as_bytes())))
-    };
+/// The modules that drive no device and that no other of the list stands on, with what they stand on, in load order.
+fn general(modules: &[Module]) -> Vec<usize> {
+    let is_end = |module: &Module| module.devices.is_empty() && !modules.iter().any(|other| other.depends.contains(&module.name));
+    let ends: Vec<usize> = modules.iter().enumerate().filter(|(_, module)| is_end(module)).map(|(index, _)| index).collect();
+    with_dependencies(modules, &ends)
+}
+
+/// The first driver, not loaded yet, of a device that is there.
+fn next_driver(modules: &[Module], present: &BTreeSet<String>) -> Option<usize> {
+    let drives = |pattern: &String| present.iter().any(|device| matches(pattern.as_bytes(), device.as_bytes()));
+    modules.iter().position(|module| !module.loaded && module.devices.iter().any(drives))
+}
+
+/// These modules and what they stand on, as far as not loaded yet, in load order.
+fn with_dependencies(modules: &[Module], ends: &[usize]) -> Vec<usize> {
     let mut wanted: BTreeSet<&str> = BTreeSet::new();
-    let mut todo: Vec<&Module> = modules.iter().filter(|module| is_needed(module)).collect();
+    let mut todo: Vec<&Module> = ends.iter().filter_map(|index| modules.get(*index)).collect();
     while let Some(module) = todo.pop() {
         if wanted.insert(&module.name) {
             todo.extend(modules.iter().filter(|other| module.depends.contains(&other.name)));
@@ -172,25 +191,30 @@ mod tests {
         ]
     }
 
-    fn names(modules: &[Module], present: &[&str]) -> Vec<String> {
-        let present = present.iter().map(|device| (*device).to_owned()).collect();
-        needed(modules, &present).into_iter().map(|index| modules[index].name.clone()).collect()
+    fn names(modules: &[Module], indices: Vec<usize>) -> Vec<&str> {
+        indices.into_iter().map(|index| modules[index].name.as_str()).collect()
     }
 
     #[test]
-    fn drivers_are_loaded_for_devices_that_are_there() {
-        assert_eq!(names(&list(), &["virtio:d00000002v00001AF4"]), ["virtio_blk", "dm_mod", "dm_verity", "erofs"]);
-        let ahci = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
-        assert_eq!(names(&list(), &[ahci]), ["scsi_mod", "libata", "ahci", "dm_mod", "dm_verity", "erofs"]);
+    fn what_drives_no_device_is_loaded_first() {
+        let modules = list();
+        assert_eq!(names(&modules, general(&modules)), ["dm_mod", "dm_verity", "erofs"]);
     }
 
     #[test]
-    fn second_look_loads_only_what_is_new() {
+    fn drivers_are_loaded_one_by_one_for_devices_that_are_there() {
         let mut modules = list();
-        for module in &mut modules {
-            module.loaded = ["scsi_mod", "libata", "ahci", "dm_mod", "dm_verity", "erofs"].contains(&module.name.as_str());
+        let present = BTreeSet::from(
+            ["virtio:d00000002v00001AF4", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", "scsi:t-0x00"].map(str::to_owned),
+        );
+        let mut loaded = Vec::new();
+        while let Some(driver) = next_driver(&modules, &present) {
+            let indices = with_dependencies(&modules, &[driver]);
+            loaded.push(names(&modules, indices.clone()).join("+"));
+            indices.into_iter().for_each(|index| modules[index].loaded = true);
         }
-        assert_eq!(names(&modules, &["scsi:t-0x00"]), ["sd_mod"]);
+        assert_eq!(loaded, ["virtio_blk", "scsi_mod+libata+ahci", "sd_mod"]);
+        assert_eq!(next_driver(&list(), &BTreeSet::new()), None);
     }
 
     #[test]
@@ -215,7 +239,8 @@ mod tests {
     fn module_says_what_it_drives_and_needs() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("dm-verity.ko");
-        let info = b"\x7fELF\0license=GPL\0alias=fs-x\0alias=pci:v1*\0alias=devname:mapper/control\0depends=dm-mod,dm-bufio\0name=dm_verity\0";
+        let info =
+            b"\x7fELF\0license=GPL\0alias=fs-x\0alias=pci:v1*\0alias=devname:mapper/control\0depends=dm-mod,dm-bufio\0name=dm_verity\0";
         fs::write(&path, info).expect("write");
         let expected = Module { path: path.clone(), ..module("dm_verity", &["pci:v1*"], &["dm_mod", "dm_bufio"]) };
         assert_eq!(Module::read(path), expected);
@@ -228,7 +253,9 @@ mod tests {
     fn devices_are_read_from_the_buses_that_matter() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let root = Root::new(directory.path());
-        for (path, alias) in [("bus/virtio/devices/virtio0", "virtio:d2"), ("bus/usb/devices/1", "usb:x"), ("devices/system/scsi", "scsi:y")] {
+        for (path, alias) in
+            [("bus/virtio/devices/virtio0", "virtio:d2"), ("bus/usb/devices/1", "usb:x"), ("devices/system/scsi", "scsi:y")]
+        {
             fs::create_dir_all(root.path("/sys").join(path)).expect("make");
             fs::write(root.path("/sys").join(path).join("modalias"), format!("{alias}\n")).expect("write");
         }

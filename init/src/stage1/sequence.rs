@@ -21,7 +21,7 @@ pub fn sequence() -> Vec<Phase<Step>> {
     vec![
         Phase { name: "kernel interfaces", steps: mount::STAGE1.map(Step::Mount).to_vec() },
         // efivarfs is a module.
-        Phase { name: "drivers", steps: vec![Step::LoadModules, Step::Mount(mount::EFI_VARIABLES)] },
+        Phase { name: "modules", steps: vec![Step::LoadModules, Step::Mount(mount::EFI_VARIABLES)] },
         Phase { name: "disk", steps: vec![Step::ReadCommandLine, Step::FindDisk] },
         Phase { name: "root", steps: vec![Step::FindSlot, Step::OpenVerity, Step::MountRoot] },
         Phase { name: "hand over", steps: vec![Step::WriteFacts, Step::SwitchRoot] },
@@ -32,9 +32,9 @@ impl Described for Step {
     fn name(&self) -> String {
         match self {
             Step::Mount(mount) => format!("mount {} ({})", mount.target, mount.kind),
-            Step::LoadModules => "load the modules that the disk needs".to_owned(),
+            Step::LoadModules => "load the modules that every machine needs".to_owned(),
             Step::ReadCommandLine => "read the kernel command line".to_owned(),
-            Step::FindDisk => "find the disk that was booted".to_owned(),
+            Step::FindDisk => "find the disk that was booted, loading its driver".to_owned(),
             Step::FindSlot => "find the slot with the root hash".to_owned(),
             Step::OpenVerity => "open the root through dm-verity".to_owned(),
             Step::MountRoot => "mount the root (erofs)".to_owned(),
@@ -46,7 +46,7 @@ impl Described for Step {
     fn answer(&self) -> Answer {
         match self {
             Step::Mount(mount) if mount.needed => Answer::Restart,
-            // A missing driver shows when the disk is not found.
+            // A missing module shows where it is needed.
             Step::Mount(_) | Step::LoadModules => Answer::GoOn,
             // FindDisk waits by itself.
             Step::ReadCommandLine | Step::FindDisk | Step::WriteFacts | Step::SwitchRoot => Answer::Restart,

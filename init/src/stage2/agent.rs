@@ -31,11 +31,7 @@ pub fn spec(root: &Root) -> Result<ServiceSpec, BadServiceId> {
         oom_score_adjust: -999,
         after: Vec::new(),
         readiness: Readiness::Notify,
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(10),
-        },
+        restart: Restart { policy: RestartPolicy::Always, backoff_min: Duration::from_millis(100), backoff_max: Duration::from_secs(10) },
         stop: Stop { deadline: Duration::from_secs(10), whole: StopScope::Cgroup },
         files_digest: String::new(),
     })

@@ -17,8 +17,8 @@ pub const COLDPLUG: &str = "coldplug";
 /// So many at once are far below what exec takes.
 const MOST_ALIASES: usize = 500;
 
-/// Devices on these buses are what the machine waits for: disks and network cards.
-const FIRST: [&str; 4] = ["virtio:", "pci:", "vmbus:", "scsi:"];
+/// Buses of disks and network cards.
+const HARDWARE: [&str; 4] = ["virtio:", "pci:", "vmbus:", "scsi:"];
 
 /// What waits to be loaded. One process does it at a time.
 #[derive(Debug, Default)]
@@ -80,7 +80,9 @@ fn arguments(aliases: impl IntoIterator<Item = String>) -> Vec<String> {
 pub fn coldplug(root: &Root) -> io::Result<()> {
     let mut aliases = BTreeSet::new();
     collect(&root.path("/sys/devices"), &mut aliases);
-    let (first, rest): (BTreeSet<String>, _) = aliases.into_iter().partition(|alias| FIRST.iter().any(|bus| alias.starts_with(bus)));
+    let mut aliases: Vec<String> = aliases.into_iter().collect();
+    aliases.sort_by_key(|alias| urgency(alias));
+    let (first, rest): (Vec<String>, _) = aliases.into_iter().partition(|alias| urgency(alias) != Urgency::Idle);
     let modprobe = |aliases| Command::new(MODPROBE).args(arguments(aliases)).status();
     modprobe(first)?;
     // The kernel fills it with programs from a module of its own, which takes longer than any other mount.
@@ -91,6 +93,25 @@ pub fn coldplug(root: &Root) -> io::Result<()> {
     let _ = rustix::process::nice(10);
     modprobe(rest)?;
     Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// The agent waits for it.
+    Network,
+    Hardware,
+    Idle,
+}
+
+fn urgency(alias: &str) -> Urgency {
+    // virtio device 1 is a network card (virtio 1.2, section 5), PCI base class 02 a network controller.
+    if alias.starts_with("virtio:d00000001v") || alias.starts_with("pci:") && alias.contains("bc02") {
+        Urgency::Network
+    } else if HARDWARE.iter().any(|bus| alias.starts_with(bus)) {
+        Urgency::Hardware
+    } else {
+        Urgency::Idle
+    }
 }
 
 fn collect(directory: &Path, aliases: &mut BTreeSet<String>) {
@@ -121,6 +142,14 @@ mod tests {
         let mut aliases = BTreeSet::new();
         collect(directory.path(), &mut aliases);
         assert_eq!(aliases.into_iter().collect::<Vec<_>>(), ["pci:1", "virtio:2"]);
+    }
+
+    #[test]
+    fn network_cards_come_before_other_hardware() {
+        let mut aliases = ["cpu:type:x86", "pci:v8086d1sv1sd1bc01sc06i01", "virtio:d00000001v00001AF4", "pci:v8086d2sv1sd1bc02sc00i00"];
+        aliases.sort_by_key(|alias| urgency(alias));
+        let order = ["virtio:d00000001v00001AF4", "pci:v8086d2sv1sd1bc02sc00i00", "pci:v8086d1sv1sd1bc01sc06i01", "cpu:type:x86"];
+        assert_eq!(aliases, order);
     }
 
     #[test]

@@ -9,11 +9,16 @@ use machine::Root;
 use crate::files::{self, Error};
 
 /// Links that POSIX programs and container runtimes expect.
-const DEVICE_LINKS: [(&str, &str); 4] =
-    [("/dev/fd", "/proc/self/fd"), ("/dev/stdin", "/proc/self/fd/0"), ("/dev/stdout", "/proc/self/fd/1"), ("/dev/stderr", "/proc/self/fd/2")];
+const DEVICE_LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
 
 /// Directories of /var with their modes.
-const VAR: [(&str, u32); 5] = [("/var/lib", 0o755), ("/var/log", 0o755), ("/var/cache", 0o755), ("/var/spool", 0o755), ("/var/tmp", 0o1777)];
+const VAR: [(&str, u32); 5] =
+    [("/var/lib", 0o755), ("/var/log", 0o755), ("/var/cache", 0o755), ("/var/spool", 0o755), ("/var/tmp", 0o1777)];
 
 /// Copies the image's templates of /etc into the tmpfs on it.
 pub fn fill(root: &Root) -> Result<(), Error> {

@@ -49,7 +49,9 @@ pub fn machine_id(root: &Root, keep: bool) -> Result<(), Error> {
 
 /// machine-id(5): 32 lower-case digits, not all zero.
 fn is_machine_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) && text.bytes().any(|byte| byte != b'0')
+    text.len() == 32
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        && text.bytes().any(|byte| byte != b'0')
 }
 
 fn new_machine_id() -> Result<String, Error> {

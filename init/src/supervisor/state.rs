@@ -138,7 +138,15 @@ pub fn next(state: State, event: Event, policy: RestartPolicy) -> (State, Vec<Ef
         (Stopping(_) | Killing(_), DependenciesReady | BecameReady | BackoffOver) => (state, vec![]),
         (
             Removed,
-            Start | Stop | Restart | Change | Remove | DependenciesReady | BecameReady | Exited(Ending::Clean | Ending::Failed) | StopDeadline
+            Start
+            | Stop
+            | Restart
+            | Change
+            | Remove
+            | DependenciesReady
+            | BecameReady
+            | Exited(Ending::Clean | Ending::Failed)
+            | StopDeadline
             | BackoffOver,
         ) => (Removed, vec![]),
     }

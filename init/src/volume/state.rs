@@ -5,7 +5,9 @@ pub enum State {
     /// The disk has no such partition.
     Missing,
     /// `made`: the partition table says that a file system was made here once.
-    Closed { made: bool },
+    Closed {
+        made: bool,
+    },
     /// Modules that mkfs' choices depend on are being loaded.
     Preparing,
     /// mkfs runs.
