@@ -6,11 +6,14 @@ mod choice;
 mod effects;
 mod generations;
 mod reading;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use controlplane::pki::{BACKDATE, Certificate};
 use machine::config::Config;
 use tokio::sync::{Mutex, watch};
 
@@ -254,6 +257,7 @@ impl Configs {
     }
 
     fn enforce(&self, generation: u64, config: Config) {
+        crate::clock::raise(floor(&config));
         self.node.set_config(Applied { generation, config: Arc::new(config) });
         self.node.happened(StageEvent::ConfigInForce);
     }
@@ -295,6 +299,14 @@ impl Configs {
             Err(Refusal::state("STATE_CLOSED", problem, "see the console and machinectl get volumes for what is wrong with the disk"))
         })
     }
+}
+
+/// The time at which the config's authorities were made: it is later now, whatever the clock says. A clock that starts before it would have
+/// the machine refuse everybody's certificates, its own included.
+fn floor(config: &Config) -> SystemTime {
+    let authorities = config.cluster.certificate_authorities.named();
+    let begin = |pem: &str| Some(Certificate::inspect(pem).ok()?.not_before + BACKDATE);
+    authorities.into_iter().filter_map(|(_, authority)| begin(&authority.certificate)).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn text_of(document: Vec<u8>) -> Result<String, Refusal> {

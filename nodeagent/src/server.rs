@@ -17,6 +17,11 @@ mod status;
 mod stream;
 pub mod tls;
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub use tests::harness as testing;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,164 @@
+//! Trials, damage and reboots, on a temporary STATE and under a clock that the tests move.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine::Root;
+use machine::disk::Volume;
+use machine::protocol::{VolumeState, VolumeStatus};
+use machine::stage::Stage;
+
+use super::{Configs, Found, Wanted};
+use crate::clock::Clock;
+use crate::init_client::InitClient;
+use crate::node::Node;
+use crate::refusal::Refusal;
+use crate::server::testing::{config, config_with_watchdog};
+
+struct Disk {
+    directory: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Disk {
+        Disk { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn root(&self) -> Root {
+        Root::new(self.directory.path())
+    }
+
+    /// An agent that starts, in a boot of this name.
+    fn agent(&self, boot: &str) -> Arc<Configs> {
+        let root = self.root();
+        fs::create_dir_all(root.path("/proc/sys/kernel/random")).unwrap();
+        fs::write(root.path("/proc/sys/kernel/random/boot_id"), boot).unwrap();
+        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
+        let state = VolumeStatus { volume: Volume::State, state: VolumeState::Open, size_bytes: 1, device: String::new() };
+        node.store.put("state", &state);
+        Arc::new(Configs::new(node, Clock::new(&root)))
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.root().config_directory().join(name)
+    }
+}
+
+async fn apply(configs: &Configs, document: String, revert_after: Option<Duration>) -> u64 {
+    let wanted = Wanted { document: document.into_bytes(), dry_run: false, revert_after, by: "os:admin/alice".to_owned() };
+    configs.apply(wanted).await.unwrap().generation
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_nobody_confirms_goes_back_by_itself() {
+    let disk = Disk::new();
+    let configs = disk.agent("one");
+    tokio::spawn(configs.clone().end_trials());
+    assert_eq!(apply(&configs, config(), None).await, 1);
+    assert_eq!(apply(&configs, config_with_watchdog("90s"), Some(MINUTE)).await, 2);
+    tokio::time::sleep(MINUTE / 2).await;
+    assert_eq!(configs.node.config().unwrap().generation, 2);
+    let mut config = configs.node.watch_config();
+    config.mark_unchanged();
+    config.changed().await.unwrap();
+    assert_eq!(configs.node.config().unwrap().generation, 1);
+    assert_eq!(disk.agent("one").generations.current().unwrap().unwrap().generation, 1);
+    // What was tried is kept, and the next config has a number of its own.
+    assert_eq!(apply(&configs, config_with_watchdog("80s"), None).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmed_trial_stays() {
+    let disk = Disk::new();
+    let configs = disk.agent("one");
+    tokio::spawn(configs.clone().end_trials());
+    apply(&configs, config(), None).await;
+    apply(&configs, config_with_watchdog("90s"), Some(MINUTE)).await;
+    assert_eq!(configs.confirm().await.unwrap(), 2);
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(configs.node.config().unwrap().generation, 2);
+    let rebooted = disk.agent("two");
+    assert_eq!(rebooted.load().await.unwrap(), Found::Config);
+    assert_eq!(rebooted.node.config().unwrap().generation, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_survives_the_agent_and_ends_with_the_boot() {
+    let disk = Disk::new();
+    let configs = disk.agent("one");
+    apply(&configs, config(), None).await;
+    apply(&configs, config_with_watchdog("90s"), Some(MINUTE)).await;
+
+    let restarted = disk.agent("one");
+    assert_eq!(restarted.load().await.unwrap(), Found::Config);
+    assert_eq!(restarted.node.config().unwrap().generation, 2);
+    assert!(restarted.trial.borrow().is_some());
+
+    let rebooted = disk.agent("two");
+    assert_eq!(rebooted.load().await.unwrap(), Found::Config);
+    assert_eq!(rebooted.node.config().unwrap().generation, 1);
+    assert!(rebooted.node.events.next(1).unwrap().message.contains("ended a trial"));
+    assert!(rebooted.trial.borrow().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_after_a_trial_goes_back_to_what_lasted() {
+    let disk = Disk::new();
+    let configs = disk.agent("one");
+    tokio::spawn(configs.clone().end_trials());
+    apply(&configs, config(), None).await;
+    apply(&configs, config_with_watchdog("80s"), Some(MINUTE)).await;
+    apply(&configs, config_with_watchdog("90s"), Some(MINUTE)).await;
+    let mut config = configs.node.watch_config();
+    config.mark_unchanged();
+    config.changed().await.unwrap();
+    assert_eq!(configs.node.config().unwrap().generation, 1);
+}
+
+#[tokio::test]
+async fn a_damaged_generation_gives_way_to_the_one_before() {
+    let disk = Disk::new();
+    let configs = disk.agent("one");
+    assert_eq!(configs.load().await.unwrap(), Found::Nothing);
+    apply(&configs, config(), None).await;
+    apply(&configs, config_with_watchdog("90s"), None).await;
+    fs::write(disk.file("2.yaml"), "half of").unwrap();
+    let rebooted = disk.agent("two");
+    assert_eq!(rebooted.load().await.unwrap(), Found::Config);
+    assert_eq!((rebooted.node.config().unwrap().generation, rebooted.node.stage()), (1, Stage::Booting));
+    assert!(rebooted.node.events.next(1).unwrap().message.contains("damaged"));
+
+    fs::write(disk.file("1.yaml"), "").unwrap();
+    let rebooted = disk.agent("three");
+    assert_eq!(rebooted.load().await.unwrap(), Found::Unusable);
+    assert_eq!((rebooted.node.config().is_none(), rebooted.node.stage()), (true, Stage::Recovery));
+}
+
+#[tokio::test]
+async fn a_first_apply_that_was_cut_off_can_be_repeated() {
+    let disk = Disk::new();
+    let configs = disk.agent("one");
+    apply(&configs, config(), None).await;
+    // The cut came before `current` was renamed.
+    fs::remove_file(disk.file("current")).unwrap();
+    fs::write(disk.file(".current.new"), "{").unwrap();
+    let rebooted = disk.agent("two");
+    assert_eq!(rebooted.load().await.unwrap(), Found::Nothing);
+    assert!(!crate::identity::held(&rebooted.node));
+    assert_eq!(apply(&rebooted, config(), None).await, 2);
+    assert_eq!(disk.agent("three").load().await.unwrap(), Found::Config);
+}
+
+#[tokio::test]
+async fn nothing_is_applied_that_could_not_be_kept() {
+    let disk = Disk::new();
+    let configs = disk.agent("one");
+    let state = VolumeStatus { volume: Volume::State, state: VolumeState::Closed, size_bytes: 1, device: String::new() };
+    configs.node.store.put("state", &state);
+    let wanted = Wanted { document: config().into_bytes(), dry_run: false, revert_after: None, by: String::new() };
+    assert!(matches!(configs.apply(wanted).await, Err(Refusal::State { reason: "STATE_CLOSED", .. })));
+    assert!(configs.node.config().is_none());
+}

@@ -1,0 +1,10 @@
+//! The machine API from outside: a server on loopback with a temporary root and an init that is played, asked by real TLS clients.
+
+mod access;
+mod configs;
+mod files;
+pub mod harness;
+mod init;
+mod logs;
+mod power;
+mod resources;
