@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clock_steering::unix::UnixClock;
+use clock_steering::{Clock as _, TimeOffset};
 use machine::Root;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
@@ -34,4 +36,15 @@ impl Clock {
 /// Seconds since the epoch by the wall clock: for people to read, not for deadlines.
 pub fn wall_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Sets the wall clock forward to a time that is known to have passed; never back. A machine without a battery and without a time server would
+/// otherwise start in the past.
+pub fn raise(to: SystemTime) {
+    let Ok(behind) = to.duration_since(SystemTime::now()) else { return };
+    let offset = TimeOffset { seconds: behind.as_secs() as i64, nanos: behind.subsec_nanos() };
+    match UnixClock::CLOCK_REALTIME.step_clock(offset) {
+        Ok(_) => tracing::info!("clock set forward by {} s: the config's authorities are younger than it", behind.as_secs()),
+        Err(error) => tracing::error!("setting the clock forward by {} s: {error}", behind.as_secs()),
+    }
 }
