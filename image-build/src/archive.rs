@@ -63,14 +63,14 @@ pub fn pack(image: &Image) -> Result<Vec<u8>> {
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
         "history": [{ "created": created(image.date)?, "created_by": "image-build archive" }],
     });
-    let config = config.to_string().into_bytes();
+    let config = canonical(config);
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
         "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
     });
-    let manifest = manifest.to_string().into_bytes();
+    let manifest = canonical(manifest);
     let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
     entry["platform"] = json!({ "architecture": "amd64", "os": "linux" });
     // containerd takes the whole name from its own annotation, others the tag from OCI's.
@@ -79,7 +79,7 @@ pub fn pack(image: &Image) -> Result<Vec<u8>> {
 
     let mut archive = Tar::new(image.date);
     archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, false)?;
-    archive.file("index.json", index.to_string().as_bytes(), false)?;
+    archive.file("index.json", &canonical(index), false)?;
     archive.directory("blobs")?;
     archive.directory("blobs/sha256")?;
     for blob in [manifest, config, layer] {
@@ -103,6 +103,12 @@ fn layer(image: &Image) -> Result<Vec<u8>> {
         layer.file(name, bytes, *executable)?;
     }
     layer.finish()
+}
+
+/// Fields in the order of their names: that of the program text would depend on a feature of serde_json that other crates switch on.
+fn canonical(mut value: Value) -> Vec<u8> {
+    value.sort_all_objects();
+    value.to_string().into_bytes()
 }
 
 fn descriptor(media_type: &str, bytes: &[u8]) -> Value {

@@ -199,3 +199,61 @@ impl fmt::Display for Plan {
         writeln!(f, "outputs    {}", self.outputs.join(" "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn plan(profile: &str) -> Plan {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let profile = Profile::load(&workspace.join(format!("configs/profiles/{profile}.toml"))).unwrap();
+        let lock = Lock::load(&workspace.join("configs/packages.lock")).unwrap();
+        let inputs = Inputs {
+            binaries: "binaries".into(),
+            components: "built".into(),
+            component_sources: workspace.join("components"),
+            version: "1.2.3".into(),
+            date: 1_700_000_000,
+        };
+        Plan::decide(&profile, &lock, &inputs).unwrap()
+    }
+
+    #[test]
+    fn only_control_planes_have_etcd_and_only_nodes_have_kubernetes() {
+        for (profile, etcd, kubernetes) in [("bare", false, false), ("worker", false, true), ("controlplane", true, true)] {
+            let plan = plan(profile);
+            assert_eq!(plan.facts.profile, profile);
+            assert_eq!(plan.extent(Partition::Etcd).is_ok(), etcd, "{profile}: partition");
+            assert_eq!(plan.files.iter().any(|file| file.path == "/usr/bin/etcd"), etcd, "{profile}: program");
+            assert_eq!(plan.facts.kubernetes.starts_with("v1."), kubernetes, "{profile}: {:?}", plan.facts.kubernetes);
+            assert_eq!(!plan.archives.is_empty(), kubernetes, "{profile}: archives");
+        }
+    }
+
+    #[test]
+    fn container_images_are_named_by_the_version_of_what_is_in_them() {
+        let images: Vec<String> = plan("worker").archives.iter().map(|archive| archive.image.clone()).collect();
+        assert_eq!(images[0], "corten.dev/pause:1.2.3");
+        assert!(images[1].starts_with("corten.dev/coredns:v1."), "{images:?}");
+    }
+
+    #[test]
+    fn the_command_line_ends_with_the_root_hash_and_forbids_unsigned_modules() {
+        let line = plan("bare").sealed_command_line("ab");
+        assert!(line.ends_with(" corten.roothash=ab"), "{line}");
+        for argument in ["panic=10", "oops=panic", "sysctl.kernel.hung_task_panic=1", "module.sig_enforce=1", "lockdown=integrity"] {
+            assert!(line.split(' ').any(|word| word == argument), "{argument}: {line}");
+        }
+    }
+
+    #[test]
+    fn prints_every_file_and_partition() {
+        let plan = plan("controlplane");
+        let printed = plan.to_string();
+        for file in &plan.files {
+            assert!(printed.contains(&format!("  {}  <- {}\n", file.path, file.from.display())), "{printed}");
+        }
+        assert!(printed.contains("ETCD            10240 MiB at   4225 MiB"), "{printed}");
+    }
+}
