@@ -1,5 +1,8 @@
 //! The commands that there are.
 
+#[cfg(test)]
+mod reference;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};

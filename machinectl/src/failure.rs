@@ -96,13 +96,9 @@ fn message(status: &Status) -> String {
     }
 }
 
-/// For servers that give none, and for refusals of the TLS layer.
+/// For servers that give none.
 fn own_remedy(status: &Status) -> &'static str {
-    let refused = status.source().is_some_and(|source| chain(source).contains("received fatal alert"));
     match status.code() {
-        _ if refused => {
-            "the machine does not accept this client certificate: use the context of its cluster, or make a new one with `machinectl gen client`"
-        }
         Code::Unimplemented => "the machine's release does not know this call: use the machinectl of its release",
         _ => "",
     }

@@ -1,5 +1,8 @@
 //! A connection to one machine's API.
 
+mod watched;
+
+use std::error::Error as _;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +28,7 @@ use tonic::{Response, Status};
 use crate::failure::{Failure, chain};
 use crate::output::tell;
 use crate::tls::Trust;
+use watched::{Cause, Watched};
 
 /// First wait between two tries to connect; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -49,6 +53,7 @@ pub struct Dialer {
 pub struct Session {
     pub node: HostPort,
     channel: Channel,
+    cause: Cause,
 }
 
 type Stream = TlsStream<TcpStream>;
@@ -80,7 +85,9 @@ impl Dialer {
         if let (Trust::Maintenance(None), Some(shown)) = (&self.trust, seen.get()) {
             tell(&format!("warning: {node}: not verified; compare with its console: fingerprint {shown}"));
         }
-        Ok(Session { node: node.clone(), channel: channel(line, stream).await? })
+        let cause = Cause::default();
+        let channel = channel(line, stream, cause.clone()).await.map_err(|failure| broken(failure, &cause))?;
+        Ok(Session { node: node.clone(), channel, cause })
     }
 
     fn server_name(&self, node: &HostPort) -> Result<ServerName<'static>, Failure> {
@@ -136,7 +143,8 @@ impl Line {
                 format!("its certificate is not for this name: {}", chain(error)),
                 "call it by a name in its certificate, or say which one with --server-name",
             ),
-            Some(Tls::InvalidCertificate(C::UnknownIssuer)) => match dialer.trust {
+            // Authorities of different clusters have the same name, so a stranger's shows as a wrong signature.
+            Some(Tls::InvalidCertificate(C::UnknownIssuer | C::BadSignature)) => match dialer.trust {
                 Trust::Cluster(_) => lasting(
                     "its certificate is not from this cluster's machine authority".to_owned(),
                     "use the context of its cluster; a machine in maintenance needs --insecure with --fingerprint",
@@ -151,7 +159,7 @@ impl Line {
 }
 
 /// HTTP/2 over the open stream; over a new one, should that break.
-async fn channel(line: Line, first: Stream) -> Result<Channel, Failure> {
+async fn channel(line: Line, first: Stream, cause: Cause) -> Result<Channel, Failure> {
     // The scheme is http because TLS is the connector's business, not tonic's.
     let origin = format!("http://{}", line.node);
     let endpoint = Endpoint::from_shared(origin).map_err(|error| Failure::of(&line.node, &error))?;
@@ -159,14 +167,14 @@ async fn channel(line: Line, first: Stream) -> Result<Channel, Failure> {
     let node = line.node.clone();
     let first = Arc::new(Mutex::new(Some(first)));
     let connector = tower::service_fn(move |_| {
-        let (line, first) = (line.clone(), first.clone());
+        let (line, first, cause) = (line.clone(), first.clone(), cause.clone());
         async move {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let stream = match ready {
                 Some(stream) => stream,
                 None => line.dial().await?,
             };
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
+            Ok::<_, std::io::Error>(TokioIo::new(Watched::new(stream, cause)))
         }
     });
     endpoint.connect_with_connector(connector).await.map_err(|error| Failure::of(node, &error))
@@ -198,6 +206,19 @@ impl Session {
     }
 
     pub fn failed(&self, status: &Status) -> Failure {
-        Failure::status(&self.node, status)
+        let failure = Failure::status(&self.node, status);
+        // A status that the machine sent has no source; one of our own side has.
+        if status.source().is_some() { broken(failure, &self.cause) } else { failure }
     }
+}
+
+/// Says why the connection broke, where that is known.
+fn broken(failure: Failure, cause: &Cause) -> Failure {
+    let Some(cause) = cause.get() else { return failure };
+    let remedy = if cause.contains("received fatal alert") {
+        "the machine does not accept this client certificate: use the context of its cluster, or make a new one with `machinectl gen client`"
+    } else {
+        ""
+    };
+    Failure { problems: vec![cause], ..failure }.remedy(remedy)
 }

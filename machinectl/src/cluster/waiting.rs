@@ -65,10 +65,10 @@ impl Wait<'_> {
 
     fn given_up(&self, kind: Kind, problem: &str, trouble: &str) -> Failure {
         let console = self.machine.console();
-        let mut failure = Failure { kind, ..Failure::new(&self.machine.record().name, problem) };
-        failure.problems.push(format!("last: {trouble}"));
-        failure.problems.push(format!("console ({}):\n{}", console.path().display(), console.tail()));
-        failure
+        let console = format!("console ({}):\n{}", console.path().display(), console.tail());
+        // What happened comes last: that is what a terminal still shows.
+        let problems = vec![console, format!("{problem}; last: {trouble}")];
+        Failure { kind, problems, ..Failure::new(&self.machine.record().name, "") }
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Patches {
     /// Change fields of all configs: YAML, or @FILE
-    #[arg(short, long = "patch", value_name = "PATCH")]
+    #[arg(short = 'p', long = "patch", value_name = "PATCH")]
     pub all: Vec<String>,
     /// Change fields of the control planes' configs
     #[arg(long = "patch-control-plane", value_name = "PATCH")]

@@ -1,0 +1,273 @@
+//! The fake machine's answers, service by service.
+
+use std::collections::HashMap;
+
+use api::v1::watch_resources_response::Change;
+use api::v1::*;
+use prost_types::Timestamp;
+use serde_json::{Value, json};
+use tokio_stream::StreamExt;
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::Asked;
+
+#[derive(Debug, Clone)]
+pub struct Answers(pub Asked);
+
+type Answer<T> = Result<Response<T>, Status>;
+type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
+
+fn answer<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
+}
+
+fn stream<T>(messages: Vec<T>) -> Answer<Stream<T>> {
+    Ok(Response::new(tokio_stream::iter(messages.into_iter().map(Ok).collect::<Vec<_>>())))
+}
+
+fn with_remedy(code: Code, text: &str, remedy: &str) -> Status {
+    let mut details = ErrorDetails::with_error_info("REASON", "corten.dev", HashMap::new());
+    details.add_help_link(remedy, "");
+    Status::with_error_details(code, text, details)
+}
+
+fn noon() -> Option<Timestamp> {
+    Some(Timestamp { seconds: 1_790_000_000, nanos: 0 })
+}
+
+#[tonic::async_trait]
+impl machine_server::Machine for Answers {
+    async fn get_version(&self, _: Request<GetVersionRequest>) -> Answer<GetVersionResponse> {
+        answer(GetVersionResponse {
+            version: "0.1.0".to_owned(),
+            profile: "controlplane".to_owned(),
+            architecture: "x86_64".to_owned(),
+            kubernetes: "v1.37.1".to_owned(),
+            kernel: "6.12.1".to_owned(),
+            stage: "running".to_owned(),
+            slot: "a".to_owned(),
+            hostname: "cp-1".to_owned(),
+            boot_id: "b0".to_owned(),
+        })
+    }
+
+    type GetHealthStream = Stream<GetHealthResponse>;
+    /// Unhealthy; with a wait of an hour, healthy in the second report.
+    async fn get_health(&self, request: Request<GetHealthRequest>) -> Answer<Self::GetHealthStream> {
+        let check = |name: &str, passed: bool| Check {
+            name: name.to_owned(),
+            passed,
+            message: if passed { String::new() } else { "waits for etcd".to_owned() },
+        };
+        let report = |healthy| GetHealthResponse { checks: vec![check("etcd", true), check("kubelet", healthy)], healthy };
+        let becomes_healthy = request.into_inner().wait.is_some_and(|wait| wait.seconds == 3600);
+        stream(if becomes_healthy { vec![report(false), report(true)] } else { vec![report(false)] })
+    }
+
+    async fn reboot(&self, request: Request<RebootRequest>) -> Answer<RebootResponse> {
+        self.0.note(format!("reboot dry_run={}", request.into_inner().dry_run));
+        answer(RebootResponse { plan: vec!["stop 9 services".to_owned(), "reboot".to_owned()] })
+    }
+
+    async fn shutdown(&self, request: Request<ShutdownRequest>) -> Answer<ShutdownResponse> {
+        self.0.note(format!("shutdown dry_run={}", request.into_inner().dry_run));
+        answer(ShutdownResponse { plan: vec!["power off".to_owned()] })
+    }
+
+    async fn reset(&self, request: Request<ResetRequest>) -> Answer<ResetResponse> {
+        let ResetRequest { dry_run, volumes, confirm, power_off } = request.into_inner();
+        self.0.note(format!("reset dry_run={dry_run} volumes={volumes:?} confirm={confirm} power_off={power_off}"));
+        answer(ResetResponse { plan: vec!["wipe EPHEMERAL".to_owned()] })
+    }
+}
+
+#[tonic::async_trait]
+impl config_server::Config for Answers {
+    async fn apply(&self, request: Request<ApplyRequest>) -> Answer<ApplyResponse> {
+        let ApplyRequest { document, dry_run, revert_after } = request.into_inner();
+        let document = String::from_utf8(document).expect("text");
+        let hostname = document.lines().find(|line| line.contains("hostname:")).unwrap_or("no hostname").trim().to_owned();
+        self.0.note(format!("apply dry_run={dry_run} revert_after={:?} {hostname}", revert_after.map(|after| after.seconds)));
+        if hostname.contains("refuse-me") {
+            let mut details = ErrorDetails::new();
+            details.add_bad_request_violation("machine.hostname", "\"refuse-me\"; expected another name");
+            return Err(Status::with_error_details(Code::InvalidArgument, "wrong", details));
+        }
+        let diff = "-old\n+new\n".to_owned();
+        answer(ApplyResponse { generation: 4, diff, plan: vec!["restart kubelet".to_owned()], needs_reboot: true })
+    }
+
+    async fn get(&self, request: Request<GetConfigRequest>) -> Answer<GetConfigResponse> {
+        let generation = request.into_inner().generation;
+        if generation == Some(99) {
+            return Err(with_remedy(Code::NotFound, "generation 99 is not there", "see `machinectl config list`"));
+        }
+        answer(GetConfigResponse { generation: 3, document: b"machine:\n  hostname: cp-1\n  kernel: {}\n".to_vec() })
+    }
+
+    async fn list_generations(&self, _: Request<ListGenerationsRequest>) -> Answer<ListGenerationsResponse> {
+        let generation = |number, current| Generation {
+            number,
+            applied_at: noon(),
+            applied_by: "os:admin/alice".to_owned(),
+            current,
+            digest: "abc".to_owned(),
+            revert_at: None,
+        };
+        answer(ListGenerationsResponse { generations: vec![generation(2, false), generation(3, true)] })
+    }
+
+    async fn confirm(&self, _: Request<ConfirmRequest>) -> Answer<ConfirmResponse> {
+        Err(with_remedy(Code::FailedPrecondition, "no config is being tried", "nothing to do"))
+    }
+
+    async fn rollback(&self, request: Request<RollbackRequest>) -> Answer<RollbackResponse> {
+        self.0.note(format!("rollback {:?}", request.into_inner()));
+        answer(RollbackResponse { generation: 5, diff: "-new\n+old\n".to_owned() })
+    }
+}
+
+fn service(name: &str, status: Value) -> Object {
+    let status = status.as_object().cloned().map(api::json::to_struct);
+    Object { kind: "services".to_owned(), name: name.to_owned(), revision: 7, spec: None, status }
+}
+
+fn services() -> Vec<Object> {
+    let etcd = service("etcd", json!({ "state": "ready", "pid": 41, "restarts": 0 }));
+    vec![etcd, service("kubelet", json!({ "state": "waiting", "after": ["containerd", "network"], "restarts": 2 }))]
+}
+
+#[tonic::async_trait]
+impl resource_server::Resource for Answers {
+    async fn list_kinds(&self, _: Request<ListKindsRequest>) -> Answer<ListKindsResponse> {
+        let column = |heading: &str, path: &str| Column { heading: heading.to_owned(), path: path.to_owned() };
+        let columns = vec![column("state", "status.state"), column("after", "status.after"), column("restarts", "status.restarts")];
+        let kind = |name: &str, columns| Kind { name: name.to_owned(), description: format!("All {name}."), columns, sensitive: false };
+        answer(ListKindsResponse { kinds: vec![kind("addresses", vec![]), kind("services", columns)] })
+    }
+
+    async fn list(&self, _: Request<ListResourcesRequest>) -> Answer<ListResourcesResponse> {
+        answer(ListResourcesResponse { objects: services() })
+    }
+
+    async fn get(&self, request: Request<GetResourceRequest>) -> Answer<GetResourceResponse> {
+        let name = request.into_inner().name;
+        match services().into_iter().find(|object| object.name == name) {
+            Some(object) => answer(GetResourceResponse { object: Some(object) }),
+            None => Err(with_remedy(Code::NotFound, &format!("service {name} is not there"), "see `machinectl get services`")),
+        }
+    }
+
+    type WatchStream = Stream<WatchResourcesResponse>;
+    async fn watch(&self, _: Request<WatchResourcesRequest>) -> Answer<Self::WatchStream> {
+        let change = |change: Change, object| WatchResourcesResponse { change: change.into(), object };
+        let mut changes: Vec<_> = services().into_iter().map(|object| change(Change::Put, Some(object))).collect();
+        changes.push(change(Change::Synced, None));
+        changes.push(change(Change::Put, Some(service("kubelet", json!({ "state": "ready", "restarts": 2 })))));
+        changes.push(change(Change::Removed, Some(service("etcd", json!({})))));
+        stream(changes)
+    }
+}
+
+#[tonic::async_trait]
+impl service_control_server::ServiceControl for Answers {
+    async fn start(&self, request: Request<StartRequest>) -> Answer<StartResponse> {
+        self.0.note(format!("start {}", request.into_inner().service));
+        answer(StartResponse { plan: vec!["start".to_owned()] })
+    }
+
+    /// Takes longer than any test waits.
+    async fn stop(&self, _: Request<StopRequest>) -> Answer<StopResponse> {
+        std::future::pending().await
+    }
+
+    async fn restart(&self, request: Request<RestartRequest>) -> Answer<RestartResponse> {
+        let RestartRequest { service, dry_run } = request.into_inner();
+        self.0.note(format!("restart {service} dry_run={dry_run}"));
+        answer(RestartResponse { plan: vec![format!("stop {service}"), format!("start {service}")] })
+    }
+}
+
+#[tonic::async_trait]
+impl log_server::Log for Answers {
+    type StreamStream = Stream<StreamResponse>;
+    async fn stream(&self, request: Request<StreamRequest>) -> Answer<Self::StreamStream> {
+        self.0.note(format!("{:?}", request.into_inner()));
+        let chunk = |lines: &[u8]| StreamResponse { lines: lines.to_vec() };
+        stream(vec![chunk(b"one\ntwo\n"), chunk(b"three \xff\n")])
+    }
+
+    type DmesgStream = Stream<DmesgResponse>;
+    async fn dmesg(&self, _: Request<DmesgRequest>) -> Answer<Self::DmesgStream> {
+        stream(vec![DmesgResponse { line: "[    0.000000] Linux version 6.12".to_owned() }])
+    }
+
+    type EventsStream = Stream<EventsResponse>;
+    async fn events(&self, _: Request<EventsRequest>) -> Answer<Self::EventsStream> {
+        let event = Event { at: noon(), subject: "service/kubelet".to_owned(), reason: "Started".to_owned(), message: "pid 7".to_owned() };
+        stream(vec![EventsResponse { event: Some(event) }])
+    }
+}
+
+#[tonic::async_trait]
+impl cluster_server::Cluster for Answers {
+    async fn bootstrap(&self, request: Request<BootstrapRequest>) -> Answer<BootstrapResponse> {
+        self.0.note(format!("bootstrap dry_run={}", request.into_inner().dry_run));
+        answer(BootstrapResponse { plan: vec!["start etcd as a new cluster".to_owned()], already_bootstrapped: false })
+    }
+
+    async fn get_kubeconfig(&self, request: Request<GetKubeconfigRequest>) -> Answer<GetKubeconfigResponse> {
+        self.0.note(format!("kubeconfig valid_for={:?}", request.into_inner().valid_for.map(|valid| valid.seconds)));
+        let auth = controlplane::kubeconfig::Auth::Embedded { certificate: "CERTIFICATE", key: &machine::config::Secret::new("KEY") };
+        let kubeconfig =
+            controlplane::kubeconfig::render("demo", "https://192.0.2.10:6443", "AUTHORITY", "admin", auth).expect("a kubeconfig");
+        answer(GetKubeconfigResponse { kubeconfig })
+    }
+}
+
+#[tonic::async_trait]
+impl image_server::Image for Answers {
+    async fn import(&self, request: Request<Streaming<ImportRequest>>) -> Answer<ImportResponse> {
+        let (mut chunks, mut bytes, mut sum) = (request.into_inner(), 0, 0_u64);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk?.chunk;
+            assert!(chunk.len() <= 1 << 20);
+            bytes += chunk.len();
+            sum = chunk.iter().fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        }
+        self.0.note(format!("import {bytes} bytes {sum:x}"));
+        answer(ImportResponse { names: vec!["hello:1".to_owned()] })
+    }
+
+    async fn list(&self, _: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
+        let image = ContainerImage { name: "hello:1".to_owned(), digest: "sha256:ab".to_owned(), created_at: noon() };
+        answer(ListImagesResponse { images: vec![image] })
+    }
+}
+
+#[tonic::async_trait]
+impl file_server::File for Answers {
+    type ListStream = Stream<ListFilesResponse>;
+    async fn list(&self, _: Request<ListFilesRequest>) -> Answer<Self::ListStream> {
+        let entry = |name: &str, mode, target: &str| FileEntry {
+            name: name.to_owned(),
+            size_bytes: 12,
+            mode,
+            user_id: 0,
+            modified_at: noon(),
+            target: target.to_owned(),
+        };
+        let entries = [entry("hosts", 0o100_644, ""), entry("localtime", 0o120_777, "/usr/share/zoneinfo/UTC")];
+        stream(entries.map(|entry| ListFilesResponse { entry: Some(entry) }).to_vec())
+    }
+
+    type ReadStream = Stream<ReadResponse>;
+    async fn read(&self, request: Request<ReadRequest>) -> Answer<Self::ReadStream> {
+        let path = request.into_inner().path;
+        if path != "/etc/hosts" {
+            return Err(with_remedy(Code::PermissionDenied, &format!("{path} holds keys"), "nobody may read it"));
+        }
+        stream(vec![ReadResponse { chunk: b"127.0.0.1 ".to_vec() }, ReadResponse { chunk: b"localhost\n".to_vec() }])
+    }
+}

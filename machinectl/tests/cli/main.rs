@@ -1,0 +1,10 @@
+//! machinectl as its users see it: the program itself, against a machine API of this test.
+
+mod calls;
+mod connecting;
+mod destructive;
+mod fake;
+mod generating;
+mod reading;
+mod terminal;
+mod trust;

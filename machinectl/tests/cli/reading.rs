@@ -1,0 +1,97 @@
+//! Commands that show something, in every format.
+
+use crate::fake::Fake;
+
+#[test]
+fn version_in_every_format() {
+    let fake = Fake::member();
+    let own = env!("CARGO_PKG_VERSION");
+    let node = fake.address.to_string();
+    let table = fake.run(&["version"]).printed();
+    assert!(table.starts_with(&format!("machinectl {own}\n")) && table.contains("KUBERNETES") && !table.contains("KERNEL"), "{table}");
+    assert!(table.contains(&format!("{node}   cp-1       running   0.1.0    v1.37.1")), "{table}");
+    assert!(fake.run(&["version", "-o", "wide"]).printed().contains("6.12.1"));
+    let json = fake.run(&["version", "-o", "json"]).json();
+    assert_eq!((json[0]["node"].as_str(), json[0]["kubernetes"].as_str()), (Some(node.as_str()), Some("v1.37.1")));
+    assert!(fake.run(&["version", "-o", "yaml"]).printed().contains("kubernetes: v1.37.1\n"));
+    assert_eq!(fake.run(&["version", "--client"]).printed(), format!("machinectl {own}\n"));
+}
+
+#[test]
+fn resources_with_the_columns_that_the_machine_names() {
+    let fake = Fake::member();
+    let expected = "NAME      STATE     AFTER                 RESTARTS\n\
+                    etcd      ready     -                     0\n\
+                    kubelet   waiting   containerd, network   2\n";
+    for arguments in [&["get", "services"][..], &["get", "service"], &["services"]] {
+        assert_eq!(fake.run(arguments).printed(), expected);
+    }
+    assert!(fake.run(&["get", "services", "-o", "wide"]).printed().contains("REVISION"));
+    let all = fake.run(&["get", "services", "-o", "json"]).json();
+    assert_eq!((all[0]["status"]["pid"].as_i64(), all[1]["status"]["after"][0].as_str()), (Some(41), Some("containerd")));
+    let one = fake.run(&["get", "services", "etcd", "-o", "json"]).json();
+    assert_eq!((one["name"].as_str(), one["revision"].as_i64()), (Some("etcd"), Some(7)));
+    assert_eq!(fake.run(&["get"]).printed(), "KIND        DESCRIPTION\naddresses   All addresses.\nservices    All services.\n");
+}
+
+#[test]
+fn what_is_not_there_is_said_with_what_to_do() {
+    let fake = Fake::member();
+    let node = fake.address;
+    let error = fake.run(&["get", "servcies"]).complained(1);
+    assert_eq!(error, format!("error: {node}: there is no kind \"servcies\"; did you mean services?\n"));
+    let error = fake.run(&["get", "services", "nginx"]).complained(1);
+    assert_eq!(error, format!("error: {node}: service nginx is not there; see `machinectl get services`\n"));
+    let error = fake.run(&["files", "cat", "/state/pki/key"]).complained(1);
+    assert_eq!(error, format!("error: {node}: /state/pki/key holds keys; nobody may read it\n"));
+    assert!(fake.run(&["config", "show", "--generation", "99"]).complained(1).ends_with("see `machinectl config list`\n"));
+}
+
+#[test]
+fn a_watch_shows_a_table_and_then_each_change() {
+    let fake = Fake::member();
+    let ran = fake.run(&["get", "services", "-w"]);
+    let expected = "CHANGE   NAME      STATE     AFTER                 RESTARTS\n\
+                    put      etcd      ready     -                     0\n\
+                    put      kubelet   waiting   containerd, network   2\n\
+                    put      kubelet   ready   -       2\n\
+                    removed   etcd   -       -       -\n";
+    let words = |text: &str| text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>();
+    assert_eq!(words(&ran.out), words(expected));
+    assert!(ran.complained(1).contains("the machine ended the watch"));
+    let lines = fake.run(&["get", "services", "-w", "-o", "json"]).out;
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((last["change"].as_str(), last["name"].as_str()), (Some("removed"), Some("etcd")));
+}
+
+#[test]
+fn logs_come_byte_for_byte() {
+    let fake = Fake::member();
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_machinectl"))
+        .env("HOME", fake.home())
+        .env_remove("CORTENCONFIG")
+        .args(["logs", "kubelet", "--tail", "3"])
+        .output()
+        .expect("machinectl");
+    assert_eq!(out.stdout, b"one\ntwo\nthree \xff\n");
+    assert_eq!(fake.asked.lines(), ["StreamRequest { follow: false, tail: Some(3), source: Some(Service(\"kubelet\")) }"]);
+    assert!(fake.run(&["dmesg"]).printed().contains("Linux version"));
+    let events = fake.run(&["events"]).printed();
+    assert!(events.starts_with("2026-09-21T14:13:20Z  service/kubelet") && events.ends_with("pid 7\n"), "{events}");
+    assert_eq!(fake.run(&["events", "-o", "json"]).json()["reason"], "Started");
+    assert_eq!(fake.run(&["files", "cat", "/etc/hosts"]).printed(), "127.0.0.1 localhost\n");
+    assert!(fake.run(&["files", "ls", "/etc"]).printed().contains("lrwxrwxrwx   0       12     2026-09-21T14:13:20Z   localtime -> /usr"));
+    assert!(fake.run(&["image", "list"]).printed().contains("hello:1   sha256:ab"));
+    assert!(fake.run(&["config", "list"]).printed().contains("os:admin/alice"));
+}
+
+#[test]
+fn health_is_an_exit_code() {
+    let fake = Fake::member();
+    let ran = fake.run(&["health"]);
+    assert!(ran.out.contains("kubelet   fails    waits for etcd"), "{}", ran.out);
+    assert!(ran.complained(1).contains("not healthy; wait for it with --wait 10m"));
+    assert!(fake.run(&["health", "--wait", "5s"]).complained(124).contains("not healthy within 5s"));
+    let healthy = fake.run(&["health", "--wait", "1h"]).printed();
+    assert!(healthy.contains("kubelet   passes"), "{healthy}");
+}
