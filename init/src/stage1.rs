@@ -128,7 +128,7 @@ impl Stage1 {
             }
             Step::FindDisk => {
                 let hint = disk::hint(&self.root, &self.line);
-                let disk = disk::wait(&self.root, &hint, || self.modules.load_next_driver(&self.root, &self.console))?;
+                let disk = disk::wait(&self.root, &self.console, &hint, || self.modules.load_next_driver(&self.root, &self.console))?;
                 self.facts.disk = format!("/dev/{disk}");
             }
             Step::FindSlot => {

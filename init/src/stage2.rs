@@ -11,7 +11,7 @@ pub mod sysctl;
 use std::fs;
 
 use machine::Root;
-use machine::protocol::BootFacts;
+use machine::protocol::{BootFacts, ImageFacts};
 
 use crate::cgroup::Cgroups;
 use crate::console::Console;
@@ -28,6 +28,9 @@ pub fn run() -> ! {
         BootFacts::default()
     });
     facts.boot_id = fs::read_to_string(root.path("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned();
+    if let Some(image) = image_facts(&root) {
+        console.info(&format!("Corten {} ({} for {}, {})", image.version, image.profile, image.architecture, facts.disk));
+    }
     let sequence = sequence::sequence(&facts);
     let cgroups = Cgroups::at(root.path(crate::mount::CGROUPS.target));
     match Init::new(root, Host::Machine, Console::open(&Root::new("/")), cgroups, facts) {
@@ -37,6 +40,11 @@ pub fn run() -> ! {
         }
         Err(error) => power::restart_after(&console, COUNTDOWN, &format!("the event loop cannot start: {error}")),
     }
+}
+
+/// What the image says of itself.
+pub fn image_facts(root: &Root) -> Option<ImageFacts> {
+    serde_json::from_slice(&fs::read(root.image_facts()).ok()?).ok()
 }
 
 fn read_facts(root: &Root) -> std::io::Result<BootFacts> {

@@ -10,6 +10,7 @@ use crate::sys;
 
 pub const DEVICE: &str = "/dev/watchdog0";
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const LEAST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the whole shutdown may take, firmware and boot loader included.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(240);
 

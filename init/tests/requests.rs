@@ -363,7 +363,7 @@ fn service_gets_what_its_spec_says_and_nothing_else() {
     spec.environment.insert("A".into(), "b c".into());
     init.put(&spec);
     init.until_state("a", ServiceState::Ready);
-    let lines = wait_for("the log", || Some(init.log("a")).filter(|lines| lines.iter().any(|line| line.starts_with("NoNewPrivs"))));
+    let lines = wait_for("the log", || Some(init.log("a")).filter(|lines| lines.len() == 12));
     let lines: Vec<String> = lines.iter().map(|line| line.replace('\t', " ")).collect();
     let only = "0000000000000400";
     let expected = [
@@ -378,6 +378,8 @@ fn service_gets_what_its_spec_says_and_nothing_else() {
         format!("CapBnd: {only}"),
         format!("CapAmb: {only}"),
         "NoNewPrivs: 1".to_owned(),
+        // Standard streams only.
+        "0 1 2".to_owned(),
     ];
     assert_eq!(lines, expected);
 }
@@ -423,6 +425,7 @@ fn bad_requests_are_refused_with_the_reason() {
     assert!(put(&|spec| spec.oom_score_adjust = 2000).contains("2000"));
     assert!(put(&|spec| spec.resources.cpu_weight = Some(0)).contains("cpuWeight 0"));
     assert!(put(&|spec| spec.after = vec![id("a")]).contains("a after a"));
+    assert!(refused(Request::SetWatchdog { timeout: Duration::from_secs(1) }).contains("at least 10 s"));
     assert!(refused(Request::StartService(id("b"))).contains("no service b"));
     assert_eq!(init.list(), []);
 }

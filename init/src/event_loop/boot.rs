@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use machine::disk::Volume;
-use machine::protocol::ImageFacts;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::system::RebootCommand;
 
@@ -13,6 +12,7 @@ use crate::console;
 use crate::gpt::table::Table;
 use crate::gpt::{self, Disk};
 use crate::stage1::COUNTDOWN;
+use crate::stage2;
 use crate::stage2::drivers::{self, Work};
 use crate::stage2::sequence::Step;
 use crate::stage2::{agent, etc, identity, sysctl};
@@ -141,11 +141,10 @@ impl Init {
 
     fn set_clock(&mut self) -> Result<(), Error> {
         let number = |path: &str| std::fs::read_to_string(self.root.path(path)).ok()?.trim().parse().ok();
-        let image: Option<ImageFacts> = std::fs::read(self.root.image_facts()).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let known = clock::Known {
             system: clock::time_of_day(),
             rtc: number("/sys/class/rtc/rtc0/since_epoch"),
-            built: image.map(|image| image.built_at),
+            built: stage2::image_facts(&self.root).map(|image| image.built_at),
             saved: if self.volumes.is_open(Volume::State) { identity::saved_clock(&self.root) } else { None },
         };
         if let Some(seconds) = clock::correction(known) {

@@ -6,13 +6,13 @@ use machine::service::{ServiceId, ServiceSpec};
 use rustix::event::PollFlags;
 
 use super::Init;
-use crate::clock;
 use crate::process;
 use crate::server::Ticket;
 use crate::supervisor::order::{self, After};
 use crate::supervisor::service;
 use crate::supervisor::state::Event;
 use crate::volume::state;
+use crate::{clock, watchdog};
 
 impl Init {
     pub(super) fn serve_client(&mut self, client: u64, flags: PollFlags) {
@@ -68,6 +68,10 @@ impl Init {
                 None
             }
             Request::ListVolumes => Some(Response::Volumes(self.volumes.statuses())),
+            Request::SetWatchdog { timeout } if timeout < watchdog::LEAST_TIMEOUT => {
+                let (asked, least) = (timeout.as_secs_f64(), watchdog::LEAST_TIMEOUT.as_secs());
+                refused(format!("watchdog timeout {asked} s: expected at least {least} s: a busy machine would restart"))
+            }
             Request::SetWatchdog { timeout } => match self.watchdog.set_timeout(timeout, clock::since_boot()) {
                 Ok(_) => Some(Response::Done),
                 Err(error) => refused(format!("set the watchdog's timeout to {} s: {error}", timeout.as_secs())),

@@ -9,6 +9,7 @@ use rustix::time::Timespec;
 
 use crate::block::{self, Hint, NoDisk, Node};
 use crate::cmdline::{CommandLine, hex};
+use crate::console::Console;
 use crate::gpt::table;
 use crate::{clock, uevent};
 
@@ -36,10 +37,11 @@ pub fn selected_entry(root: &Root) -> Option<String> {
 }
 
 /// Waits until the disk is there. `load_driver` loads one more driver, as long as there is one.
-pub fn wait(root: &Root, hint: &Hint, mut load_driver: impl FnMut() -> bool) -> Result<String, NoDisk> {
+pub fn wait(root: &Root, console: &Console, hint: &Hint, mut load_driver: impl FnMut() -> bool) -> Result<String, NoDisk> {
     // Opened before the first look, so that nothing falls between the two.
     let events = uevent::open().ok();
     let deadline = clock::since_boot() + PATIENCE;
+    let mut shown = false;
     loop {
         let mut nodes = block::read(root).unwrap_or_default();
         if let Hint::LoaderPartition(_) = hint {
@@ -51,6 +53,11 @@ pub fn wait(root: &Root, hint: &Hint, mut load_driver: impl FnMut() -> bool) -> 
         }
         if load_driver() {
             continue;
+        }
+        if let Err(reason) = &found
+            && !std::mem::replace(&mut shown, true)
+        {
+            console.info(&format!("waiting {} s for the disk: {reason}", PATIENCE.as_secs()));
         }
         match &events {
             Some(events) => {
