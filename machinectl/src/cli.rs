@@ -67,6 +67,7 @@ pub enum Verb {
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     Completion(verbs::completion::Completion),
+    Man(verbs::completion::Man),
 }
 
 /// What every command gets besides its own arguments.
@@ -109,6 +110,7 @@ impl Cli {
             Verb::Context(verb) => verb.run(&world),
             Verb::Cluster(verb) => verb.run(&world).await,
             Verb::Completion(verb) => verb.run(),
+            Verb::Man(verb) => verb.run(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Local clusters: one control plane in QEMU, without root.
 
+mod accelerators;
 mod create;
 mod destroy;
 mod fingerprint;

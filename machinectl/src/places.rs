@@ -9,6 +9,7 @@ pub struct Places {
     /// Folder of local clusters.
     pub clusters: PathBuf,
     pub kubeconfig: PathBuf,
+    pub cache: PathBuf,
 }
 
 impl Places {
@@ -16,11 +17,13 @@ impl Places {
         let directory = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
         let config = directory("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+        let cache = directory("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
         let data = directory("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
         // A list: kubectl writes to the first file.
         let kubeconfig = env::var_os("KUBECONFIG").and_then(|list| env::split_paths(&list).find(|path| !path.as_os_str().is_empty()));
         Places {
             client_config: config.join("corten/config.yaml"),
+            cache: cache.join("corten"),
             clusters: data.join("corten/clusters"),
             kubeconfig: kubeconfig.unwrap_or_else(|| home.join(".kube/config")),
         }

@@ -20,5 +20,5 @@ pub use error::Error;
 pub use firmware::Firmware;
 pub use machine::{Boot, Disk, DiskFormat, Forward, Lifetime, Machine, MachineSpec, RunningMachine, arguments};
 pub use port::free_port;
-pub use process::ProcessId;
+pub use process::{ProcessId, host_boot_id};
 pub use qmp::Qmp;

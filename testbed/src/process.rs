@@ -46,7 +46,8 @@ fn start_ticks(pid: i32) -> Option<u64> {
     }
 }
 
-fn host_boot_id() -> String {
+/// Tells one boot of the host from another.
+pub fn host_boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 

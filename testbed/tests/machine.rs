@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testbed::{Accelerator, Boot, Firmware, Lifetime, Machine, MachineSpec, ProcessId, RunningMachine};
+use testbed::{Accelerator, Boot, Disk, DiskFormat, Firmware, Lifetime, Machine, MachineSpec, ProcessId, RunningMachine};
 
 /// What OVMF says when no disk has anything to boot.
 const FIRMWARE_SPOKE: &str = "Start PXE";
@@ -53,6 +53,36 @@ fn a_detached_machine_is_found_again_and_ended() {
     assert!(machine.is_alive(), "dropping a detached machine leaves it running");
     machine.quit();
     assert!(!machine.is_alive());
+}
+
+#[test]
+fn a_detached_machine_with_a_limit_ends_by_itself() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let lifetime = Lifetime::DetachedFor(Duration::from_secs(2));
+    let machine = Machine::start(&spec("short-lived"), directory.path(), &[Accelerator::Tcg], lifetime).expect("start");
+    let record = machine.record().clone();
+    drop(machine);
+    let machine = Machine::attach(record);
+    assert!(machine.is_alive(), "dropping it leaves it running");
+    machine.wait_off(Duration::from_secs(30)).expect("the limit");
+}
+
+#[test]
+fn an_overlay_is_made_once_and_never_smaller_than_its_image() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let base = directory.path().join("base.raw");
+    std::fs::File::create(&base).and_then(|file| file.set_len(8 << 20)).expect("base");
+    let overlay =
+        |size_bytes| spec("overlay").disk(Disk::Overlay { base: base.clone(), format: DiskFormat::Raw, size_bytes: Some(size_bytes) });
+    let lifetime = Lifetime::Bounded(Duration::from_secs(20));
+    let error = Machine::start(&overlay(4 << 20), directory.path(), &[Accelerator::Tcg], lifetime).expect_err("too small").to_string();
+    assert!(error.contains("a disk of 4194304 bytes is too small") && error.contains("at least 8388608"), "{error}");
+    drop(Machine::start(&overlay(16 << 20), directory.path(), &[Accelerator::Tcg], lifetime).expect("start"));
+    let identity = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(directory.path().join("disk0.qcow2")).expect("the overlay"));
+    let made = identity();
+    drop(Machine::start(&overlay(16 << 20), directory.path(), &[Accelerator::Tcg], lifetime).expect("start again"));
+    assert_eq!(identity(), made);
+    assert_eq!(std::fs::metadata(&base).expect("base").len(), 8 << 20);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `cluster create`: from an image to a Kubernetes cluster that answers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use api::v1::{ApplyRequest, BootstrapRequest, GetHealthRequest, GetKubeconfigRequest, GetVersionRequest};
@@ -10,9 +10,10 @@ use controlplane::generate::Options;
 use controlplane::secrets::Secrets;
 use machine::config::{ByteSize, HostPort};
 use serde_json::json;
-use testbed::{Accelerator, Boot, Disk, DiskFormat, Firmware, Lifetime, Machine, MachineSpec};
+use testbed::{Accelerator, Boot, Disk, DiskFormat, Firmware, Lifetime, Machine, MachineSpec, host_boot_id};
 use tokio_stream::StreamExt;
 
+use super::accelerators::Accelerators;
 use super::fingerprint;
 use super::state::{CLIENT_CONFIG, Folder, KUBECONFIG, Record};
 use super::waiting::{Deadline, Wait};
@@ -21,6 +22,7 @@ use crate::connection;
 use crate::failure::Failure;
 use crate::files;
 use crate::output::tell;
+use crate::places::Places;
 use crate::progress::Progress;
 use crate::session::{Dialer, Session};
 use crate::tls::{Fingerprint, Trust};
@@ -82,7 +84,7 @@ impl Create {
         let progress = Progress::waiting(world.quiet);
         let mut record = self.record()?;
         folder.save(&record)?;
-        let machine = self.start(&folder, &progress).inspect_err(|_| drop(folder.remove(record.clone())))?;
+        let machine = self.start(&world.places, &folder, &progress).inspect_err(|_| drop(folder.remove(record.clone())))?;
         record.machine = Some(machine.record().clone());
         folder.save(&record)?;
         let grown = self.grow(&folder, &machine, &progress, deadline).await;
@@ -117,9 +119,9 @@ impl Create {
         })
     }
 
-    fn start(&self, folder: &Folder, progress: &Progress) -> Result<Machine, Failure> {
+    fn start(&self, places: &Places, folder: &Folder, progress: &Progress) -> Result<Machine, Failure> {
         progress.wait_for("QEMU starts");
-        let accelerators = Accelerator::candidates(self.accelerator.as_deref(), Path::new("/dev/kvm"))?;
+        let accelerators = Accelerators::find(self.accelerator.as_deref(), &places.cache, &host_boot_id())?;
         let format = if self.image.extension().is_some_and(|end| end == "qcow2") { DiskFormat::Qcow2 } else { DiskFormat::Raw };
         let disk = Disk::Overlay { base: self.image.clone(), format, size_bytes: Some(self.disk.0) };
         let spec = MachineSpec::new(&self.name, Boot::Firmware(Firmware::find()?))
@@ -130,7 +132,8 @@ impl Create {
             .forward(MACHINE_API)?
             .forward(KUBERNETES_API)?;
         let lifetime = self.limit.map_or(Lifetime::Detached, |limit| Lifetime::DetachedFor(limit.0));
-        let machine = Machine::start(&spec, &folder.directory, &accelerators, lifetime)?;
+        let machine = Machine::start(&spec, &folder.directory, &accelerators.candidates, lifetime)?;
+        accelerators.learn(&machine);
         progress.done(&format!("QEMU runs ({})", machine.record().accelerator.name()));
         Ok(machine)
     }

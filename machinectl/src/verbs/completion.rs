@@ -1,4 +1,6 @@
-//! `completion`: for the user's shell.
+//! `completion` and `man`: for the user's shell and manual.
+
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::Shell;
@@ -12,6 +14,21 @@ use crate::output::write_bytes;
 pub struct Completion {
     #[arg(value_enum)]
     shell: ShellName,
+}
+
+/// Write the manual pages, one for each command
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Directory to write to, such as ~/.local/share/man/man1
+    directory: PathBuf,
+}
+
+impl Man {
+    pub fn run(self) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::of(self.directory.display(), &error);
+        std::fs::create_dir_all(&self.directory).map_err(failed)?;
+        clap_mangen::generate_to(Cli::command(), &self.directory).map_err(failed)
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

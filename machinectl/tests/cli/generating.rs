@@ -122,6 +122,16 @@ fn shells_get_their_completion() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    machinectl(home.path(), &["man", "man1"]).printed();
+    for page in ["machinectl.1", "machinectl-gen-config.1", "machinectl-cluster-create.1"] {
+        let text = std::fs::read_to_string(home.path().join("man1").join(page)).expect(page);
+        assert!(text.contains(".SH NAME") && text.contains(".SH OPTIONS"), "{page}");
+    }
+}
+
+#[test]
 fn clusters_that_are_not_there_cannot_be_destroyed() {
     let home = tempfile::tempdir().expect("temporary directory");
     assert_eq!(machinectl(home.path(), &["cluster", "show"]).printed().lines().count(), 1);

@@ -17,8 +17,8 @@ use crate::{Accelerator, Error, ProcessId, Qmp};
 const QEMU: &str = "qemu-system-x86_64";
 /// How long QEMU may take to answer its QMP socket.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long firmware and loader may take under an accelerator that works.
-const KERNEL_PATIENCE: Duration = Duration::from_secs(30);
+/// How long firmware and loader may take under an accelerator that works: a few seconds under KVM, more on a busy host.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Machine {
     /// Starts the machine in `directory`, where it finds its disks again if it ran there before. Of several accelerators the first is taken
