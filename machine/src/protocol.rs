@@ -1,8 +1,9 @@
 //! The messages between init and nodeagent, over one unix stream socket. Both programs come from one image, so the messages have no
 //! versions. A frame is a length (u32, little endian, at most [`MAX_FRAME_BYTES`]) and that many bytes of JSON.
 //!
-//! The agent sends a [`Request`], init answers each with one [`Response`], in order. After [`Request::Subscribe`] the connection carries
-//! [`Event`]s only: first a status for each service, then changes as they come.
+//! The agent sends a [`Request`], init answers each with one [`Response`], in order. Starts, stops and removals are answered once they are
+//! under way, [`Request::OpenVolume`] once the volume is open or cannot be. After [`Request::Subscribe`] the connection carries [`Event`]s
+//! only: first a status for each service and volume, then changes as they come.
 
 use std::io;
 use std::time::Duration;
