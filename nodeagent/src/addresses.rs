@@ -8,7 +8,8 @@ use crate::store::Store;
 /// Addresses of links that lead out of the machine, sorted: no loopback, no link-local ones, none of bridges and tunnels of pods.
 pub fn reachable(store: &Store) -> Vec<IpAddr> {
     let links = store.all::<Link>();
-    let leads_out = |address: &Address| links.get(&address.link).is_some_and(|link| matches!(link.kind.as_str(), "ethernet" | "bond" | "vlan"));
+    let leads_out =
+        |address: &Address| links.get(&address.link).is_some_and(|link| matches!(link.kind.as_str(), "ethernet" | "bond" | "vlan"));
     let mut addresses: Vec<IpAddr> =
         store.all::<Address>().into_values().filter(leads_out).map(|address| address.address.addr()).filter(|ip| !is_local(ip)).collect();
     addresses.sort();

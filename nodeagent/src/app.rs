@@ -33,6 +33,7 @@ use crate::controllers::service::Supervised;
 use crate::controllers::static_pods::StaticPods;
 use crate::controllers::time;
 use crate::controllers::volumes::Volumes;
+use crate::controllers::watchdog::Watchdog;
 use crate::health;
 use crate::identity::{self, Identity};
 use crate::init_client::InitClient;
@@ -110,6 +111,7 @@ async fn load(node: &Node, configs: &Configs, bootstrap: &Bootstrap) {
 /// Every controller, in the order in which a boot needs them.
 fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Volumes, node.clone()));
+    tokio::spawn(controller::run(Watchdog::default(), node.clone()));
     tokio::spawn(publish(node.clone()));
     tokio::spawn(controller::run(Network::new()?, node.clone()));
     tokio::spawn(time::run(node.clone()));
@@ -117,19 +119,19 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(ExtraFiles, node.clone()));
     tokio::spawn(controller::run(Pki::default(), node.clone()));
 
-    tokio::spawn(controller::run(Supervised(Etcd::default()), node.clone()));
-    tokio::spawn(controller::run(Supervised(ControlPlane::<KubeApiserver>::default()), node.clone()));
-    tokio::spawn(controller::run(Supervised(ControlPlane::<KubeControllerManager>::default()), node.clone()));
-    tokio::spawn(controller::run(Supervised(ControlPlane::<KubeScheduler>::default()), node.clone()));
+    tokio::spawn(controller::run(Supervised::<Etcd>::default(), node.clone()));
+    tokio::spawn(controller::run(Supervised::<ControlPlane<KubeApiserver>>::default(), node.clone()));
+    tokio::spawn(controller::run(Supervised::<ControlPlane<KubeControllerManager>>::default(), node.clone()));
+    tokio::spawn(controller::run(Supervised::<ControlPlane<KubeScheduler>>::default(), node.clone()));
     tokio::spawn(controller::run(Balancer::default(), node.clone()));
     tokio::spawn(controller::run(Manifests, node.clone()));
 
     tokio::spawn(controller::run(Registries, node.clone()));
-    tokio::spawn(controller::run(Supervised(Containerd::default()), node.clone()));
+    tokio::spawn(controller::run(Supervised::<Containerd>::default(), node.clone()));
     tokio::spawn(controller::run(Images::default(), node.clone()));
     tokio::spawn(controller::run(StaticPods, node.clone()));
-    tokio::spawn(controller::run(Supervised(Kubelet::default()), node.clone()));
-    tokio::spawn(controller::run(Supervised(KubeProxy::default()), node.clone()));
+    tokio::spawn(controller::run(Supervised::<Kubelet>::default(), node.clone()));
+    tokio::spawn(controller::run(Supervised::<KubeProxy>::default(), node.clone()));
     tokio::spawn(cluster_node::follow(node.clone()));
     tokio::spawn(controller::run(ClusterNode::default(), node.clone()));
     tokio::spawn(controller::run(Cni, node.clone()));

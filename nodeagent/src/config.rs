@@ -127,8 +127,9 @@ impl Configs {
         let text = text_of(wanted.document)?;
         let revert_after = wanted.revert_after.map(trial_length).transpose()?;
         let _busy = self.busy.lock().await;
-        let reading = reading::read(&text)?;
         let now = self.current().await?;
+        self.require_fitting(&wanted.by, now.is_some(), revert_after.is_some())?;
+        let reading = reading::read(&text)?;
         let outcome = self.compare(now.as_ref(), &reading)?;
         let unchanged = now.as_ref().is_some_and(|(_, current)| digest(&current.text) == digest(&text));
         if wanted.dry_run || unchanged {
@@ -291,6 +292,18 @@ impl Configs {
     fn in_force(&self) -> Result<u64, Refusal> {
         let none = || Refusal::state("NO_CONFIG", "the machine has no config yet", "apply one: machinectl apply");
         self.node.config().map(|applied| applied.generation).ok_or_else(none)
+    }
+
+    /// Whether this caller may apply now, and try. Two strangers may have come at once: the second finds a configured machine.
+    fn require_fitting(&self, by: &str, configured: bool, tried: bool) -> Result<(), Refusal> {
+        if configured && by.is_empty() {
+            let problem = "the machine has a config already".to_owned();
+            return Err(Refusal::NotPermitted { problem, remedy: "connect again with a client certificate of role os:admin".to_owned() });
+        }
+        if !configured && tried {
+            return Err(Refusal::field("revert_after", "the first config has nothing to go back to; leave it out"));
+        }
+        Ok(())
     }
 
     /// What is not kept on STATE would be gone after a reboot.

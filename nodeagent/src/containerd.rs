@@ -1,6 +1,8 @@
 //! containerd's API, as far as the agent uses it: importing and listing images, and stopping containers before the machine goes down.
 
 mod import;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

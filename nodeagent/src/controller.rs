@@ -58,17 +58,24 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a controller for as long as the agent lives.
 pub async fn run<C: Controller>(mut controller: C, node: Node) {
-    let mut board = node.store.revision();
+    let (mut board, mut config) = (node.store.revision(), node.watch_config());
     let mut backoff = BACKOFF_MIN;
     loop {
         board.mark_unchanged();
+        config.mark_unchanged();
         match round(&mut controller, &node).await {
             // What was done may call for more: look again at once.
             Ok(true) => backoff = BACKOFF_MIN,
             Ok(false) => {
                 backoff = BACKOFF_MIN;
+                let changed = async {
+                    tokio::select! {
+                        changed = board.changed() => changed,
+                        changed = config.changed() => changed,
+                    }
+                };
                 // A time-out is the resync; a closed board is the agent's end.
-                if let Ok(Err(_)) = timeout_at(Instant::now() + C::LOOK_AGAIN, board.changed()).await {
+                if let Ok(Err(_)) = timeout_at(Instant::now() + C::LOOK_AGAIN, changed).await {
                     return;
                 }
             }

@@ -25,4 +25,5 @@ pub mod service;
 pub mod static_pods;
 pub mod time;
 pub mod volumes;
+pub mod watchdog;
 pub mod yaml;

@@ -48,7 +48,8 @@ pub async fn watch(node: Node) {
     loop {
         board.mark_unchanged();
         let checks = checks(&node);
-        let missing: Vec<String> = checks.iter().filter(|(_, check)| !check.passed).map(|(name, check)| format!("{name}: {}", check.message)).collect();
+        let missing: Vec<String> =
+            checks.iter().filter(|(_, check)| !check.passed).map(|(name, check)| format!("{name}: {}", check.message)).collect();
         if missing.is_empty() {
             node.happened(StageEvent::Healthy);
         }

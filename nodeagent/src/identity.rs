@@ -242,7 +242,8 @@ mod tests {
     #[test]
     fn a_certificate_of_another_authority_or_one_that_has_run_out_is_not_shown() {
         let authority = authority();
-        let mut seen = Seen { authority_pem: Some(authority.certificate_pem().to_owned()), certificate: Some(issue(&self::authority())), ..fresh() };
+        let mut seen =
+            Seen { authority_pem: Some(authority.certificate_pem().to_owned()), certificate: Some(issue(&self::authority())), ..fresh() };
         assert!(matches!(settle(&mut seen), Plan::Waiting(_)));
         seen.certificate = Some(issue(&authority));
         assert_eq!(settle(&mut seen), Plan::Settled);
@@ -253,7 +254,8 @@ mod tests {
     #[test]
     fn recovery_takes_clients_by_what_is_kept() {
         let authority = authority();
-        let mut seen = Seen { kept_authority_pem: Some(authority.certificate_pem().to_owned()), certificate: Some(issue(&authority)), ..fresh() };
+        let mut seen =
+            Seen { kept_authority_pem: Some(authority.certificate_pem().to_owned()), certificate: Some(issue(&authority)), ..fresh() };
         assert_eq!(settle(&mut seen), Plan::Settled);
         assert_eq!(seen.serving.unwrap().authority_pem, authority.certificate_pem());
     }

@@ -35,7 +35,8 @@ use machine::Root;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_env("NODEAGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Whoever calls the Kubernetes API logs what goes wrong there.
+    let filter = EnvFilter::try_from_env("NODEAGENT_LOG").unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
     // init stamps each line of a service's log with the time.
     tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).with_writer(std::io::stderr).init();
     let settings = Settings {

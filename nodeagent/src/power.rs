@@ -50,7 +50,8 @@ impl Power {
         let before = self.node.stage();
         self.node.happened(event(&descent));
         self.drain().await;
-        let reason = format!("{} asked by {}", descent_word(&descent), if descent.by.is_empty() { "somebody in maintenance" } else { &descent.by });
+        let reason =
+            format!("{} asked by {}", descent_word(&descent), if descent.by.is_empty() { "somebody in maintenance" } else { &descent.by });
         if let Err(error) = self.node.init.power(descent.action, descent.wipe, reason).await {
             self.node.events.emit("machine", "PowerRefused", format!("{error:#}"));
             self.node.happened(StageEvent::PowerRefused { before });

@@ -20,7 +20,11 @@ pub enum Refusal {
     NotPermitted { problem: String, remedy: String },
     /// Another part of the machine does not answer.
     #[error("{part} does not answer")]
-    Unavailable { part: &'static str, #[source] source: anyhow::Error },
+    Unavailable {
+        part: &'static str,
+        #[source]
+        source: anyhow::Error,
+    },
     #[error("internal error")]
     Internal(#[from] anyhow::Error),
 }

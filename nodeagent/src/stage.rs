@@ -15,7 +15,9 @@ pub enum StageEvent {
     RebootAsked,
     ShutdownAsked,
     /// init did not do what was asked: the machine stays up, in the stage from before.
-    PowerRefused { before: Stage },
+    PowerRefused {
+        before: Stage,
+    },
 }
 
 impl StageEvent {
@@ -48,10 +50,9 @@ pub fn next(stage: Stage, event: StageEvent) -> Stage {
         (Maintenance | Installing | Booting | Running | Recovery | Upgrading, PowerRefused { .. }) => stage,
         // The way down has one direction, except where init did not take it.
         (Resetting | Rebooting | ShuttingDown, PowerRefused { before }) => before,
-        (
-            Resetting | Rebooting | ShuttingDown,
-            ConfigInForce | ConfigUnusable | Healthy | ResetAsked | RebootAsked | ShutdownAsked,
-        ) => stage,
+        (Resetting | Rebooting | ShuttingDown, ConfigInForce | ConfigUnusable | Healthy | ResetAsked | RebootAsked | ShutdownAsked) => {
+            stage
+        }
     }
 }
 

@@ -8,7 +8,10 @@ use super::generations::Current;
 pub enum Choice {
     /// No config was ever in force.
     Nothing,
-    Use { generation: u64, because: Because },
+    Use {
+        generation: u64,
+        because: Because,
+    },
     /// There was one, and none that is left can be used.
     Unusable,
 }

@@ -125,8 +125,7 @@ impl Generations {
     /// Writes a new generation, not yet in force; its number.
     pub fn add(&self, document: &str, by: &str, now: u64) -> anyhow::Result<u64> {
         let number = self.numbers()?.last().map_or(1, |last| last + 1);
-        let record =
-            Record { version: VERSION, number, applied_at: now, applied_by: by.to_owned(), digest: digest(document) };
+        let record = Record { version: VERSION, number, applied_at: now, applied_by: by.to_owned(), digest: digest(document) };
         self.write(&format!("{number}.yaml"), document.as_bytes())?;
         self.write(&format!("{number}.json"), &serde_json::to_vec_pretty(&record)?)?;
         Ok(number)

@@ -162,3 +162,13 @@ async fn nothing_is_applied_that_could_not_be_kept() {
     assert!(matches!(configs.apply(wanted).await, Err(Refusal::State { reason: "STATE_CLOSED", .. })));
     assert!(configs.node.config().is_none());
 }
+
+#[tokio::test]
+async fn of_two_strangers_the_second_comes_too_late() {
+    let configs = Disk::new().agent("one");
+    let wanted = |by: &str, revert_after| Wanted { document: config().into_bytes(), dry_run: false, revert_after, by: by.to_owned() };
+    assert!(matches!(configs.apply(wanted("", Some(MINUTE))).await, Err(Refusal::Invalid(_))));
+    let (one, two) = tokio::join!(configs.apply(wanted("", None)), configs.apply(wanted("", None)));
+    assert_eq!(one.unwrap().generation, 1);
+    assert!(matches!(two, Err(Refusal::NotPermitted { .. })));
+}

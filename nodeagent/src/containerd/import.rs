@@ -99,13 +99,18 @@ async fn send(archive: impl AsyncRead, mut pipe: Pipe) -> anyhow::Result<()> {
         let most = window.min(CHUNK);
         let count = archive.read(&mut buffer[..most]).await.context("reading the archive")?;
         if count == 0 {
-            return Ok(());
+            break;
         }
         window -= count;
         if pipe.to.send(to_any(&Data { data: buffer[..count].to_vec() })).await.is_err() {
             return Ok(());
         }
     }
+    // Closing our half says that this was all. The other half stays until containerd closes it: dropped now, it would reset the stream and
+    // lose what is still on its way.
+    drop(pipe.to);
+    while let Ok(Some(_)) = pipe.from.message().await {}
+    Ok(())
 }
 
 /// Names of the images that were saved.

@@ -30,12 +30,25 @@ pub const KINDS: &[Kind] = &[
         "API servers as the local balancer sees them.",
         &[("READY", "status.ready"), ("LOCAL", "status.local"), ("ERROR", "status.error")],
     ),
-    seen("boots", "What init did in this boot, step by step.", &[("SLOT", "status.slot"), ("DISK", "status.disk"), ("FIRST", "status.firstBoot")]),
-    seen("bootstraps", "How this control plane came to its etcd member.", &[("CLUSTER", "status.cluster"), ("PROGRESS", "status.progress"), ("AT", "status.at"), ("BY", "status.by")]),
+    seen(
+        "boots",
+        "What init did in this boot, step by step.",
+        &[("SLOT", "status.slot"), ("DISK", "status.disk"), ("FIRST", "status.firstBoot")],
+    ),
+    seen(
+        "bootstraps",
+        "How this control plane came to its etcd member.",
+        &[("CLUSTER", "status.cluster"), ("PROGRESS", "status.progress"), ("AT", "status.at"), ("BY", "status.by")],
+    ),
     seen(
         "certificates",
         "Certificates that the machine keeps.",
-        &[("SUBJECT", "status.subject"), ("AUTHORITY", "status.authority"), ("NOT AFTER", "status.notAfter"), ("RENEWAL", "status.renewal")],
+        &[
+            ("SUBJECT", "status.subject"),
+            ("AUTHORITY", "status.authority"),
+            ("NOT AFTER", "status.notAfter"),
+            ("RENEWAL", "status.renewal"),
+        ],
     ),
     seen(
         "controllers",
@@ -45,22 +58,28 @@ pub const KINDS: &[Kind] = &[
     seen("health", "Checks of the machine's health.", &[("PASSED", "status.passed"), ("MESSAGE", "status.message")]),
     seen("hostnames", "The machine's name.", &[("HOSTNAME", "status.hostname"), ("SOURCE", "status.source")]),
     seen("imagearchives", "Container images that came with the machine's own image.", &[("IMPORTED", "status.imported")]),
-    seen(
-        "leases",
-        "What DHCP servers gave.",
-        &[("ADDRESS", "status.address"), ("SERVER", "status.server"), ("SECONDS", "status.seconds")],
-    ),
+    seen("leases", "What DHCP servers gave.", &[("ADDRESS", "status.address"), ("SERVER", "status.server"), ("SECONDS", "status.seconds")]),
     seen(
         "links",
         "Network devices.",
-        &[("KIND", "status.kind"), ("UP", "status.up"), ("CARRIER", "status.carrier"), ("MTU", "status.mtu"), ("HARDWARE ADDRESS", "status.hardwareAddress")],
+        &[
+            ("KIND", "status.kind"),
+            ("UP", "status.up"),
+            ("CARRIER", "status.carrier"),
+            ("MTU", "status.mtu"),
+            ("HARDWARE ADDRESS", "status.hardwareAddress"),
+        ],
     ),
     seen(
         "machines",
         "This machine: its stage and its config.",
         &[("STAGE", "status.stage"), ("GENERATION", "status.generation"), ("WAITS FOR", "status.waitsFor")],
     ),
-    seen("manifests", "Manifests that this control plane applied to the cluster.", &[("OBJECTS", "status.objects"), ("DIGEST", "status.digest")]),
+    seen(
+        "manifests",
+        "Manifests that this control plane applied to the cluster.",
+        &[("OBJECTS", "status.objects"), ("DIGEST", "status.digest")],
+    ),
     seen("nodeips", "Addresses under which Kubernetes knows the machine.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "nodes",
@@ -89,7 +108,12 @@ pub const KINDS: &[Kind] = &[
     seen(
         "timestatus",
         "How the clock stands to the world's.",
-        &[("SYNCHRONIZED", "status.synchronized"), ("SERVER", "status.server"), ("OFFSET MS", "status.offsetMilliseconds"), ("ERROR", "status.error")],
+        &[
+            ("SYNCHRONIZED", "status.synchronized"),
+            ("SERVER", "status.server"),
+            ("OFFSET MS", "status.offsetMilliseconds"),
+            ("ERROR", "status.error"),
+        ],
     ),
     seen(
         "volumes",

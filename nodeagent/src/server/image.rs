@@ -23,7 +23,7 @@ impl image_server::Image for Image {
         let chunks = request.into_inner().map_ok(|message| io::Cursor::new(message.chunk));
         let archive = StreamReader::new(chunks.map(|chunk| chunk.map_err(io::Error::other)));
         let names = containerd::import_archive(&self.0.root.containerd_socket(), archive).await;
-        let names = names.map_err(|error| Refusal::field("chunk", format!("{error:#}; expected an OCI archive (a tar file)")))?;
+        let names = names.map_err(|error| not_imported(&self.0, error))?;
         if names.is_empty() {
             let text = "the archive names no image; expected index.json to name each by annotation org.opencontainers.image.ref.name or io.containerd.image.name";
             return Err(Refusal::field("chunk", text).into());
@@ -47,4 +47,12 @@ impl Image {
         }
         Err(Refusal::state("CONTAINERD_NOT_READY", "containerd is not ready yet", "try again in a moment; see machinectl services"))
     }
+}
+
+/// What went wrong while containerd is up lies in the archive.
+fn not_imported(node: &Node, error: anyhow::Error) -> Refusal {
+    if !services::is_ready(&node.store, "containerd") {
+        return Refusal::Unavailable { part: "containerd", source: error };
+    }
+    Refusal::field("chunk", format!("{error:#}; expected an OCI archive (a tar file)"))
 }

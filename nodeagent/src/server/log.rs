@@ -5,9 +5,7 @@ use std::io;
 
 use api::v1::log_server;
 use api::v1::stream_request::Source;
-use api::v1::{
-    DmesgRequest, DmesgResponse, Event, EventsRequest, EventsResponse, StreamRequest, StreamResponse,
-};
+use api::v1::{DmesgRequest, DmesgResponse, Event, EventsRequest, EventsResponse, StreamRequest, StreamResponse};
 use machine::service::ServiceId;
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
@@ -59,14 +57,22 @@ impl Log {
             None => return Err(Refusal::field("source", "nothing; expected service or container")),
             Some(Source::Service(id)) => {
                 let id = ServiceId::new(&id).map_err(|error| Refusal::field("service", error.to_string()))?;
-                (Some(Layout::service(root, id.as_str())), format!("a log of service {id}"), "see the services there are: machinectl services")
+                (
+                    Some(Layout::service(root, id.as_str())),
+                    format!("a log of service {id}"),
+                    "see the services there are: machinectl services",
+                )
             }
             Some(Source::Container(of)) => {
                 for (field, name) in [("namespace", &of.namespace), ("pod", &of.pod), ("container", &of.container)] {
                     plain(field, name)?;
                 }
                 let what = format!("a log of container {}/{}/{}", of.namespace, of.pod, of.container);
-                (Layout::container(root, &of.namespace, &of.pod, &of.container), what, "see the pods on this machine: kubectl get pods -A -o wide")
+                (
+                    Layout::container(root, &of.namespace, &of.pod, &of.container),
+                    what,
+                    "see the pods on this machine: kubectl get pods -A -o wide",
+                )
             }
         };
         layout.filter(|layout| !layout.files().is_empty()).ok_or_else(|| Refusal::not_found(what, remedy))
@@ -125,13 +131,15 @@ async fn dmesg(kmsg: Kmsg, follow: bool, tail: Option<usize>, sink: Sink<DmesgRe
     for line in last {
         sink.send(DmesgResponse { line }).await?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::select! {
             line = kmsg.wait() => sink.send(DmesgResponse { line: line? }).await?,
             gone = sink.gone() => return Err(gone.into()),
         }
     }
-    Ok(())
 }
 
 async fn tell_events(node: Node, mut from: u64, follow: bool, sink: Sink<EventsResponse>) -> Result<(), Ended> {

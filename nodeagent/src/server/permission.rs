@@ -29,7 +29,10 @@ pub enum Denial {
     /// A configured machine does not take this call from just anybody, whatever stage it is in.
     IdentityHeld,
     /// The certificate's role is too low for the method.
-    Role { has: Option<Role>, needs: Role },
+    Role {
+        has: Option<Role>,
+        needs: Role,
+    },
     /// The method does not answer in this stage.
     Stage(Stage),
 }
@@ -154,7 +157,9 @@ mod tests {
 
     #[test]
     fn an_unknown_method_is_denied_to_everybody() {
-        for path in ["", "/", "/corten.machine.v1.Machine/getversion", "/corten.machine.v1.Machine/GetVersion/", "/grpc.health.v1.Health/List"] {
+        for path in
+            ["", "/", "/corten.machine.v1.Machine/getversion", "/corten.machine.v1.Machine/GetVersion/", "/grpc.health.v1.Health/List"]
+        {
             assert_eq!(access(path), None, "{path}");
         }
         let admin = Caller::Certified(Some(Role::Admin));

@@ -6,8 +6,8 @@ use api::json::to_struct;
 use api::v1::resource_server;
 use api::v1::watch_resources_response::Change as Happened;
 use api::v1::{
-    Column, GetResourceRequest, GetResourceResponse, Kind, ListKindsRequest, ListKindsResponse, ListResourcesRequest, ListResourcesResponse,
-    Object, WatchResourcesRequest, WatchResourcesResponse,
+    Column, GetResourceRequest, GetResourceResponse, Kind, ListKindsRequest, ListKindsResponse, ListResourcesRequest,
+    ListResourcesResponse, Object, WatchResourcesRequest, WatchResourcesResponse,
 };
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
@@ -39,7 +39,8 @@ impl resource_server::Resource for Resource {
         let kind = permitted_kind(&request.get_ref().kind, is_admin(&request))?;
         let name = request.into_inner().name;
         let found = self.0.store.list(kind).into_iter().find(|object| object.name == name);
-        let found = found.ok_or_else(|| Refusal::not_found(format!("{kind}/{name}"), format!("see what there is: machinectl get {kind}")))?;
+        let found =
+            found.ok_or_else(|| Refusal::not_found(format!("{kind}/{name}"), format!("see what there is: machinectl get {kind}")))?;
         Ok(Response::new(GetResourceResponse { object: Some(object(found)) }))
     }
 

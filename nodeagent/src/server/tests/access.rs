@@ -86,7 +86,9 @@ async fn readers_see_no_secrets_and_admins_do() {
 async fn unknown_methods_reach_nobody() {
     let machine = Machine::configured().await;
     let admin = machine.admin().await;
-    for path in ["/corten.machine.v1.Machine/Destroy", "/corten.machine.v2.Machine/GetVersion", "/", "/corten.machine.v1.Machine/getVersion"] {
+    for path in
+        ["/corten.machine.v1.Machine/Destroy", "/corten.machine.v2.Machine/GetVersion", "/", "/corten.machine.v1.Machine/getVersion"]
+    {
         assert_eq!(call(admin.clone(), path).await.unwrap_err().code(), Code::Unimplemented, "{path}");
     }
     machine.until_event("calling /corten.machine.v1.Machine/Destroy").await;
@@ -135,4 +137,22 @@ async fn without_state_nobody_configures_the_machine() {
     let mut stranger = MachineClient::new(stranger);
     assert_eq!(stranger.reboot(RebootRequest { dry_run: true }).await.unwrap_err().code(), Code::PermissionDenied);
     stranger.get_version(GetVersionRequest {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn readers_may_ask_what_the_api_is() {
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+    let machine = Machine::configured().await;
+    let mut client = tonic::client::Grpc::new(machine.client(MachineRole::Reader).await.unwrap());
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+    let codec = tonic_prost::ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
+    let question = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
+    let answer = client.streaming(Request::new(tokio_stream::once(question)), path, codec).await.unwrap().into_inner().message().await;
+    let Some(MessageResponse::ListServicesResponse(listed)) = answer.unwrap().unwrap().message_response else { panic!("no list") };
+    let names: Vec<String> = listed.service.into_iter().map(|service| service.name).collect();
+    assert!(names.contains(&"corten.machine.v1.Config".to_owned()) && names.contains(&"grpc.health.v1.Health".to_owned()), "{names:?}");
 }

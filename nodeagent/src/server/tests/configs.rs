@@ -40,7 +40,8 @@ async fn a_change_is_shown_before_it_is_made_and_made_once() {
     assert_eq!(watchdog(&machine), 90);
 
     let generations = client.list_generations(ListGenerationsRequest {}).await.unwrap().into_inner().generations;
-    let told: Vec<_> = generations.iter().map(|generation| (generation.number, generation.current, generation.applied_by.as_str())).collect();
+    let told: Vec<_> =
+        generations.iter().map(|generation| (generation.number, generation.current, generation.applied_by.as_str())).collect();
     assert_eq!(told, [(1, false, ""), (2, true, "os:admin/alice")]);
 
     let back = client.rollback(RollbackRequest::default()).await.unwrap().into_inner();

@@ -33,12 +33,10 @@ async fn regular_files_are_read_and_others_are_not() {
         entries.push((entry.name, entry.target));
     }
     entries.sort();
-    assert_eq!(entries.iter().map(|(name, target)| (name.as_str(), target.as_str())).collect::<Vec<_>>(), [
-        ("big", ""),
-        ("link", "big"),
-        ("pipe", ""),
-        ("sub", "")
-    ]);
+    assert_eq!(
+        entries.iter().map(|(name, target)| (name.as_str(), target.as_str())).collect::<Vec<_>>(),
+        [("big", ""), ("link", "big"), ("pipe", ""), ("sub", "")]
+    );
 
     for (path, code) in [
         ("/etc/pipe", Code::InvalidArgument),

@@ -93,16 +93,15 @@ impl Machine {
         Machine { _directory: directory, root, node, init, address, fingerprint }
     }
 
-    /// With the config in force, and a certificate of the machine authority.
+    /// With a certificate of the machine authority, and the config in force.
     pub async fn configured() -> Machine {
         let machine = Machine::new().await;
-        let certificate = issue("cp-1", None, Usage::Both, DAY, SystemTime::now());
-        std::fs::create_dir_all(machine.root.pki()).unwrap();
         machine.apply_first().await;
+        let certificate = issue("cp-1", None, Usage::Both, DAY, SystemTime::now());
         std::fs::write(machine.root.pki().join("machine.key"), certificate.key_pem.reveal()).unwrap();
         std::fs::write(machine.root.pki().join("machine.crt"), &certificate.certificate_pem).unwrap();
-        // Any change on the board lets the controller look again.
-        machine.node.store.put("cp-1", &super::init::service("changed", machine::service::ServiceState::Ready));
+        // As the pki controller tells of a certificate on the board; any change lets the identity look again.
+        machine.node.store.put("changed", &super::init::service("changed", machine::service::ServiceState::Ready));
         machine.until_serving_its_certificate().await;
         machine
     }
@@ -111,6 +110,7 @@ impl Machine {
         let request = api::v1::ApplyRequest { document: config().into_bytes(), ..Default::default() };
         let mut client = api::v1::config_client::ConfigClient::new(self.stranger().await.unwrap());
         client.apply(request).await.unwrap();
+        self.until_event("certificate/machine Serving").await;
     }
 
     async fn until_serving_its_certificate(&self) {
@@ -177,7 +177,9 @@ impl Machine {
                 newest.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), found).await.unwrap_or_else(|_| panic!("no event with {words:?} in {:#?}", self.events()))
+        tokio::time::timeout(Duration::from_secs(10), found)
+            .await
+            .unwrap_or_else(|_| panic!("no event with {words:?} in {:#?}", self.events()))
     }
 }
 
@@ -248,7 +250,12 @@ impl ServerCertVerifier for Pinned {
         Err(rustls::Error::General("another fingerprint".to_owned()))
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         Err(rustls::Error::General("TLS 1.2".to_owned()))
     }
 

@@ -61,7 +61,9 @@ impl Init {
 
     fn answer(&self, request: Request) -> Response {
         match request {
-            Request::ListServices => Response::Services(vec![service("containerd", ServiceState::Ready), service("nodeagent", ServiceState::Ready)]),
+            Request::ListServices => {
+                Response::Services(vec![service("containerd", ServiceState::Ready), service("nodeagent", ServiceState::Ready)])
+            }
             Request::OpenVolume(volume) => Response::Volume(self.volume(volume)),
             Request::ListVolumes => Response::Volumes(Volume::ALL.map(|volume| self.volume(volume)).to_vec()),
             Request::GetBootFacts => {

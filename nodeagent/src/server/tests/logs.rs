@@ -30,7 +30,8 @@ fn of_service(follow: bool, tail: Option<u32>) -> StreamRequest {
 async fn until(stream: &mut Streaming<StreamResponse>, end: &str) -> String {
     let mut text = String::new();
     while !text.ends_with(end) {
-        let chunk = tokio::time::timeout(std::time::Duration::from_secs(10), stream.message()).await.unwrap_or_else(|_| panic!("only {text:?}"));
+        let chunk =
+            tokio::time::timeout(std::time::Duration::from_secs(10), stream.message()).await.unwrap_or_else(|_| panic!("only {text:?}"));
         text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap().lines).unwrap());
     }
     text
