@@ -39,6 +39,6 @@ impl Controller for ClusterNode {
 
     async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
         let kubelet = self.keyring.get(node, CertificateId::KubeletClient);
-        apply::apply(action, kubelet.as_ref()).await
+        apply::apply(action, node, kubelet.as_ref()).await
     }
 }

@@ -53,3 +53,6 @@ impl Subject for Containerd {
         plan::want(inputs)
     }
 }
+
+#[cfg(test)]
+mod tests;

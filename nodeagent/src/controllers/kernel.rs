@@ -20,7 +20,7 @@ pub struct Kernel {
 
 impl Controller for Kernel {
     type Seen = Seen;
-    type Action = Action;
+    type Action = Vec<Action>;
     const NAME: &'static str = "kernel";
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
@@ -36,18 +36,21 @@ impl Controller for Kernel {
         Ok(Seen { config: Some(config), loaded, values })
     }
 
-    fn plan(&self, seen: &Seen) -> Plan<Action> {
+    fn plan(&self, seen: &Seen) -> Plan<Vec<Action>> {
         plan::plan(seen)
     }
 
-    async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
-        match action {
-            Action::Load(module) => {
-                apply::load(&node.root, &module).await?;
-                self.loaded.insert(module.name);
-                Ok(())
-            }
-            Action::Set { name, value } => apply::set(&node.root, &name, &value),
+    /// All of them, also when one goes wrong: a module that does not exist is no reason to leave packets unforwarded.
+    async fn apply(&mut self, actions: Vec<Action>, node: &Node) -> anyhow::Result<()> {
+        let mut problems = Vec::new();
+        for action in actions {
+            let applied = match action {
+                Action::Load(module) => apply::load(&node.root, &module).await.map(|()| drop(self.loaded.insert(module.name))),
+                Action::Set { name, value } => apply::set(&node.root, &name, &value),
+            };
+            problems.extend(applied.err().map(|error| format!("{error:#}")));
         }
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
+        Ok(())
     }
 }

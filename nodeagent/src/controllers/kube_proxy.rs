@@ -1,6 +1,6 @@
 //! Keeps kube-proxy, which makes Services reachable from this node, as the machine config says.
 //!
-//! reads: machine config, hostname, node IPs, certificate kube-proxy, API servers   writes: its config and kubeconfig, service kube-proxy
+//! reads: machine config, hostname, node IPs, certificate kube-proxy, nodes   writes: its config and kubeconfig, service kube-proxy
 
 mod plan;
 mod render;
@@ -13,7 +13,7 @@ use super::pki::Keyring;
 use super::service::{Subject, Want};
 use crate::node::Node;
 use crate::plan::Missing;
-use crate::resources::cluster::ApiServer;
+use crate::resources::cluster::NodeStatus;
 
 pub const ID: &str = "kube-proxy";
 
@@ -26,7 +26,8 @@ pub struct KubeProxy {
 pub struct Inputs {
     machine: Result<Machine, Vec<Missing>>,
     certificate: Option<Issued>,
-    api_server_ready: bool,
+    /// The cluster knows this machine's Node: kube-proxy looks for it, and again only after ever longer waits.
+    node_known: bool,
     /// init has it: it ran before this agent, or before this change.
     known: bool,
 }
@@ -36,10 +37,12 @@ impl Subject for KubeProxy {
     const NAME: &'static str = ID;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
+        let machine = Machine::observe(node);
+        let node_known = machine.as_ref().is_ok_and(|machine| node.store.get::<NodeStatus>(&machine.facts.node_name).is_some());
         Ok(Inputs {
-            machine: Machine::observe(node),
+            machine,
             certificate: self.keyring.get(node, CertificateId::KubeProxy),
-            api_server_ready: ApiServer::any_ready(&node.store),
+            node_known,
             known: node.store.get::<ServiceStatus>(ID).is_some(),
         })
     }

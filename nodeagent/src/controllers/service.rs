@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use machine::file::{self, File};
 use machine::service::{ServiceId, ServiceSpec, ServiceStatus};
+use tokio::time::Instant;
 
 use crate::controller::Controller;
 use crate::files;
@@ -65,8 +66,15 @@ pub trait Subject: std::fmt::Debug + Send + Sync + 'static {
 }
 
 /// The controller of a program.
-#[derive(Debug)]
-pub struct Supervised<S>(pub S);
+#[derive(Debug, Default)]
+pub struct Supervised<S> {
+    subject: S,
+    /// The program whose files were seen to be as wanted, and when.
+    verified: Option<(Program, Instant)>,
+}
+
+/// How long files that were seen to be as wanted are taken to be so: nobody but the agent writes them.
+const VERIFIED_FOR: Duration = Duration::from_secs(25);
 
 #[derive(Debug)]
 pub struct Seen {
@@ -80,11 +88,11 @@ impl<S: Subject> Controller for Supervised<S> {
     const NAME: &'static str = S::NAME;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
-        let want = S::want(&self.0.observe(node).await?)?;
+        let want = S::want(&self.subject.observe(node).await?)?;
         let present = match &want {
             Want::Waiting(_) => Present::default(),
-            Want::Absent(id) => present(node, id, &[]),
-            Want::Running(program) => present(node, &program.spec.id, &program.files),
+            Want::Absent(id) => present(node, id, Vec::new()),
+            Want::Running(program) => present(node, &program.spec.id, self.stale(program)),
         };
         Ok(Seen { want, present })
     }
@@ -98,12 +106,20 @@ impl<S: Subject> Controller for Supervised<S> {
     }
 }
 
-fn present(node: &Node, id: &ServiceId, wanted: &[File]) -> Present {
-    Present {
-        stale: wanted.iter().filter(|file| !files::matches(file)).cloned().collect(),
-        put: node.store.get::<ServiceSpec>(id.as_str()),
-        known: node.store.get::<ServiceStatus>(id.as_str()).is_some(),
+impl<S> Supervised<S> {
+    /// Of the program's files, those that are not on the disk as wanted.
+    fn stale(&mut self, program: &Program) -> Vec<File> {
+        if self.verified.as_ref().is_some_and(|(verified, at)| verified == program && at.elapsed() < VERIFIED_FOR) {
+            return Vec::new();
+        }
+        let stale: Vec<File> = program.files.iter().filter(|file| !files::matches(file)).cloned().collect();
+        self.verified = stale.is_empty().then(|| (program.clone(), Instant::now()));
+        stale
     }
+}
+
+fn present(node: &Node, id: &ServiceId, stale: Vec<File>) -> Present {
+    Present { stale, put: node.store.get::<ServiceSpec>(id.as_str()), known: node.store.get::<ServiceStatus>(id.as_str()).is_some() }
 }
 
 /// A service's name that stands in this source. The test below makes each of them once.

@@ -4,42 +4,47 @@
 use anyhow::Context;
 use controlplane::client::Client;
 use controlplane::pki::Issued;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use machine::config::Config;
 use serde_json::json;
 
 use super::plan::{Action, may_set_taints};
+use super::watch::describe;
 use crate::controllers::api;
+use crate::controllers::machine::Machine;
+use crate::node::Node;
 
 /// Owner of the Node's labels that come from the machine config.
 pub const FIELD_MANAGER: &str = "corten-node";
 /// Where our taints are written down.
 pub const TAINTS_ANNOTATION: &str = "corten.dev/taints";
 
-pub async fn apply(action: Action, kubelet: Option<&Issued>) -> anyhow::Result<()> {
-    match action {
-        Action::SetTaints { config, node, taints } => {
+pub async fn apply(action: Action, node: &Node, kubelet: Option<&Issued>) -> anyhow::Result<()> {
+    let machine = Machine::observe(node).map_err(|missing| anyhow::anyhow!("{missing:?} went missing"))?;
+    let name = &machine.facts.node_name;
+    let nodes: Api<KubernetesNode> = Api::all(client(&machine.config, kubelet)?.kube().clone());
+    let changed = match action {
+        Action::SetTaints { taints } => {
             let patch = json!({ "spec": { "taints": taints } });
-            let patched = nodes(&config, kubelet)?.patch(&node, &PatchParams::default(), &Patch::Merge(patch)).await;
-            patched.map(drop).with_context(|| format!("setting the taints of Node {node}"))
+            let patched = nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            patched.with_context(|| format!("setting the taints of Node {name}"))?
         }
-        Action::Apply { config, node, labels, owned_taints } => {
+        Action::Apply { labels, owned_taints } => {
             let object = json!({
                 "apiVersion": "v1",
                 "kind": "Node",
-                "metadata": { "name": node, "labels": labels, "annotations": { TAINTS_ANNOTATION: owned_taints } },
+                "metadata": { "name": name, "labels": labels, "annotations": { TAINTS_ANNOTATION: owned_taints } },
             });
             let params = PatchParams::apply(FIELD_MANAGER).force();
-            let applied = nodes(&config, kubelet)?.patch(&node, &params, &Patch::Apply(object)).await;
-            applied.map(drop).with_context(|| format!("machine.kubelet.labels: labelling Node {node}"))
+            let applied = nodes.patch(name, &params, &Patch::Apply(object)).await;
+            applied.with_context(|| format!("machine.kubelet.labels: labelling Node {name}"))?
         }
-    }
-}
-
-fn nodes(config: &Config, kubelet: Option<&Issued>) -> anyhow::Result<Api<Node>> {
-    Ok(Api::all(client(config, kubelet)?.kube().clone()))
+    };
+    // The watch will tell the same in a moment; told now, it is not done twice.
+    node.store.put(name, &describe(&changed));
+    Ok(())
 }
 
 fn client(config: &Config, kubelet: Option<&Issued>) -> anyhow::Result<Client> {

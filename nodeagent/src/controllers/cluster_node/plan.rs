@@ -4,7 +4,6 @@
 //! others write to as well: ours are written down in an annotation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use machine::config::{Config, Role, Taint};
 
@@ -24,9 +23,9 @@ pub struct Seen {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Replaces the list, all of it.
-    SetTaints { config: Arc<Config>, node: String, taints: Vec<Taint> },
+    SetTaints { taints: Vec<Taint> },
     /// Labels that are ours, and the note of our taints.
-    Apply { config: Arc<Config>, node: String, labels: BTreeMap<String, String>, owned_taints: String },
+    Apply { labels: BTreeMap<String, String>, owned_taints: String },
 }
 
 pub fn plan(seen: &Seen) -> Plan<Action> {
@@ -34,18 +33,18 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
         Ok(machine) => machine,
         Err(missing) => return Plan::Waiting(missing.clone()),
     };
-    let (config, node) = (machine.config.clone(), machine.facts.node_name.clone());
+    let config = &machine.config;
     let Some(status) = seen.status.as_ref().filter(|_| seen.api_server_ready) else {
-        return Plan::Waiting(vec![Missing::new(format!("Node {node}"))]);
+        return Plan::Waiting(vec![Missing::new(format!("Node {}", machine.facts.node_name))]);
     };
     let mut actions = Vec::new();
     let mut missing = Vec::new();
-    let labels = labels(&config);
-    let owned_taints = note(&kubelet::taints(&config));
-    let taints = wanted_taints(&config, status);
+    let labels = labels(config);
+    let owned_taints = note(&kubelet::taints(config));
+    let taints = wanted_taints(config, status);
     if !same(&taints, &status.taints) {
-        if may_set_taints(&config) {
-            actions.push(Action::SetTaints { config: config.clone(), node: node.clone(), taints });
+        if may_set_taints(config) {
+            actions.push(Action::SetTaints { taints });
         } else {
             // NodeRestriction lets a node's own identity set taints at registration only.
             missing.push(Missing::new("an administrator to change the Node's taints to those of machine.kubelet.taints"));
@@ -56,7 +55,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     let noted = missing.is_empty() && status.owned_taints != owned_taints;
     if !labelled || owned != labels.keys().collect() || noted {
         let owned_taints = if missing.is_empty() { owned_taints } else { status.owned_taints.clone() };
-        actions.push(Action::Apply { config, node, labels, owned_taints });
+        actions.push(Action::Apply { labels, owned_taints });
     }
     if actions.is_empty() && !missing.is_empty() { Plan::Waiting(missing) } else { Plan::from_actions(actions) }
 }

@@ -78,7 +78,8 @@ async fn watch(node: &Node, machine: &Machine, keyring: &mut Keyring) -> anyhow:
     Ok(())
 }
 
-fn describe(node: &KubernetesNode) -> NodeStatus {
+/// What is of interest of a Node.
+pub fn describe(node: &KubernetesNode) -> NodeStatus {
     let status = node.status.clone().unwrap_or_default();
     let spec = node.spec.clone().unwrap_or_default();
     let metadata = &node.metadata;

@@ -21,8 +21,8 @@ pub enum Action {
     Set { name: String, value: String },
 }
 
-/// Modules first: some sysctls come with them.
-pub fn plan(seen: &Seen) -> Plan<Action> {
+/// One action with all that is to do, modules first: some sysctls come with them.
+pub fn plan(seen: &Seen) -> Plan<Vec<Action>> {
     let Some(config) = &seen.config else { return Plan::Waiting(vec![Missing::new("machine config")]) };
     let unloaded = modules(config).into_iter().filter(|module| !seen.loaded.contains(&module.name));
     let mut actions: Vec<Action> = unloaded.map(Action::Load).collect();
@@ -32,7 +32,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
             actions.push(Action::Set { name, value });
         }
     }
-    Plan::from_actions(actions)
+    if actions.is_empty() { Plan::Settled } else { Plan::Act(vec![actions]) }
 }
 
 /// The kernel separates several numbers by tabs, people by spaces.

@@ -28,9 +28,8 @@ pub fn want(inputs: &Inputs) -> anyhow::Result<Want> {
     if inputs.certificate.is_none() {
         missing.push(Missing::new(format!("certificate {}", CertificateId::KubeProxy)));
     }
-    // Without an API server it has nothing to do, and would take processor time from one that starts.
-    if !inputs.api_server_ready && !inputs.known {
-        missing.push(Missing::new("API server"));
+    if !inputs.node_known && !inputs.known {
+        missing.push(Missing::new(format!("Node {}", machine.facts.node_name)));
     }
     match &inputs.certificate {
         Some(issued) if missing.is_empty() => Ok(Want::Running(Box::new(program(machine, issued)?))),

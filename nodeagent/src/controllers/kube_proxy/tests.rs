@@ -3,7 +3,7 @@ use crate::controllers::fixtures::{changed, issued, machine, print, running, wai
 use machine::config::ProxyMode;
 
 fn inputs(machine: Machine) -> Inputs {
-    Inputs { machine: Ok(machine), certificate: Some(issued(CertificateId::KubeProxy)), api_server_ready: true, known: false }
+    Inputs { machine: Ok(machine), certificate: Some(issued(CertificateId::KubeProxy)), node_known: true, known: false }
 }
 
 #[test]
@@ -31,8 +31,8 @@ fn a_renewed_certificate_is_no_reason_to_restart() {
 }
 
 #[test]
-fn waits_for_an_api_server_unless_it_runs_already() {
-    let early = || Inputs { api_server_ready: false, certificate: None, ..inputs(machine("worker")) };
-    assert_eq!(waits_for(&plan::want(&early()).unwrap()), ["certificate kube-proxy", "API server"]);
+fn waits_for_its_node_unless_it_runs_already() {
+    let early = || Inputs { node_known: false, certificate: None, ..inputs(machine("worker")) };
+    assert_eq!(waits_for(&plan::want(&early()).unwrap()), ["certificate kube-proxy", "Node cp-1"]);
     assert_eq!(waits_for(&plan::want(&Inputs { known: true, ..early() }).unwrap()), ["certificate kube-proxy"]);
 }

@@ -10,7 +10,8 @@ use crate::resources::cluster::ManifestStatus;
 
 pub async fn apply(action: Action, node: &Node) -> anyhow::Result<()> {
     match action {
-        Action::Apply { config, manifests, status } => {
+        Action::Apply { manifests, status } => {
+            let config = node.config().context("the machine has no config any more")?.config;
             super_user(&config)?.apply(&manifests).await.context("applying the cluster's manifests")?;
             node.store.put(ManifestStatus::NAME, &status);
             Ok(())

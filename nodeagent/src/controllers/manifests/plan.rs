@@ -1,11 +1,9 @@
 //! Whether manifests have to be applied.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use controlplane::bootstrap::Progress;
 use controlplane::manifests::Manifest;
-use machine::config::Config;
 
 use crate::controllers::machine::Machine;
 use crate::plan::{Missing, Plan};
@@ -25,7 +23,7 @@ pub struct Seen {
 
 #[derive(Debug, Clone)]
 pub enum Action {
-    Apply { config: Arc<Config>, manifests: Vec<Manifest>, status: ManifestStatus },
+    Apply { manifests: Vec<Manifest>, status: ManifestStatus },
     /// The cluster is made: from now on missing data is a loss.
     Complete(Bootstrap),
 }
@@ -45,7 +43,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     let status = status(&seen.wanted);
     let mut actions = Vec::new();
     if seen.applied.as_ref() != Some(&status) {
-        actions.push(Action::Apply { config: machine.config.clone(), manifests: seen.wanted.clone(), status });
+        actions.push(Action::Apply { manifests: seen.wanted.clone(), status });
     }
     if let Some(bootstrap) = seen.bootstrap.clone().filter(|bootstrap| bootstrap.record.progress == Progress::Started) {
         actions.push(Action::Complete(Bootstrap { record: bootstrap.record.completed(), ..bootstrap }));

@@ -1,9 +1,10 @@
 //! Which certificates have to be issued, and why.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use controlplane::pki::{self, AuthorityId, CertificateId, CertificateSpec, San};
+use controlplane::pki::{self, CertificateId, CertificateSpec, San};
 use machine::config::{CertificateAuthority, Secret};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -12,8 +13,9 @@ use crate::controllers::machine::Machine;
 use crate::plan::{Missing, Plan};
 use crate::resources::cluster::Certificate;
 
-/// How long certificates wait for a time server: without one the machine comes up all the same.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long new certificates wait for a time server: without one the machine comes up all the same, and what a wrong clock dated wrongly is
+/// issued again once the clock is right.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Seen {
@@ -70,27 +72,25 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
         Ok(machine) => machine,
         Err(missing) => return Plan::Waiting(missing.clone()),
     };
-    if !seen.clock_confirmed && seen.waited < PATIENCE {
-        return Plan::Waiting(vec![Missing::new("time from a time server")]);
-    }
+    let clock_trusted = seen.clock_confirmed || seen.waited >= PATIENCE;
     let mut actions = Vec::new();
-    let mut missing = Vec::new();
+    let mut missing = BTreeSet::new();
     for (spec, present) in &seen.certificates {
         let authority = spec.authority.of(&machine.config.cluster.certificate_authorities);
         match (reason(spec, present, authority, seen.now), &authority.key) {
             (None, _) => actions.extend(tell(spec, present)),
+            (Some(_), _) if !clock_trusted => drop(missing.insert(Missing::new("time from a time server"))),
             (Some(because), Some(key)) => {
                 let (authority, key) = (authority.clone(), key.clone());
                 actions.push(Action::Issue { spec: Box::new(spec.clone()), authority, key, now: seen.now, because });
             }
-            (Some(_), None) => missing.push(Missing::new(format!("key of authority {} for certificate {}", name(spec.authority), spec.id))),
+            (Some(_), None) => {
+                missing.insert(Missing::new(format!("key of authority {} for certificate {}", spec.authority.name(), spec.id)));
+            }
         }
     }
-    if actions.is_empty() && !missing.is_empty() { Plan::Waiting(missing) } else { Plan::from_actions(actions) }
-}
-
-fn name(authority: AuthorityId) -> &'static str {
-    authority.name()
+    let waits = actions.is_empty() && !missing.is_empty();
+    if waits { Plan::Waiting(missing.into_iter().collect()) } else { Plan::from_actions(actions) }
 }
 
 /// Why the certificate cannot stay; none where it can.

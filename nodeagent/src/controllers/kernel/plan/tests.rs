@@ -11,7 +11,7 @@ proptest! {
         let values = sysctls(&config).into_keys().map(|name| (name, value.clone())).collect();
         let mut seen = Seen { config: Some(config), loaded: loaded.into_iter().map(str::to_owned).collect(), values };
         if let Plan::Act(actions) = plan(&seen) {
-            for action in actions {
+            for action in actions.into_iter().flatten() {
                 match action {
                     Action::Load(module) => drop(seen.loaded.insert(module.name)),
                     // As the kernel writes it back.

@@ -113,18 +113,22 @@ fn renewed_in_time_and_not_before() {
     assert!(issued.iter().all(|(_, reason)| *reason == Reason::Due), "{issued:?}");
 }
 
+fn assert_all_unacceptable(issued: &[(CertificateId, Reason)]) {
+    assert_eq!(issued.len(), CertificateId::ALL.len());
+    assert!(issued.iter().all(|(_, reason)| matches!(reason, Reason::Unacceptable(_))), "{issued:?}");
+}
+
 #[test]
 fn a_clock_that_was_ahead_and_another_authority_are_noticed() {
     let mut model = Model::new(machine());
-    model.now += DAY * 10;
+    // By more than certificates are dated back.
+    model.now += DAY * 40;
     model.settle();
-    model.now -= DAY * 10;
-    let issued = model.settle();
-    assert!(issued.iter().all(|(_, reason)| matches!(reason, Reason::Unacceptable(_))) && issued.len() == CertificateId::ALL.len());
+    model.now -= DAY * 40;
+    assert_all_unacceptable(&model.settle());
 
     model.machine = Machine { config: machine().config, facts: model.machine.facts.clone() };
-    let issued = model.settle();
-    assert!(issued.iter().all(|(_, reason)| matches!(reason, Reason::Unacceptable(_))) && issued.len() == CertificateId::ALL.len());
+    assert_all_unacceptable(&model.settle());
 }
 
 #[test]
@@ -145,11 +149,15 @@ fn without_the_authoritys_key_it_waits_and_says_for_what() {
 }
 
 #[test]
-fn waits_for_the_clock_but_not_for_ever() {
-    let model = Model::new(machine());
-    let unsure = |waited| Seen { clock_confirmed: false, waited, ..model.seen() };
-    assert!(matches!(plan(&unsure(Duration::ZERO)), Plan::Waiting(_)));
-    assert!(matches!(plan(&unsure(PATIENCE)), Plan::Act(_)));
+fn new_ones_wait_for_the_clock_but_not_for_ever() {
+    let mut model = Model::new(machine());
+    let unsure = |model: &Model, waited| plan(&Seen { clock_confirmed: false, waited, ..model.seen() });
+    let waiting = unsure(&model, Duration::ZERO);
+    assert!(matches!(waiting, Plan::Waiting(missing) if missing == [Missing::new("time from a time server")]));
+    assert!(matches!(unsure(&model, PATIENCE), Plan::Act(_)));
+
+    model.settle();
+    assert!(matches!(unsure(&model, Duration::ZERO), Plan::Settled), "an agent that starts anew goes on with what is there");
 }
 
 #[test]
