@@ -84,14 +84,11 @@ const STATE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Has init open STATE, and asks it for all else that it has.
 async fn open_state(node: &Node) {
-    let asked = tokio::time::timeout(STATE_DEADLINE, async {
-        node.init.open_volume(Volume::State).await.context("opening STATE")?;
-        init_events::ask(node).await
-    });
-    match asked.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!("{error:#}"),
-        Err(_) => tracing::error!("init did not open STATE within {} seconds", STATE_DEADLINE.as_secs()),
+    let opened = tokio::time::timeout(STATE_DEADLINE, node.init.open_volume(Volume::State)).await;
+    let opened = opened.map_err(anyhow::Error::from).and_then(|opened| opened.map(drop)).context("opening STATE");
+    // A volume that cannot be opened is told of like all others.
+    if let Err(error) = opened.and(init_events::ask(node).await) {
+        tracing::error!("{error:#}");
     }
 }
 

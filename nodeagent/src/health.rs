@@ -48,18 +48,20 @@ pub async fn watch(node: Node) {
     loop {
         board.mark_unchanged();
         let checks = checks(&node);
-        let missing: Vec<String> =
+        let failing: Vec<&str> = checks.iter().filter(|(_, check)| !check.passed).map(|(name, _)| *name).collect();
+        let waits_for: Vec<String> =
             checks.iter().filter(|(_, check)| !check.passed).map(|(name, check)| format!("{name}: {}", check.message)).collect();
-        if missing.is_empty() {
+        if failing.is_empty() {
             node.happened(StageEvent::Healthy);
         }
         let (stage, generation) = (node.stage(), node.config().map_or(0, |applied| applied.generation));
-        if stage == Stage::Booting && told != missing {
-            node.console.print(&format!("booting, waits for {}", missing.join("; ")));
-            told.clone_from(&missing);
+        // Messages change more often than anybody reads at a console.
+        if stage == Stage::Booting && told != failing {
+            node.console.print(&format!("booting, waits for {}", waits_for.join("; ")));
+            told = failing;
         }
         node.store.replace(checks.into_iter().map(|(name, check)| (name.to_owned(), check)));
-        node.store.put(MachineStatus::NAME, &MachineStatus { stage, generation, waits_for: missing });
+        node.store.put(MachineStatus::NAME, &MachineStatus { stage, generation, waits_for });
         tokio::select! {
             _ = board.changed() => {}
             _ = config.changed() => {}
@@ -163,3 +165,6 @@ fn all(problems: impl Iterator<Item = String>) -> Result<(), String> {
     let problems: Vec<String> = problems.collect();
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use machine::disk::Volume;
 use machine::protocol::PowerAction;
-use machine::service::{ServiceId, ServiceStatus};
+use machine::service::{ServiceId, ServiceState, ServiceStatus};
 
 use crate::containerd;
 use crate::node::Node;
@@ -14,6 +14,8 @@ use crate::stage::StageEvent;
 
 /// How long pods may take to end by themselves.
 const PODS: Duration = Duration::from_secs(30);
+/// How long the kubelet may take to end.
+const KUBELET_STOP: Duration = Duration::from_secs(10);
 /// Would start stopped pods again.
 const KUBELET: &str = "kubelet";
 
@@ -68,9 +70,24 @@ impl Power {
         {
             tracing::warn!("stopping the kubelet: {error:#}");
         }
+        // init answers when the stop is under way; a kubelet that still runs would start again what is ended here.
+        if tokio::time::timeout(KUBELET_STOP, self.stopped(KUBELET)).await.is_err() {
+            tracing::warn!("the kubelet still runs after {} seconds", KUBELET_STOP.as_secs());
+        }
         match containerd::stop_containers(&self.node.root.containerd_socket(), PODS).await {
             Ok(count) => tracing::info!("{count} containers ended"),
             Err(error) => tracing::warn!("ending containers: {error:#}"),
+        }
+    }
+
+    async fn stopped(&self, service: &str) {
+        let mut board = self.node.store.revision();
+        loop {
+            board.mark_unchanged();
+            let state = self.node.store.get::<ServiceStatus>(service).map(|status| status.state);
+            if matches!(state, None | Some(ServiceState::Stopped | ServiceState::Ended)) || board.changed().await.is_err() {
+                return;
+            }
         }
     }
 

@@ -6,10 +6,12 @@ use api::v1::service_control_client::ServiceControlClient;
 use api::v1::{BootstrapRequest, GetHealthRequest, GetKubeconfigRequest, RebootRequest, ResetRequest, RestartRequest, StopRequest};
 use machine::disk::Volume;
 use machine::protocol::{Event, VolumeState, VolumeStatus};
+use machine::service::ServiceState;
 use machine::stage::Stage;
 use tonic::Code;
 
 use super::harness::Machine;
+use super::init::service;
 
 async fn until_asked(machine: &Machine, words: &str) -> String {
     for _ in 0..500 {
@@ -32,8 +34,13 @@ async fn a_reset_is_shown_confirmed_and_done() {
     assert_eq!(client.reset(unconfirmed).await.unwrap_err().code(), Code::InvalidArgument);
     assert!(!machine.init.asked().iter().any(|asked| asked.contains("Power")));
 
+    machine.init.tell(Event::Service(service("kubelet", ServiceState::Ready)));
+    machine.until_event("service/kubelet Ready").await;
     let confirm = crate::power::hostname(&machine.node);
     client.reset(ResetRequest { volumes, confirm, ..Default::default() }).await.unwrap();
+    until_asked(&machine, "StopService").await;
+    assert!(!machine.init.asked().iter().any(|asked| asked.contains("Power")), "the kubelet still runs");
+    machine.init.tell(Event::Service(service("kubelet", ServiceState::Stopped)));
     let asked = until_asked(&machine, "Power").await;
     assert!(asked.contains("Reboot") && asked.contains("[Ephemeral]") && asked.contains("os:admin/alice"), "{asked}");
     assert_eq!(machine.node.stage(), Stage::Resetting);
