@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result};
+use machine::disk::Volume;
 
 use crate::archive;
 use crate::contents::Contents;
@@ -15,8 +16,8 @@ use crate::profile::Profile;
 use crate::tree::{Node, Source, Tree};
 use crate::{identity, libraries};
 
-/// Mount points, and `/etc`, which is one as well.
-const DIRECTORIES: [&str; 10] = ["/dev", "/etc", "/proc", "/run", "/state", "/sys", "/tmp", "/usr/bin", "/usr/sbin", "/var"];
+/// Mount points besides those of volumes (`/etc` is one as well), and where programs go.
+const DIRECTORIES: [&str; 8] = ["/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/usr/bin", "/usr/sbin"];
 /// The merged-usr layout, which Debian's programs expect.
 const LINKS: [(&str, &str); 4] = [("/bin", "usr/bin"), ("/lib", "usr/lib"), ("/lib64", "usr/lib64"), ("/sbin", "usr/sbin")];
 /// Where files that a package has in /etc go.
@@ -24,7 +25,8 @@ const ETC_TEMPLATE: &str = "/usr/share/corten/etc";
 
 pub fn compose(profile: &Profile, plan: &Plan, contents: &mut Contents<'_>, modules: &[Module], release: &str) -> Result<Tree> {
     let mut tree = Tree::default();
-    for directory in DIRECTORIES.iter().copied().chain(profile.directories.iter().map(String::as_str)) {
+    let volumes = Volume::ALL.map(Volume::mount_point);
+    for directory in DIRECTORIES.into_iter().chain(volumes).chain(profile.directories.iter().map(String::as_str)) {
         tree.directory(directory)?;
     }
     for (path, target) in LINKS {
