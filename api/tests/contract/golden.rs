@@ -1,4 +1,4 @@
-//! Golden files: compared as they are, rewritten when `UPDATE_GOLDEN` is set (`make golden`).
+//! Golden files: compared as they are, rewritten when `CORTEN_GOLDEN` is set (`make golden`).
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -14,7 +14,7 @@ pub fn read(name: &str) -> String {
 
 /// Fails with a diff unless the golden says `text`.
 pub fn check(name: &str, text: &str) {
-    if env::var_os("UPDATE_GOLDEN").is_some() {
+    if env::var_os("CORTEN_GOLDEN").is_some() {
         fs::write(path(name), text).unwrap_or_else(|error| panic!("write {name}: {error}"));
         return;
     }

@@ -39,7 +39,7 @@ fn section(command: &mut Command, parents: &str, text: &mut String) {
 fn the_reference_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/machinectl.md");
     let text = reference();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("CORTEN_GOLDEN").is_some() {
         std::fs::write(&path, &text).expect("write docs/machinectl.md");
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();

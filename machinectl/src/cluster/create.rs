@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use api::v1::{ApplyRequest, BootstrapRequest, GetHealthRequest, GetKubeconfigRequest, GetVersionRequest};
 use clap::Args;
-use controlplane::client_config::Context;
+use controlplane::client_config::{ClientConfig, Context};
 use controlplane::generate::Options;
 use controlplane::secrets::Secrets;
 use machine::config::{ByteSize, HostPort};
@@ -26,7 +26,7 @@ use crate::places::Places;
 use crate::progress::Progress;
 use crate::session::{Dialer, Session};
 use crate::tls::{Fingerprint, Trust};
-use crate::verbs::generate::{Patches, Texts, names, texts, write_secrets};
+use crate::verbs::generate::{first_machine, names, write_client, write_secrets};
 use crate::verbs::health::summary;
 
 /// Ports of the guest that the host reaches.
@@ -147,14 +147,13 @@ impl Create {
         let session = wait("the machine's API in maintenance", MAINTENANCE).until(ask).await?;
         progress.done("the machine is in maintenance");
 
-        let texts = self.configs(folder, machine, &node)?;
-        let document = texts.control_plane.clone().into_bytes();
+        let (document, client) = self.configs(folder, machine, &node)?;
         // Once the config is there the machine asks for certificates: a repeated call in maintenance would be refused, so this is one call.
-        let request = ApplyRequest { document, dry_run: false, revert_after: None };
+        let request = ApplyRequest { document: document.into_bytes(), dry_run: false, revert_after: None };
         session.ask(session.config().apply(request)).await?;
         progress.done("the config is applied");
 
-        let context = texts.client.context(None).map_err(|error| Failure::of(CLIENT_CONFIG, &error))?;
+        let context = client.context(None).map_err(|error| Failure::of(CLIENT_CONFIG, &error))?;
         let ask = async || {
             let session = cluster_session(context, &node).await?;
             session.ask(session.machine().get_version(GetVersionRequest {})).await?;
@@ -178,7 +177,7 @@ impl Create {
     }
 
     /// The cluster's configs, written to its folder.
-    fn configs(&self, folder: &Folder, machine: &Machine, node: &HostPort) -> Result<Texts, Failure> {
+    fn configs(&self, folder: &Folder, machine: &Machine, node: &HostPort) -> Result<(String, ClientConfig), Failure> {
         let now = SystemTime::now();
         let secrets = Secrets::generate(now).map_err(|error| Failure::of("secrets", &error))?;
         let options = Options {
@@ -186,17 +185,20 @@ impl Create {
             allow_scheduling_on_control_planes: self.allow_scheduling_on_control_planes,
             ..Options::new(now)
         };
-        let patches = Patches { all: Vec::new(), control_plane: self.patches(machine), worker: Vec::new() };
         let endpoint = format!("https://{}", local(machine, KUBERNETES_API)?);
-        let texts = texts(&self.name, &endpoint, &secrets, &options, &patches)?;
+        let (document, client) = first_machine(&self.name, &endpoint, &secrets, &options, &self.patches(machine))?;
         write_secrets(&folder.path(names::SECRETS), &secrets)?;
-        texts.write(&folder.directory)?;
-        Ok(texts)
+        files::write(&folder.path(names::CONTROL_PLANE), &document, files::SECRET)?;
+        write_client(&folder.path(CLIENT_CONFIG), &client)?;
+        Ok((document, client))
     }
 
-    /// Ours, then the user's. The forwarded ports are the host's: inside, the machine finds itself by its own addresses.
+    /// Ours, then the user's.
     fn patches(&self, machine: &Machine) -> Vec<String> {
-        let mut ours = json!({ "cluster": { "controlPlanes": null }, "machine": { "hostname": self.name } });
+        // QEMU's user network has its name server here, and does not tell an isolated machine so; CoreDNS does not start without one.
+        let network = json!({ "nameservers": ["10.0.2.3"] });
+        // The forwarded ports are the host's: inside, the machine finds itself by its own addresses.
+        let mut ours = json!({ "cluster": { "controlPlanes": null }, "machine": { "hostname": self.name, "network": network } });
         if machine.record().accelerator != Accelerator::Kvm {
             // Emulated CPUs stall for longer than etcd's defaults (100 ms, 1 s) bear.
             ours["cluster"]["etcd"] = json!({ "extraArgs": { "heartbeat-interval": "500", "election-timeout": "5000" } });

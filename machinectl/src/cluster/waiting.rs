@@ -42,15 +42,17 @@ impl Wait<'_> {
     /// Tries until it succeeds. A machine that ends, ends the wait.
     pub async fn until<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T, Failure> {
         let began = Instant::now();
+        let mut trouble = "no answer".to_owned();
         self.progress.wait_for(self.what);
         loop {
             let alive = self.machine.is_alive();
             let left = self.deadline.saturating_sub(began.elapsed());
-            let trouble = match tokio::time::timeout(left, attempt()).await {
+            // A try that the deadline cuts short says nothing new.
+            match tokio::time::timeout(left, attempt()).await {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(failure)) => failure.to_string(),
-                Err(_) => "no answer".to_owned(),
-            };
+                Ok(Err(failure)) => trouble = failure.to_string(),
+                Err(_) => {}
+            }
             if !alive {
                 return Err(self.given_up(Kind::Failed, &format!("the machine ended while waiting for {}", self.what), &trouble));
             }

@@ -50,16 +50,16 @@ pub struct Config {
 }
 
 #[derive(Debug, Clone, Default, Args)]
-pub struct Patches {
+struct Patches {
     /// Change fields of all configs: YAML, or @FILE
     #[arg(short = 'p', long = "patch", value_name = "PATCH")]
-    pub all: Vec<String>,
+    all: Vec<String>,
     /// Change fields of the control planes' configs
     #[arg(long = "patch-control-plane", value_name = "PATCH")]
-    pub control_plane: Vec<String>,
+    control_plane: Vec<String>,
     /// Change fields of the workers' config
     #[arg(long = "patch-worker", value_name = "PATCH")]
-    pub worker: Vec<String>,
+    worker: Vec<String>,
 }
 
 /// Make a client certificate and print a client config with it
@@ -162,15 +162,15 @@ impl Config {
 
 /// The files of a cluster as texts, checked.
 #[derive(Debug)]
-pub struct Texts {
-    pub control_plane: String,
-    pub control_plane_join: String,
-    pub worker: String,
-    pub client: ClientConfig,
+struct Texts {
+    control_plane: String,
+    control_plane_join: String,
+    worker: String,
+    client: ClientConfig,
 }
 
 /// Generates, patches and checks; nothing is written.
-pub fn texts(name: &str, endpoint: &str, secrets: &Secrets, options: &Options, patches: &Patches) -> Result<Texts, Failure> {
+fn texts(name: &str, endpoint: &str, secrets: &Secrets, options: &Options, patches: &Patches) -> Result<Texts, Failure> {
     let read = |all: &[String]| all.iter().map(|patch| patch::read(patch)).collect::<Result<Vec<_>, _>>();
     let (all, control_plane, worker) = (read(&patches.all)?, read(&patches.control_plane)?, read(&patches.worker)?);
     let of_control_plane: Vec<&Value> = all.iter().chain(&control_plane).collect();
@@ -185,6 +185,20 @@ pub fn texts(name: &str, endpoint: &str, secrets: &Secrets, options: &Options, p
     })
 }
 
+/// The first control plane's config and its administrator's client config: all that a cluster of one machine needs.
+pub fn first_machine(
+    name: &str,
+    endpoint: &str,
+    secrets: &Secrets,
+    options: &Options,
+    patches: &[String],
+) -> Result<(String, ClientConfig), Failure> {
+    let patches = patches.iter().map(|patch| patch::read(patch)).collect::<Result<Vec<_>, _>>()?;
+    let configs = generate(name, endpoint, secrets, options).map_err(|error| Failure::of("gen config", &error))?;
+    let document = text(&configs.controlplane, &patches.iter().collect::<Vec<_>>(), names::CONTROL_PLANE)?;
+    Ok((document, configs.client))
+}
+
 fn text(document: &Document, patches: &[&Value], name: &str) -> Result<String, Failure> {
     let mut value = serde_json::to_value(document).map_err(|error| Failure::of(name, &error))?;
     patches.iter().for_each(|patch| patch::merge(&mut value, patch));
@@ -194,21 +208,24 @@ fn text(document: &Document, patches: &[&Value], name: &str) -> Result<String, F
 }
 
 impl Texts {
-    pub fn write(&self, directory: &Path) -> Result<(), Failure> {
-        let client = self.client.to_yaml().map_err(|error| Failure::of(names::CLIENT, &error))?;
+    fn write(&self, directory: &Path) -> Result<(), Failure> {
         for (name, text) in [
             (names::CONTROL_PLANE, &self.control_plane),
             (names::CONTROL_PLANE_JOIN, &self.control_plane_join),
             (names::WORKER, &self.worker),
-            (names::CLIENT, &client),
         ] {
             files::write(&directory.join(name), text, files::SECRET)?;
         }
-        Ok(())
+        write_client(&directory.join(names::CLIENT), &self.client)
     }
 }
 
-pub fn read_secrets(path: &Path) -> Result<Secrets, Failure> {
+pub fn write_client(path: &Path, client: &ClientConfig) -> Result<(), Failure> {
+    let text = client.to_yaml().map_err(|error| Failure::of(path.display(), &error))?;
+    files::write(path, &text, files::SECRET)
+}
+
+fn read_secrets(path: &Path) -> Result<Secrets, Failure> {
     Secrets::from_yaml(&files::read_text(path)?).map_err(|error| Failure::of(path.display(), &error))
 }
 

@@ -94,7 +94,7 @@ mod tests {
         spec.forwards = vec![Forward { host: 40001, guest: 50000 }, Forward { host: 40002, guest: 6443 }];
         let text = arguments(&spec, Accelerator::Tcg, Lifetime::Detached).join("\n") + "\n";
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cluster.txt");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        if std::env::var_os("CORTEN_GOLDEN").is_some() {
             std::fs::write(&golden, &text).expect("write the golden");
         }
         assert_eq!(text, std::fs::read_to_string(&golden).expect("the golden"), "if that is meant, run `make golden`");
@@ -111,7 +111,7 @@ mod tests {
         let boot = Boot::Kernel { kernel: "/k".into(), initrd: Some("/i".into()), command_line: "console=ttyS0".into() };
         let spec = MachineSpec::new("m", boot).cpus(4).disk(Disk::Nbd { socket: "/a,b".into() }).clock("1970-01-01T00:00:00");
         let text = arguments(&spec, Accelerator::Icount, Lifetime::Bounded(Duration::from_secs(1))).join(" ");
-        assert!(text.contains("-icount shift=1,sleep=off") && text.contains("-smp 1 "));
+        assert!(text.contains("-icount shift=1,sleep=on") && text.contains("-smp 1 "));
         assert!(text.contains("-kernel /k -append console=ttyS0 -initrd /i") && !text.contains("pflash"));
         assert!(text.contains("cache=writeback,format=raw,discard=unmap,file=nbd+unix:///?socket=/a,,b"));
         assert!(text.contains("-rtc base=1970-01-01T00:00:00") && !text.contains("-daemonize"));
