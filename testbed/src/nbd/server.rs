@@ -150,7 +150,7 @@ impl Server {
             Power::On => {}
         }
         let end = request.offset.checked_add(u64::from(request.length));
-        let aligned = request.offset % SECTOR_BYTES == 0 && u64::from(request.length) % SECTOR_BYTES == 0;
+        let aligned = request.offset.is_multiple_of(SECTOR_BYTES) && u64::from(request.length).is_multiple_of(SECTOR_BYTES);
         let inside = aligned && end.is_some_and(|end| end <= state.store.size_bytes());
         let fits = !matches!(request.command, Command::Read) || request.length <= MAX_PAYLOAD_BYTES;
         let addressed = !matches!(request.command, Command::Flush | Command::Disconnect);
