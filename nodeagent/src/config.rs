@@ -131,6 +131,12 @@ impl Configs {
         self.require_fitting(&wanted.by, now.is_some(), revert_after.is_some())?;
         let reading = reading::read(&text)?;
         let outcome = self.compare(now.as_ref(), &reading)?;
+        if revert_after.is_some() && outcome.needs_reboot {
+            return Err(Refusal::field(
+                "revert_after",
+                "part of the config takes effect at the next boot only, which would end the trial; leave it out",
+            ));
+        }
         let unchanged = now.as_ref().is_some_and(|(_, current)| digest(&current.text) == digest(&text));
         if wanted.dry_run || unchanged {
             return Ok(outcome);

@@ -27,9 +27,8 @@ fn changes(from: &Config, to: &Config) -> Vec<String> {
     let (c, d) = (&from.cluster, &to.cluster);
     let (m, n) = (&from.machine, &to.machine);
     let parts = [
-        (m.hostname != n.hostname, "change the hostname"),
         (m.network != n.network, "change links, addresses, routes, name servers or time servers"),
-        (m.kubelet != n.kubelet || c.network.dns_domain != d.network.dns_domain, "restart the kubelet; its pods keep running"),
+        (m.kubelet != n.kubelet, "restart the kubelet; its pods keep running"),
         (m.registries != n.registries, "change where images are pulled from"),
         (m.kernel != n.kernel, "load kernel modules and set sysctls"),
         (m.files != n.files, "write files under /etc"),

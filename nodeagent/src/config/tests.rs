@@ -172,3 +172,20 @@ async fn of_two_strangers_the_second_comes_too_late() {
     assert_eq!(one.unwrap().generation, 1);
     assert!(matches!(two, Err(Refusal::NotPermitted { .. })));
 }
+
+#[tokio::test]
+async fn what_waits_for_a_boot_cannot_be_tried() {
+    let configs = Disk::new().agent("one");
+    apply(&configs, config(), None).await;
+    let document = config().replacen("\ncluster:\n", "\ncluster:\n  network: { proxy: { mode: iptables } }\n", 1);
+    let wanted =
+        |revert_after| Wanted { document: document.clone().into_bytes(), dry_run: false, revert_after, by: "os:admin/alice".to_owned() };
+    assert!(
+        matches!(configs.apply(wanted(Some(MINUTE))).await, Err(Refusal::Invalid(violations)) if violations[0].field == "revert_after")
+    );
+    let outcome = configs.apply(wanted(None)).await.unwrap();
+    assert!(
+        outcome.needs_reboot && outcome.plan.contains(&"cluster.network.proxy.mode takes effect at the next boot".to_owned()),
+        "{outcome:?}"
+    );
+}

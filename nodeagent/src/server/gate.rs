@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use api::v1::Role;
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -29,16 +30,20 @@ const LONG: [&str; 4] = [
     "/corten.machine.v1.Machine/Reset",
 ];
 
+/// Calls of strangers whose requests are taken in at a time: each may be as long as a message may be.
+const STRANGERS: usize = 16;
+
 /// Wraps the methods into [`Gate`].
 #[derive(Debug, Clone)]
 pub struct GateLayer {
     node: Node,
     refusals: Arc<Refusals>,
+    strangers: Arc<Semaphore>,
 }
 
 impl GateLayer {
     pub fn new(node: Node, refusals: Arc<Refusals>) -> GateLayer {
-        GateLayer { node, refusals }
+        GateLayer { node, refusals, strangers: Arc::new(Semaphore::new(STRANGERS)) }
     }
 }
 
@@ -89,6 +94,10 @@ where
         gate.refusals.call(&peer, &path, denial);
         return Ok(denied(denial).into_http());
     }
+    let _permit = match &peer.identity {
+        None => Some(gate.strangers.acquire().await),
+        Some(_) => None,
+    };
     let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
     let response = match tokio::time::timeout(deadline, inner.call(request)).await {
         Ok(response) => response?,
