@@ -17,6 +17,9 @@ pub trait Controller: Send + 'static {
     /// Names the controller in `machinectl get controllers`.
     const NAME: &'static str;
 
+    /// Which changes of the board make it look again.
+    const WAKE: Wake = Wake::AnyChange;
+
     /// How long nothing may change on the board before the controller looks again at what it does not hear of.
     const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -25,6 +28,15 @@ pub trait Controller: Send + 'static {
     fn plan(&self, seen: &Self::Seen) -> Plan<Self::Action>;
 
     fn apply(&mut self, action: Self::Action, node: &Node) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// What wakes a controller before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Whatever changes on the board: for those who learn there of things that they then look up elsewhere.
+    AnyChange,
+    /// Changes of the kinds that `observe` read the last time.
+    WhatItReads,
 }
 
 /// What a controller is doing.
@@ -58,20 +70,27 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a controller for as long as the agent lives.
 pub async fn run<C: Controller>(mut controller: C, node: Node) {
+    let node = node.recording();
     let (mut board, mut config) = (node.store.revision(), node.watch_config());
     let mut backoff = BACKOFF_MIN;
     loop {
-        board.mark_unchanged();
+        let revision = *board.borrow_and_update();
         config.mark_unchanged();
         match round(&mut controller, &node).await {
             // What was done may call for more: look again at once.
             Ok(true) => backoff = BACKOFF_MIN,
             Ok(false) => {
                 backoff = BACKOFF_MIN;
+                let reads = node.store.take_reads();
                 let changed = async {
-                    tokio::select! {
-                        changed = board.changed() => changed,
-                        changed = config.changed() => changed,
+                    loop {
+                        tokio::select! {
+                            changed = board.changed() => changed?,
+                            changed = config.changed() => return changed,
+                        }
+                        if C::WAKE == Wake::AnyChange || node.store.changed_after(revision, &reads) {
+                            return Ok(());
+                        }
                     }
                 };
                 // A time-out is the resync; a closed board is the agent's end.
@@ -112,4 +131,72 @@ async fn round<C: Controller>(controller: &mut C, node: &Node) -> anyhow::Result
 
 fn report<C: Controller>(node: &Node, state: ControllerState, waits_for: Vec<String>, error: String) {
     node.store.put(C::NAME, &ControllerStatus { state, waits_for, error });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use machine::Root;
+
+    use super::*;
+    use crate::init_client::InitClient;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Lamp(u32);
+    impl Resource for Lamp {
+        const KIND: &'static str = "lamps";
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Door(u32);
+    impl Resource for Door {
+        const KIND: &'static str = "doors";
+    }
+
+    /// Counts how often it looks at the lamps.
+    struct Watchman(Arc<AtomicUsize>);
+
+    impl Controller for Watchman {
+        type Seen = ();
+        type Action = ();
+        const NAME: &'static str = "watchman";
+        const WAKE: Wake = Wake::WhatItReads;
+
+        async fn observe(&mut self, node: &Node) -> anyhow::Result<()> {
+            node.store.all::<Lamp>();
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn plan(&self, _: &()) -> Plan<()> {
+            Plan::Settled
+        }
+
+        async fn apply(&mut self, _: (), _: &Node) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wakes_for_what_it_reads_and_when_its_time_comes() {
+        let root = Root::new("/nowhere");
+        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
+        let looks = Arc::new(AtomicUsize::new(0));
+        let running = tokio::spawn(run(Watchman(looks.clone()), node.clone()));
+        // Paused time moves on only when everything else has nothing to do.
+        let settle = || tokio::time::sleep(Duration::from_millis(1));
+        let looked = || looks.load(Ordering::Relaxed);
+        settle().await;
+        let before = looked();
+        node.store.put("front", &Door(1));
+        settle().await;
+        assert_eq!(looked(), before);
+        node.store.put("hall", &Lamp(1));
+        settle().await;
+        assert_eq!(looked(), before + 1);
+        tokio::time::sleep(Watchman::LOOK_AGAIN).await;
+        assert_eq!(looked(), before + 2);
+        running.abort();
+    }
 }

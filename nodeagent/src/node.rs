@@ -45,6 +45,11 @@ impl Node {
         }
     }
 
+    /// A handle to the same machine whose board remembers what is read through it.
+    pub fn recording(&self) -> Node {
+        Node { store: Arc::new(self.store.recording()), ..self.clone() }
+    }
+
     pub fn stage(&self) -> Stage {
         *self.stage.borrow()
     }

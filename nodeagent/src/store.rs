@@ -2,8 +2,8 @@
 //!
 //! One writer a kind. Nothing here survives the agent: each controller observes the machine afresh.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -32,8 +32,15 @@ pub enum Change {
     Removed(Object),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Store {
+    board: Arc<Board>,
+    /// What was read through this handle; only a recording one keeps it.
+    reads: Option<Mutex<BTreeSet<String>>>,
+}
+
+#[derive(Debug)]
+struct Board {
     objects: Mutex<Objects>,
     changes: broadcast::Sender<Change>,
     revision: watch::Sender<u64>,
@@ -43,18 +50,37 @@ pub struct Store {
 struct Objects {
     revision: u64,
     by_kind: BTreeMap<&'static str, BTreeMap<String, Object>>,
+    /// When each kind changed last.
+    changed: BTreeMap<&'static str, u64>,
 }
 
 /// Changes that a slow watcher may fall behind before it must list again.
 const BACKLOG: usize = 1024;
 
-impl Default for Store {
-    fn default() -> Store {
-        Store { objects: Mutex::default(), changes: broadcast::Sender::new(BACKLOG), revision: watch::Sender::new(0) }
+impl Default for Board {
+    fn default() -> Board {
+        Board { objects: Mutex::default(), changes: broadcast::Sender::new(BACKLOG), revision: watch::Sender::new(0) }
     }
 }
 
 impl Store {
+    /// A handle to the same board that remembers which kinds are read through it.
+    pub fn recording(&self) -> Store {
+        Store { board: self.board.clone(), reads: Some(Mutex::default()) }
+    }
+
+    /// The kinds that were read since this was asked last; none through a handle that does not record.
+    pub fn take_reads(&self) -> BTreeSet<String> {
+        let take = |reads: &Mutex<BTreeSet<String>>| std::mem::take(&mut *reads.lock().unwrap_or_else(PoisonError::into_inner));
+        self.reads.as_ref().map(take).unwrap_or_default()
+    }
+
+    /// Whether any of these kinds changed after the revision.
+    pub fn changed_after(&self, revision: u64, kinds: &BTreeSet<String>) -> bool {
+        let objects = self.lock();
+        kinds.iter().any(|kind| objects.changed.get(kind.as_str()).is_some_and(|changed| *changed > revision))
+    }
+
     /// Puts an object; an equal one is left as it is.
     pub fn put<R: Resource>(&self, name: &str, resource: &R) {
         // A resource is a plain struct of ours with string keys: turning it into a value has no way to go wrong.
@@ -67,7 +93,7 @@ impl Store {
         objects.revision += 1;
         let object = Object { kind: R::KIND, name: name.to_owned(), revision: objects.revision, value };
         objects.by_kind.entry(R::KIND).or_default().insert(name.to_owned(), object.clone());
-        self.tell(&objects, Change::Put(object));
+        self.tell(&mut objects, Change::Put(object));
     }
 
     pub fn remove<R: Resource>(&self, name: &str) {
@@ -75,7 +101,7 @@ impl Store {
         let Some(mut object) = objects.by_kind.get_mut(R::KIND).and_then(|kind| kind.remove(name)) else { return };
         objects.revision += 1;
         object.revision = objects.revision;
-        self.tell(&objects, Change::Removed(object));
+        self.tell(&mut objects, Change::Removed(object));
     }
 
     /// Makes these the only objects of their kind.
@@ -92,6 +118,7 @@ impl Store {
     }
 
     pub fn get<R: Resource>(&self, name: &str) -> Option<R> {
+        self.record(R::KIND);
         let value = self.lock().by_kind.get(R::KIND)?.get(name)?.value.clone();
         serde_json::from_value(value).ok()
     }
@@ -104,30 +131,39 @@ impl Store {
 
     /// All objects of a kind given by name, in the order of their names.
     pub fn list(&self, kind: &str) -> Vec<Object> {
+        self.record(kind);
         self.lock().by_kind.get(kind).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
     }
 
     /// A list and the changes after it, without a gap. A watcher that lags behind [`BACKLOG`] changes gets an error and lists again.
     pub fn watch(&self, kind: &str) -> (Vec<Object>, broadcast::Receiver<Change>) {
         let objects = self.lock();
-        let changes = self.changes.subscribe();
+        let changes = self.board.changes.subscribe();
         let listed = objects.by_kind.get(kind).map(|objects| objects.values().cloned().collect()).unwrap_or_default();
         (listed, changes)
     }
 
     /// The newest revision, and a way to wait for a newer one.
     pub fn revision(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+        self.board.revision.subscribe()
     }
 
-    fn tell(&self, objects: &Objects, change: Change) {
+    fn tell(&self, objects: &mut Objects, change: Change) {
+        let (Change::Put(object) | Change::Removed(object)) = &change;
+        objects.changed.insert(object.kind, objects.revision);
         // Nobody watching is no error.
-        let _ = self.changes.send(change);
-        self.revision.send_replace(objects.revision);
+        let _ = self.board.changes.send(change);
+        self.board.revision.send_replace(objects.revision);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Objects> {
-        self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn record(&self, kind: &str) {
+        if let Some(reads) = &self.reads {
+            reads.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.to_owned());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Objects> {
+        self.board.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,5 +199,25 @@ mod tests {
         store.replace([("b".to_owned(), Lamp { lit: false })]);
         assert_eq!(store.get::<Lamp>("a"), None);
         assert_eq!(store.get::<Lamp>("b"), Some(Lamp { lit: false }));
+    }
+
+    #[test]
+    fn a_recording_handle_knows_what_concerns_it() {
+        let store = Store::default();
+        store.put("a", &Lamp { lit: true });
+        let recording = store.recording();
+        assert_eq!(recording.get::<Lamp>("a"), Some(Lamp { lit: true }));
+        let reads = recording.take_reads();
+        assert_eq!(reads, BTreeSet::from(["lamps".to_owned()]));
+        assert_eq!(recording.take_reads(), BTreeSet::new());
+
+        let before = *store.revision().borrow();
+        assert!(!store.changed_after(before, &reads));
+        store.put("b", &Lamp { lit: true });
+        assert!(store.changed_after(before, &reads));
+        assert!(!store.changed_after(before, &BTreeSet::from(["doors".to_owned()])));
+        let before = *store.revision().borrow();
+        store.remove::<Lamp>("b");
+        assert!(store.changed_after(before, &reads));
     }
 }

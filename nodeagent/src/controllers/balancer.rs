@@ -20,7 +20,7 @@ use anyhow::Context;
 
 use super::machine::Machine;
 use super::pki::Keyring;
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::ApiServer;
@@ -47,6 +47,7 @@ impl Controller for Balancer {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "balancer";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         self.checks.retain(|_, check| !check.is_finished());

@@ -10,7 +10,7 @@ use controlplane::pki::CertificateId;
 
 use super::machine::Machine;
 use super::pki::Keyring;
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::{ApiServer, NodeStatus};
@@ -26,6 +26,7 @@ impl Controller for ClusterNode {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "node";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let machine = Machine::observe(node);

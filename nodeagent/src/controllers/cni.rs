@@ -12,7 +12,7 @@ use machine::Root;
 use machine::config::Config;
 use machine::file::File;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::files;
 use crate::node::Node;
 use crate::plan::Plan;
@@ -26,6 +26,7 @@ impl Controller for Cni {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "cni";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let config: Option<Arc<Config>> = node.config().map(|applied| applied.config);

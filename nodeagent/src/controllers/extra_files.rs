@@ -11,7 +11,7 @@ use machine::config::Config;
 use machine::file::File;
 
 use super::directory::{self, Action};
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::files;
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
@@ -32,6 +32,7 @@ impl Controller for ExtraFiles {
     type Seen = Seen;
     type Action = Vec<Action>;
     const NAME: &'static str = "files";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let config = node.config().map(|applied| applied.config);

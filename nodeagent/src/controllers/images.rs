@@ -11,7 +11,7 @@ use machine::Root;
 use machine::protocol::ImageFacts;
 
 use crate::containerd;
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::ImageStatus;
@@ -35,6 +35,7 @@ impl Controller for Images {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "images";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let archives = match &self.archives {

@@ -7,7 +7,7 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use plan::{Action, Seen};
@@ -22,6 +22,7 @@ impl Controller for Kernel {
     type Seen = Seen;
     type Action = Vec<Action>;
     const NAME: &'static str = "kernel";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let Some(config) = node.config().map(|applied| applied.config) else { return Ok(Seen::default()) };

@@ -9,7 +9,7 @@ mod plan;
 use controlplane::manifests;
 
 use super::machine::Machine;
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::bootstrap::Bootstrap;
@@ -23,6 +23,7 @@ impl Controller for Manifests {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "manifests";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let machine = Machine::observe(node);

@@ -13,7 +13,7 @@ use controlplane::pki::{self, CertificateSpec};
 use tokio::time::Instant;
 
 use super::machine::Machine;
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::Certificate;
@@ -31,6 +31,7 @@ impl Controller for Pki {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "pki";
+    const WAKE: Wake = Wake::WhatItReads;
     /// Certificates end without anything changing on the board.
     const LOOK_AGAIN: Duration = Duration::from_secs(30);
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use machine::file::File;
 
 use super::directory::{self, Action};
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
 
@@ -29,6 +29,7 @@ impl Controller for Registries {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "registries";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let config = node.config().map(|applied| applied.config);

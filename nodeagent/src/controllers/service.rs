@@ -12,7 +12,7 @@ use machine::file::{self, File};
 use machine::service::{ServiceId, ServiceSpec, ServiceStatus};
 use tokio::time::Instant;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::files;
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
@@ -86,6 +86,7 @@ impl<S: Subject> Controller for Supervised<S> {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = S::NAME;
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let want = S::want(&self.subject.observe(node).await?)?;

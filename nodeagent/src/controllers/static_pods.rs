@@ -11,7 +11,7 @@ use machine::file::File;
 
 use super::directory::{self, Action};
 use super::yaml;
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
 
@@ -30,6 +30,7 @@ impl Controller for StaticPods {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "static-pods";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         // The kubelet watches the directory, and would look for it in vain if it came later.

@@ -6,7 +6,7 @@ use machine::config::Role;
 use machine::disk::Volume;
 use machine::protocol::VolumeState;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
 use crate::resources::services;
@@ -25,6 +25,7 @@ impl Controller for Volumes {
     type Seen = Seen;
     type Action = Volume;
     const NAME: &'static str = "volumes";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let role = node.config().map(|applied| applied.config.machine.role);
