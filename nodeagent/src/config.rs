@@ -8,6 +8,7 @@ mod generations;
 mod reading;
 #[cfg(test)]
 mod tests;
+mod trials;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,9 +30,6 @@ use reading::{Reading, digest};
 
 /// Largest config document.
 pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
-/// The longest that a config may be tried.
-const MAX_TRIAL: Duration = Duration::from_secs(24 * 3600);
-
 /// The machine's configs. Changes come one at a time.
 #[derive(Debug)]
 pub struct Configs {
@@ -125,7 +123,7 @@ impl Configs {
     /// Checks a config, keeps it as a new generation and puts it in force. The same config again changes nothing.
     pub async fn apply(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
         let text = text_of(wanted.document)?;
-        let revert_after = wanted.revert_after.map(trial_length).transpose()?;
+        let revert_after = wanted.revert_after.map(trials::length).transpose()?;
         let _busy = self.busy.lock().await;
         let now = self.current().await?;
         self.require_fitting(&wanted.by, now.is_some(), revert_after.is_some())?;
@@ -144,18 +142,6 @@ impl Configs {
         self.require_state()?;
         let generation = self.keep(reading, &wanted.by, revert_after).await?;
         Ok(Outcome { generation, ..outcome })
-    }
-
-    /// Makes the config that is tried the lasting one; none is tried: nothing happens.
-    pub async fn confirm(&self) -> Result<u64, Refusal> {
-        let _busy = self.busy.lock().await;
-        let generation = self.in_force()?;
-        if self.trial.borrow().is_some() {
-            self.point(Current::lasting(generation)).await?;
-            self.trial.send_replace(None);
-            self.node.events.emit(format!("config/{generation}"), "Confirmed", format!("generation {generation} lasts"));
-        }
-        Ok(generation)
     }
 
     /// Makes an earlier generation's config the newest generation. `None` is the one before the current.
@@ -193,45 +179,6 @@ impl Configs {
         Ok((records, self.trial.borrow().clone()))
     }
 
-    /// Ends trials whose time is over, for as long as the agent lives.
-    pub async fn end_trials(self: Arc<Configs>) {
-        let mut trials = self.trial.subscribe();
-        loop {
-            let trial = trials.borrow_and_update().clone();
-            let Some(trial) = trial else {
-                if trials.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            tokio::select! {
-                () = tokio::time::sleep_until(self.clock.at(trial.deadline_since_boot())) => {
-                    if let Err(error) = self.revert(&trial).await {
-                        tracing::error!("reverting to generation {}: {error}", trial.fallback);
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
-                changed = trials.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-
-    async fn revert(&self, trial: &Trial) -> Result<(), Refusal> {
-        let _busy = self.busy.lock().await;
-        if self.trial.borrow().as_ref() != Some(trial) {
-            return Ok(());
-        }
-        let tried = self.in_force()?;
-        let config = self.read(trial.fallback).await?.config;
-        self.point(Current::lasting(trial.fallback)).await?;
-        self.trial.send_replace(None);
-        let message = format!("generation {tried} was not confirmed in time: back to generation {}", trial.fallback);
-        self.node.events.emit(format!("config/{tried}"), "Reverted", &message);
-        self.node.console.print(&message);
-        self.enforce(trial.fallback, config);
-        Ok(())
-    }
-
     /// Writes a new generation, makes it the current one, and puts it in force.
     async fn keep(&self, reading: Reading, by: &str, revert_after: Option<Duration>) -> Result<u64, Refusal> {
         let trial = revert_after.and_then(|after| self.trial_of(after));
@@ -249,18 +196,6 @@ impl Configs {
         self.trial.send_replace(trial);
         self.enforce(generation, reading.config);
         Ok(generation)
-    }
-
-    /// A trial goes back to what lasted before it, also when one trial follows another. The very first config has nothing to go back to.
-    fn trial_of(&self, revert_after: Duration) -> Option<Trial> {
-        let fallback = self.trial.borrow().as_ref().map(|trial| trial.fallback).or_else(|| self.in_force().ok())?;
-        let deadline = self.clock.since_boot() + revert_after;
-        Some(Trial {
-            fallback,
-            boot_id: self.clock.boot_id.clone(),
-            deadline_since_boot_milliseconds: deadline.as_millis() as u64,
-            revert_at: wall_seconds() + revert_after.as_secs(),
-        })
     }
 
     fn enforce(&self, generation: u64, config: Config) {
@@ -334,14 +269,6 @@ fn text_of(document: Vec<u8>) -> Result<String, Refusal> {
         return Err(Refusal::field("document", text));
     }
     String::from_utf8(document).map_err(|error| Refusal::field("document", format!("{error}; expected UTF-8 text")))
-}
-
-fn trial_length(wanted: Duration) -> Result<Duration, Refusal> {
-    if wanted.is_zero() || wanted > MAX_TRIAL {
-        let text = format!("{} seconds; expected more than 0 and at most {} (24 hours)", wanted.as_secs_f64(), MAX_TRIAL.as_secs());
-        return Err(Refusal::field("revert_after", text));
-    }
-    Ok(wanted)
 }
 
 fn no_generation(number: Option<u64>) -> Refusal {
