@@ -14,7 +14,7 @@ use containerd_client::{Client, with_namespace};
 use futures::future::join_all;
 use tonic::Request;
 
-pub use import::import_archive;
+pub use import::{import_archive, import_pinned};
 
 /// Where the kubelet's images and containers are.
 const NAMESPACE: &str = "k8s.io";

@@ -3,6 +3,7 @@
 //! A stream is opened under a name of our choice, then the transfer is asked to read from it. Data goes out within the window that
 //! containerd grants (core/transfer/streaming in its source); on a second stream it tells which images it saved.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,13 +26,26 @@ const CHUNK: usize = 32 * 1024;
 /// How long containerd may take to close the stream of names after the transfer is done.
 const LAST_NAMES: Duration = Duration::from_secs(5);
 
+/// By this label the kubelet's image collector leaves an image alone (`PinnedImageLabelKey` in containerd's CRI plugin).
+const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
+
 /// Imports an OCI archive (a tar file); the names of its images, as they were saved.
 pub async fn import_archive(socket: &Path, archive: impl AsyncRead + Send) -> anyhow::Result<Vec<String>> {
+    import(socket, archive, HashMap::new()).await
+}
+
+/// The same for images that no registry has: once collected, they would be gone.
+pub async fn import_pinned(socket: &Path, archive: impl AsyncRead + Send) -> anyhow::Result<Vec<String>> {
+    let (label, value) = PINNED;
+    import(socket, archive, HashMap::from([(label.to_owned(), value.to_owned())])).await
+}
+
+async fn import(socket: &Path, archive: impl AsyncRead + Send, labels: HashMap<String, String>) -> anyhow::Result<Vec<String>> {
     let client = connect(socket).await?;
     let (input, progress) = (Pipe::open(&client, "import").await?, Pipe::open(&client, "progress").await?);
     let request = TransferRequest {
         source: Some(to_any(&ImageImportStream { stream: input.name.clone(), ..Default::default() })),
-        destination: Some(to_any(&by_their_own_names())),
+        destination: Some(to_any(&by_their_own_names(labels))),
         options: Some(TransferOptions { progress_stream: progress.name.clone() }),
     };
     let mut transfers = client.transfer();
@@ -58,9 +72,9 @@ pub async fn import_archive(socket: &Path, archive: impl AsyncRead + Send) -> an
 }
 
 /// Images keep the full names that the archive's index gives them.
-fn by_their_own_names() -> ImageStore {
+fn by_their_own_names(labels: HashMap<String, String>) -> ImageStore {
     let reference = ImageReference { name: "import".to_owned(), is_prefix: true, allow_overwrite: true, ..Default::default() };
-    ImageStore { extra_references: vec![reference], ..Default::default() }
+    ImageStore { extra_references: vec![reference], labels, ..Default::default() }
 }
 
 /// A stream of containerd's streaming service.

@@ -70,6 +70,6 @@ impl Controller for Images {
 
 async fn import(node: &Node, path: PathBuf) -> anyhow::Result<()> {
     let file = tokio::fs::File::open(&path).await?;
-    containerd::import_archive(&node.root.containerd_socket(), file).await?;
+    containerd::import_pinned(&node.root.containerd_socket(), file).await?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod plan;
+mod record;
 
 use controlplane::manifests;
 

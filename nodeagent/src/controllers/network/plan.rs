@@ -203,7 +203,8 @@ fn resolvers(seen: &Seen) -> Resolvers {
     Resolvers { nameservers }
 }
 
-/// One address for each family of pod networks: in the subnets that the config gives, else on the link of the best default route.
+/// One address for each family of pod networks: in the subnets that the config gives, else on the link of the best default route, else on
+/// the first Ethernet link.
 fn node_ips(seen: &Seen) -> Vec<IpAddr> {
     let Some(config) = &seen.config else { return Vec::new() };
     let subnets = &config.machine.kubelet.node_ip.subnets;
@@ -220,8 +221,13 @@ fn node_ip(kernel: &Kernel, subnets: &[IpNet], ipv4: bool) -> Option<IpAddr> {
         return chosen.map(|address| address.address.addr());
     }
     let defaults = kernel.routes.iter().filter(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == ipv4);
-    let default = defaults.min_by_key(|route| route.metric)?;
-    candidates.find(|address| address.link == default.link).map(|address| address.address.addr())
+    // A machine that reaches nothing beyond its links has no default route, and an address all the same.
+    let link = defaults.min_by_key(|route| route.metric).map(|route| &route.link);
+    let fits = |address: &&Address| match link {
+        Some(link) => address.link == *link,
+        None => kernel.links.get(&address.link).is_some_and(|link| link.kind == "ethernet"),
+    };
+    candidates.find(fits).map(|address| address.address.addr())
 }
 
 fn is_global(ip: IpAddr) -> bool {

@@ -115,3 +115,12 @@ fn the_node_ip_is_on_the_link_of_the_best_default_route() {
     assert_eq!(node_ip(&kernel, &["192.0.2.0/24".parse().unwrap()], true), Some("192.0.2.1".parse().unwrap()));
     assert_eq!(node_ip(&kernel, &[], false), None);
 }
+
+#[test]
+fn without_a_default_route_the_node_ip_is_on_an_ethernet_link() {
+    let mut kernel = in_maintenance().kernel;
+    for (link, address) in [("cni0", "10.244.0.1/24"), ("eth0", "10.0.2.15/24")] {
+        kernel.addresses.insert(Address { link: link.into(), address: address.parse().unwrap(), owned: true });
+    }
+    assert_eq!(node_ip(&kernel, &[], true), Some("10.0.2.15".parse().unwrap()));
+}
