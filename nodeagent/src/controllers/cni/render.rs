@@ -14,7 +14,7 @@ pub fn conflist(root: &Root, network: &ClusterNetwork, pod_cidrs: &[IpNet]) -> V
     let mut bridge = object(json!({
         "type": "bridge",
         "bridge": BRIDGE,
-        "isDefaultGateway": true,
+        "isGateway": true,
         // A pod that reaches itself through a Service.
         "hairpinMode": true,
         // Packets that leave the node have its address.
