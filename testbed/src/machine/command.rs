@@ -29,7 +29,9 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
     }
     for (index, disk) in spec.disks.iter().enumerate() {
         add(&["-drive", &drive(index, disk)]);
-        add(&["-device", &format!("virtio-blk-pci,drive=disk{index},serial=corten{index},bootindex={index}")]);
+        // A kernel that QEMU loads has the first place in the order of booting; nothing else may name it.
+        let order = if matches!(spec.boot, Boot::Firmware(_)) { format!(",bootindex={index}") } else { String::new() };
+        add(&["-device", &format!("virtio-blk-pci,drive=disk{index},serial=corten{index}{order}")]);
     }
     add(&["-netdev", &netdev(spec.isolated, &spec.forwards), "-device", "virtio-net-pci,netdev=net0,romfile="]);
     add(&["-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0"]);
@@ -112,7 +114,7 @@ mod tests {
         let spec = MachineSpec::new("m", boot).cpus(4).disk(Disk::Nbd { socket: "/a,b".into() }).clock("1970-01-01T00:00:00");
         let text = arguments(&spec, Accelerator::Icount, Lifetime::Bounded(Duration::from_secs(1))).join(" ");
         assert!(text.contains("-icount shift=1,sleep=on") && text.contains("-smp 1 "));
-        assert!(text.contains("-kernel /k -append console=ttyS0 -initrd /i") && !text.contains("pflash"));
+        assert!(text.contains("-kernel /k -append console=ttyS0 -initrd /i") && !text.contains("pflash") && !text.contains("bootindex"));
         assert!(text.contains("cache=writeback,format=raw,discard=unmap,file=nbd+unix:///?socket=/a,,b"));
         assert!(text.contains("-rtc base=1970-01-01T00:00:00") && !text.contains("-daemonize"));
     }
