@@ -20,6 +20,10 @@ pub use table::{AuthorityId, CertificateId, CertificateSpec, agent_user, certifi
 /// How long before the moment of issue a certificate is valid: clocks of other machines may be behind.
 pub const BACKDATE: std::time::Duration = std::time::Duration::from_secs(3600);
 
+/// What an authority issues is valid from this long before now, at the earliest from the authority's own beginning: a machine whose clock is
+/// days ahead when it makes its certificates is not locked out, neither while the clock is wrong nor once it is put right.
+pub const LEAF_BACKDATE: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     #[error("reading the {what}: expected one PEM block of it")]

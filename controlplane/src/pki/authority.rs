@@ -10,12 +10,13 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-use super::{BACKDATE, Certificate, CertificateRequest, PkiError, San, Usage};
+use super::{BACKDATE, LEAF_BACKDATE, Certificate, CertificateRequest, PkiError, San, Usage};
 
 /// A certificate authority with its key.
 pub struct Authority {
     name: String,
     certificate_pem: String,
+    not_before: SystemTime,
     not_after: SystemTime,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -38,7 +39,7 @@ impl Authority {
     /// Makes a new authority that is valid for `validity`.
     pub fn generate(name: &str, now: SystemTime, validity: Duration) -> Result<Authority, PkiError> {
         let key = KeyPair::generate().map_err(PkiError::Sign)?;
-        let mut params = validity_params(name, now, now + validity)?;
+        let mut params = validity_params(name, back(now, BACKDATE), now + validity)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let certificate_pem = params.self_signed(&key).map_err(PkiError::Sign)?.pem();
@@ -63,7 +64,8 @@ impl Authority {
             return Err(PkiError::NotAnAuthority { subject });
         }
         let issuer = Issuer::from_ca_cert_der(&der.into(), key).map_err(|_| PkiError::Parse { what: "authority's certificate" })?;
-        Ok(Authority { name: subject, certificate_pem: certificate_pem.to_owned(), not_after: certificate.not_after, issuer })
+        let (not_before, not_after) = (certificate.not_before, certificate.not_after);
+        Ok(Authority { name: subject, certificate_pem: certificate_pem.to_owned(), not_before, not_after, issuer })
     }
 
     pub fn name(&self) -> &str {
@@ -97,8 +99,9 @@ impl Authority {
         if self.not_after <= now {
             return Err(PkiError::AuthorityExpired { subject: request.common_name.clone(), authority: self.name.clone() });
         }
+        let begin = self.not_before.max(back(now, LEAF_BACKDATE));
         let end = self.not_after.min(now + request.lifetime);
-        let params = leaf_params(request, now, end)?;
+        let params = leaf_params(request, begin, end)?;
         Ok(params.signed_by(key, &self.issuer).map_err(PkiError::Sign)?.pem())
     }
 }
@@ -112,7 +115,7 @@ impl fmt::Debug for Authority {
 /// A certificate that vouches for itself: the machine API in maintenance mode, known by its fingerprint.
 pub fn self_signed(request: &CertificateRequest, now: SystemTime) -> Result<Issued, PkiError> {
     let key = KeyPair::generate().map_err(PkiError::Sign)?;
-    let params = leaf_params(request, now, now + request.lifetime)?;
+    let params = leaf_params(request, back(now, LEAF_BACKDATE), now + request.lifetime)?;
     let certificate_pem = params.self_signed(&key).map_err(PkiError::Sign)?.pem();
     Ok(Issued { certificate_pem, key_pem: Secret::new(key.serialize_pem()) })
 }
@@ -133,8 +136,8 @@ pub fn public_key_pem(key_pem: &Secret) -> Result<String, PkiError> {
     Ok(key.public_key_pem())
 }
 
-fn leaf_params(request: &CertificateRequest, now: SystemTime, end: SystemTime) -> Result<CertificateParams, PkiError> {
-    let mut params = validity_params(&request.common_name, now, end)?;
+fn leaf_params(request: &CertificateRequest, begin: SystemTime, end: SystemTime) -> Result<CertificateParams, PkiError> {
+    let mut params = validity_params(&request.common_name, begin, end)?;
     params.distinguished_name = subject(request);
     params.subject_alt_names = sans(request)?;
     params.is_ca = IsCa::ExplicitNoCa;
@@ -149,10 +152,10 @@ fn leaf_params(request: &CertificateRequest, now: SystemTime, end: SystemTime) -
 }
 
 /// Name, time and a random serial: rcgen would derive the serial from the key, and the same key may be certified twice.
-fn validity_params(name: &str, now: SystemTime, end: SystemTime) -> Result<CertificateParams, PkiError> {
+fn validity_params(name: &str, begin: SystemTime, end: SystemTime) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
-    params.not_before = date(name, now.checked_sub(BACKDATE))?;
-    params.not_after = date(name, Some(end))?;
+    params.not_before = date(name, begin)?;
+    params.not_after = date(name, end)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     let mut serial = [0; 16];
@@ -163,9 +166,14 @@ fn validity_params(name: &str, now: SystemTime, end: SystemTime) -> Result<Certi
     Ok(params)
 }
 
+/// A time before another, at the earliest the year 1970.
+fn back(from: SystemTime, by: Duration) -> SystemTime {
+    from.checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
+}
+
 /// A date that X.509 can express: years 1970 to 9999.
-fn date(name: &str, time: Option<SystemTime>) -> Result<OffsetDateTime, PkiError> {
-    let seconds = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
+fn date(name: &str, time: SystemTime) -> Result<OffsetDateTime, PkiError> {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| PkiError::BadTime { subject: name.to_owned() })
 }

@@ -31,10 +31,20 @@ fn a_certificate_says_what_was_asked_for() {
     assert_eq!(certificate.organizations, ["system:nodes"]);
     assert_eq!(certificate.issuer, "test");
     assert_eq!(certificate.sans, request(DAY).sans);
+    // As old as its authority, which is younger than the thirty days that a leaf may reach back.
     assert_eq!(certificate.not_before, now() - BACKDATE);
     assert_eq!(certificate.not_after, now() + 10 * DAY);
     assert!(!certificate.is_authority);
     verify_chain(&issued.certificate_pem, authority.certificate_pem(), now()).expect("a chain");
+}
+
+#[test]
+fn a_clock_days_ahead_makes_certificates_that_are_valid_today() {
+    let authority = authority();
+    for ahead in [DAY, 29 * DAY] {
+        let issued = authority.issue(&request(365 * DAY), now() + ahead).expect("issued");
+        verify_chain(&issued.certificate_pem, authority.certificate_pem(), now()).expect("valid by the right clock");
+    }
 }
 
 #[test]
