@@ -19,6 +19,7 @@ mod identity;
 mod init_client;
 mod init_events;
 mod logs;
+mod names;
 mod node;
 mod plan;
 mod power;

@@ -9,18 +9,21 @@ mod pool;
 mod proxy;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-
-use controlplane::pki::CertificateId;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
+use controlplane::pki::CertificateId;
+use machine::config::HostPort;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::machine::Machine;
 use super::pki::Keyring;
 use crate::controller::{Controller, Wake};
+use crate::names;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::ApiServer;
@@ -29,6 +32,11 @@ use pool::Pool;
 
 /// Where the balancer listens; loopback only.
 pub const PORT: u16 = 7443;
+
+/// How long an address is taken to be a name's.
+const FOUND: Duration = Duration::from_secs(60);
+/// How long a name that led nowhere is left alone.
+const NOT_FOUND: Duration = Duration::from_secs(5);
 
 /// What programs on this machine name as the API server.
 pub fn url() -> String {
@@ -39,6 +47,8 @@ pub fn url() -> String {
 pub struct Balancer {
     keyring: Keyring,
     pool: Arc<Pool>,
+    /// What names led to, and until when that counts.
+    found: BTreeMap<HostPort, (Vec<IpAddr>, Instant)>,
     listener: Option<JoinHandle<()>>,
     checks: BTreeMap<Target, JoinHandle<()>>,
 }
@@ -48,13 +58,18 @@ impl Controller for Balancer {
     type Action = Action;
     const NAME: &'static str = "balancer";
     const WAKE: Wake = Wake::WhatItReads;
+    /// Names lead elsewhere without anything changing on the board.
+    const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         self.checks.retain(|_, check| !check.is_finished());
         let checked: BTreeSet<Target> = self.checks.keys().cloned().collect();
         let listening = self.listener.as_ref().is_some_and(|listener| !listener.is_finished());
         let identity = self.keyring.get(node, CertificateId::Agent).is_some();
-        Ok(Seen { machine: Machine::observe(node), identity, listening, checked })
+        let machine = Machine::observe(node);
+        let named = machine.as_ref().map(|machine| plan::named(&machine.config)).unwrap_or_default();
+        let addresses = self.addresses(node, named).await;
+        Ok(Seen { machine, identity, addresses, listening, checked })
     }
 
     fn plan(&self, seen: &Seen) -> Plan<Action> {
@@ -81,5 +96,27 @@ impl Controller for Balancer {
             }
         }
         Ok(())
+    }
+}
+
+impl Balancer {
+    /// What the names lead to. One that cannot be looked up now keeps what it led to before.
+    async fn addresses(&mut self, node: &Node, named: BTreeSet<HostPort>) -> BTreeMap<HostPort, Vec<IpAddr>> {
+        self.found.retain(|server, _| named.contains(server));
+        for server in named {
+            let (known, until) = self.found.remove(&server).unwrap_or_else(|| (Vec::new(), Instant::now()));
+            let answer = match until > Instant::now() {
+                true => (known, until),
+                false => match names::addresses(node, &server.host.to_string()).await {
+                    Ok(addresses) => (addresses, Instant::now() + FOUND),
+                    Err(error) => {
+                        tracing::warn!("balancer: {error:#}");
+                        (known, Instant::now() + NOT_FOUND)
+                    }
+                },
+            };
+            self.found.insert(server, answer);
+        }
+        self.found.iter().map(|(server, (addresses, _))| (server.clone(), addresses.clone())).collect()
     }
 }

@@ -32,8 +32,8 @@ impl Controller for Pki {
     type Action = Action;
     const NAME: &'static str = "pki";
     const WAKE: Wake = Wake::WhatItReads;
-    /// Certificates end without anything changing on the board.
-    const LOOK_AGAIN: Duration = Duration::from_secs(30);
+    /// Certificates end, and its patience with time servers does, without anything changing on the board.
+    const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let machine = Machine::observe(node);

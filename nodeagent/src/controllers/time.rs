@@ -11,13 +11,11 @@ use anyhow::Context;
 use clock_steering::unix::UnixClock;
 use clock_steering::{Clock, TimeOffset};
 use correct::{Correction, correction};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use rsntp::AsyncSntpClient;
 
+use crate::names;
 use crate::node::Node;
-use crate::resources::network::{Lease, Resolvers};
+use crate::resources::network::Lease;
 use crate::resources::time::TimeStatus;
 
 const PORT: u16 = 123;
@@ -78,7 +76,8 @@ async fn synchronize(node: &Node, servers: &[String], known: TimeStatus) -> Time
 
 /// Seconds by which the clock is behind the server's.
 async fn ask(node: &Node, server: &str) -> anyhow::Result<f64> {
-    let address = SocketAddr::new(resolve(node, server).await?, PORT);
+    let found = names::addresses(node, server).await?;
+    let address = SocketAddr::new(*found.first().context("no address")?, PORT);
     let client = AsyncSntpClient::with_config(rsntp::Config::default().timeout(ANSWER_DEADLINE).bind_address(unspecified(address)));
     let result = client.synchronize(address).await.with_context(|| format!("asking {address}"))?;
     Ok(result.clock_offset().as_secs_f64())
@@ -89,18 +88,6 @@ fn unspecified(peer: SocketAddr) -> SocketAddr {
         SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
     }
-}
-
-async fn resolve(node: &Node, name: &str) -> anyhow::Result<IpAddr> {
-    if let Ok(address) = name.parse() {
-        return Ok(address);
-    }
-    let resolvers = node.store.get::<Resolvers>(Resolvers::NAME).unwrap_or_default();
-    let servers = resolvers.nameservers.into_iter().map(NameServerConfig::udp_and_tcp).collect();
-    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-    let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()?;
-    let found = tokio::time::timeout(ANSWER_DEADLINE, resolver.lookup_ip(name)).await.context("name server silent")??;
-    found.iter().next().with_context(|| format!("{name} has no address"))
 }
 
 fn correct_clock(node: &Node, offset: f64, synchronized: bool) -> anyhow::Result<()> {

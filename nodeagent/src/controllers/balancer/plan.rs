@@ -1,11 +1,10 @@
 //! Which API servers are balanced.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
-use controlplane::Facts;
 use controlplane::ports::API_SERVER_PORT;
-use machine::config::{Config, Host, HostPort, Role};
+use machine::config::{Config, HostPort};
 
 use crate::controllers::machine::Machine;
 use crate::plan::{Missing, Plan};
@@ -23,6 +22,8 @@ pub struct Seen {
     pub machine: Result<Machine, Vec<Missing>>,
     /// The agent's certificate for the Kubernetes API is there.
     pub identity: bool,
+    /// Of those that the config names; a name that was not found has none.
+    pub addresses: BTreeMap<HostPort, Vec<IpAddr>>,
     pub listening: bool,
     pub checked: BTreeSet<Target>,
 }
@@ -40,32 +41,36 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
         Ok(_) => return Plan::Waiting(vec![Missing::new("certificate agent")]),
         Err(missing) => return Plan::Waiting(missing.clone()),
     };
-    let wanted = targets(&machine.config, &machine.facts);
+    let wanted = targets(machine, &seen.addresses);
     let mut actions: Vec<Action> = seen.checked.difference(&wanted).cloned().map(Action::Forget).collect();
     actions.extend(wanted.difference(&seen.checked).cloned().map(Action::Check));
     if !seen.listening {
         actions.push(Action::Listen);
     }
+    if actions.is_empty() && wanted.is_empty() {
+        return Plan::Waiting(vec![Missing::new("an address of an API server")]);
+    }
     Plan::from_actions(actions)
 }
 
-/// This machine's own on a control plane, and those that the config names: control planes by their agents' addresses, and the endpoint. Names
-/// are left out: they may lead to a load balancer that leads back here, and the addresses behind them come with the cluster itself.
-fn targets(config: &Config, facts: &Facts) -> BTreeSet<Target> {
+/// What the config names: control planes by their agents' addresses, and the endpoint.
+pub fn named(config: &Config) -> BTreeSet<HostPort> {
     let agents = config.cluster.control_planes.iter().filter_map(|agent| agent.parse::<HostPort>().ok());
     let servers = agents.map(|agent| HostPort { port: API_SERVER_PORT, ..agent });
-    let endpoint = HostPort::of_https(&config.cluster.endpoint).ok();
-    let addresses = servers.chain(endpoint).filter_map(|server| match server.host {
-        Host::Address(ip) => Some(SocketAddr::new(ip, server.port)),
-        Host::Name(_) => None,
+    servers.chain(HostPort::of_https(&config.cluster.endpoint).ok()).collect()
+}
+
+/// This machine's own on a control plane, and the addresses of those that the config names.
+fn targets(machine: &Machine, addresses: &BTreeMap<HostPort, Vec<IpAddr>>) -> BTreeSet<Target> {
+    let Machine { config, facts } = machine;
+    let is_own = |ip: &IpAddr| facts.node_ips.contains(ip) || ip.is_loopback();
+    let servers = named(config).into_iter().flat_map(|server| {
+        let ips = addresses.get(&server).cloned().unwrap_or_default();
+        ips.into_iter().map(move |ip| SocketAddr::new(ip, server.port))
     });
-    let is_own = |address: &SocketAddr| facts.node_ips.contains(&address.ip()) || address.ip().is_loopback();
-    let mut targets: BTreeSet<Target> =
-        addresses.filter(|address| !is_own(address)).map(|address| Target { address, local: false }).collect();
-    if config.machine.role == Role::ControlPlane {
-        targets.insert(Target { address: SocketAddr::from(([127, 0, 0, 1], API_SERVER_PORT)), local: true });
-    }
-    targets
+    let remote = servers.filter(|address| !is_own(&address.ip())).map(|address| Target { address, local: false });
+    let local = machine.is_control_plane().then(|| Target { address: SocketAddr::from(([127, 0, 0, 1], API_SERVER_PORT)), local: true });
+    remote.chain(local).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::resources::cluster::Certificate;
 
 /// How long new certificates wait for a time server: without one the machine comes up all the same, and what a wrong clock dated wrongly is
 /// issued again once the clock is right.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Seen {
