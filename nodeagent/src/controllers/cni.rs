@@ -51,3 +51,6 @@ impl Controller for Cni {
 fn file(root: &Root, contents: Vec<u8>) -> File {
     File { path: root.cni_config(), mode: 0o644, account: machine::account::Account::Root, contents }
 }
+
+#[cfg(test)]
+mod tests;

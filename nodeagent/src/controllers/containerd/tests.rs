@@ -36,3 +36,27 @@ fn new_mirrors_are_no_reason_to_restart_but_credentials_are() {
     });
     assert_ne!(credited.spec, before.spec);
 }
+
+/// The real containerd, as `make components` builds it, reads the config and has no field left over.
+#[test]
+fn containerd_takes_the_config() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = running(plan::want(&Inputs { root: ::machine::Root::new(directory.path()), ..inputs("full") }).unwrap());
+    let path = directory.path().join("config.toml");
+    std::fs::write(&path, &program.files[0].contents).unwrap();
+    let components = std::env::var_os("CORTEN_COMPONENTS").map(std::path::PathBuf::from);
+    let components = components.unwrap_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"));
+    let containerd = components.join("containerd/bin/containerd");
+    assert!(containerd.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", containerd.display());
+
+    let output = std::process::Command::new(containerd).arg("--config").arg(&path).args(["config", "dump"]).output().unwrap();
+    let (dumped, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !said.contains("Ignoring unknown key"), "{said}");
+    let dumped: toml::Table = dumped.parse().unwrap();
+    let plugin = |name: &str| &dumped["plugins"][format!("io.containerd.{name}").as_str()];
+    assert_eq!(plugin("cri.v1.images")["pinned_images"]["sandbox"].as_str(), Some("corten.dev/pause:0.1.0"));
+    assert_eq!(plugin("cri.v1.runtime")["containerd"]["runtimes"]["runc"]["options"]["BinaryName"].as_str(), Some("/usr/bin/runc"));
+    let socket = directory.path().join("run/containerd/containerd.sock");
+    assert_eq!(plugin("server.v1.grpc")["address"].as_str(), socket.to_str());
+    assert_eq!(plugin("server.v1.ttrpc")["address"].as_str(), Some(format!("{}.ttrpc", socket.display()).as_str()));
+}

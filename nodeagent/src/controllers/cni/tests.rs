@@ -1,0 +1,107 @@
+//! The configuration with the real plugins, as `make components` builds them, between two network namespaces. Needs root, as the plugins do.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use machine::config::ClusterNetwork;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A process that holds a network namespace; both end with the value.
+struct Namespace(Child);
+
+impl Namespace {
+    fn new() -> Namespace {
+        let child = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
+        let namespace = Namespace(child);
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        while std::fs::read_link(namespace.path()).is_ok_and(|theirs| theirs == own) {
+            std::thread::yield_now();
+        }
+        namespace
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.0.id()))
+    }
+
+    fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).arg(program.as_ref());
+        command
+    }
+
+    fn text(&self, command: &[&str]) -> String {
+        let output = self.command(command[0]).args(&command[1..]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn plugins() -> PathBuf {
+    let components = std::env::var_os("CORTEN_COMPONENTS");
+    let components = components.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
+    let path = components.join("cni/bin");
+    assert!(path.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", path.display());
+    path
+}
+
+/// As containerd calls a plugin: what it answers, or what it complains of.
+fn call(command: &str, plugin: &Value, before: Option<&Value>, host: &Namespace, pod: &Namespace) -> Result<Value, String> {
+    let mut config = plugin.clone();
+    config["cniVersion"] = json!("1.0.0");
+    config["name"] = json!("corten");
+    if let Some(before) = before {
+        config["prevResult"] = before.clone();
+    }
+    if config.as_object_mut().unwrap().remove("capabilities").is_some() {
+        config["runtimeConfig"] = json!({ "portMappings": [{ "hostPort": 18080, "containerPort": 80, "protocol": "tcp" }] });
+    }
+    let environment = [("CNI_COMMAND", command), ("CNI_CONTAINERID", "pod"), ("CNI_IFNAME", "eth0")];
+    let mut child = host
+        .command(plugins().join(config["type"].as_str().unwrap()))
+        .envs(environment)
+        .env("CNI_NETNS", pod.path())
+        .env("CNI_PATH", plugins())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(serde_json::from_str(&said).unwrap_or(Value::Null)) } else { Err(said) }
+}
+
+#[test]
+fn pods_get_addresses_routes_and_host_ports() {
+    let directory = tempfile::tempdir().unwrap();
+    let cidrs = ["10.244.1.0/24", "fd00:1::/64"].map(|cidr| cidr.parse().unwrap());
+    let contents = render::conflist(&Root::new(directory.path()), &ClusterNetwork::default(), &cidrs);
+    let list: Value = serde_json::from_slice(&contents).unwrap();
+    let chain: Vec<&Value> = list["plugins"].as_array().unwrap().iter().collect();
+    let (host, pod) = (Namespace::new(), Namespace::new());
+
+    let mut result = None;
+    for plugin in &chain {
+        result = Some(call("ADD", plugin, result.as_ref(), &host, &pod).unwrap());
+    }
+    assert_eq!(pod.text(&["ip", "-4", "route", "show", "default"]).trim(), "default via 10.244.1.1 dev eth0");
+    assert!(pod.text(&["ip", "-6", "route", "show", "default"]).contains("via fd00:1::1 dev eth0"));
+    assert!(host.text(&["ip", "-4", "address", "show", "dev", "cni0"]).contains("10.244.1.1/24"));
+    let rules = host.text(&["nft", "list", "ruleset"]);
+    assert!(rules.contains("dport 18080 dnat") && rules.contains("masquerade"), "{rules}");
+
+    for plugin in chain.iter().rev() {
+        call("DEL", plugin, result.as_ref(), &host, &pod).unwrap();
+    }
+    assert_eq!(pod.text(&["ip", "route"]), "");
+}
