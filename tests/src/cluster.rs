@@ -1,0 +1,148 @@
+//! A local cluster made with `machinectl cluster create`; its machines end with the value.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::Context;
+
+use crate::place;
+
+/// A cluster of one control plane.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    /// machinectl's folder of clusters; a temporary one is removed with the value.
+    state: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+    keep: bool,
+}
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub name: String,
+    /// Image's folder, where it is not the one for tests.
+    pub image: Option<PathBuf>,
+    /// Patches to the control plane's config, in YAML.
+    pub patches: Vec<String>,
+    /// Further arguments of `machinectl cluster create`.
+    pub extra: Vec<String>,
+    /// Lets the machine reach the network.
+    pub online: bool,
+    /// Keep the cluster, in machinectl's own folder, when the value ends.
+    pub keep: bool,
+}
+
+impl Cluster {
+    /// Creates the cluster and waits until it is healthy; machinectl shows the progress.
+    pub fn create(options: &Options) -> anyhow::Result<Cluster> {
+        let temporary = if options.keep { None } else { Some(tempfile::tempdir()?) };
+        let state = temporary.as_ref().map_or_else(|| place::repository().join("build/clusters"), |directory| directory.path().to_owned());
+        let cluster = Cluster { name: options.name.clone(), state, _temporary: temporary, keep: options.keep };
+        let mut command = cluster.machinectl_command();
+        command.args(["cluster", "create", &options.name, "--allow-scheduling-on-control-planes"]);
+        let image = options.image.clone().unwrap_or_else(|| place::image("controlplane"));
+        command.arg("--image").arg(image.join("disk.qcow2"));
+        if !options.online {
+            command.arg("--isolated");
+        }
+        for patch in &options.patches {
+            command.args(["--patch", patch]);
+        }
+        command.args(&options.extra);
+        let status = command.status().with_context(|| format!("starting {} (make build)", place::machinectl().display()))?;
+        anyhow::ensure!(status.success(), "machinectl cluster create: {status}; console log: {}", cluster.directory().join("console.log").display());
+        Ok(cluster)
+    }
+
+    /// A cluster that runs already, by its folder; it goes on running.
+    pub fn attach(directory: &Path) -> anyhow::Result<Cluster> {
+        let name = directory.file_name().and_then(|name| name.to_str()).context("a cluster's folder ends in its name")?;
+        let state = directory.parent().context("a cluster's folder has a parent")?;
+        Ok(Cluster { name: name.to_owned(), state: state.to_owned(), _temporary: None, keep: true })
+    }
+
+    /// The cluster's own folder: disks, console log, kubeconfig.
+    pub fn directory(&self) -> PathBuf {
+        self.state.join(&self.name)
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory().join("kubeconfig")
+    }
+
+    /// The administrator's client config.
+    pub fn client_config(&self) -> PathBuf {
+        self.directory().join("client.yaml")
+    }
+
+    /// Runs machinectl against the cluster as its administrator; its standard output, or an error with what it printed.
+    pub fn machinectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.machinectl_as(&self.client_config(), arguments)
+    }
+
+    /// The same as somebody else.
+    pub fn machinectl_as(&self, client_config: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.machinectl_command();
+        command.arg("--quiet").arg("--config").arg(client_config).args(arguments);
+        printed(&mut command)
+    }
+
+    /// Runs kubectl against the cluster.
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        printed(self.kubectl_command().args(arguments))
+    }
+
+    /// `kubectl apply` of a manifest.
+    pub fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        let mut child = self.kubectl_command().args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        child.stdin.take().context("kubectl's standard input")?.write_all(manifest.as_bytes())?;
+        text(child.wait_with_output()?, "kubectl apply")
+    }
+
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(place::kubectl());
+        command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--request-timeout=60s");
+        command
+    }
+
+    fn machinectl_command(&self) -> Command {
+        let mut command = Command::new(place::machinectl());
+        command.arg("--state-dir").arg(&self.state);
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if std::thread::panicking() {
+            show_tail(&self.directory().join("console.log"));
+        }
+        // The machine also ends with this process; what matters here is that it ends now.
+        if let Err(error) = printed(self.machinectl_command().args(["cluster", "destroy", &self.name, "--yes"])) {
+            eprintln!("destroying cluster {}: {error:#}", self.name);
+        }
+    }
+}
+
+fn show_tail(log: &Path) {
+    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    eprintln!("--- end of {} ---", log.display());
+    lines.iter().skip(lines.len().saturating_sub(60)).for_each(|line| eprintln!("{line}"));
+}
+
+fn printed(command: &mut Command) -> anyhow::Result<String> {
+    let what = format!("{command:?}");
+    text(command.stdin(Stdio::null()).output().with_context(|| what.clone())?, &what)
+}
+
+fn text(output: Output, what: &str) -> anyhow::Result<String> {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    anyhow::ensure!(output.status.success(), "{what}: {}: {}{stdout}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(stdout)
+}

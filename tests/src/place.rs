@@ -1,0 +1,26 @@
+//! Where the build puts things.
+
+use std::path::{Path, PathBuf};
+
+/// The repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+/// An image's folder, such as `controlplane`.
+pub fn image(profile: &str) -> PathBuf {
+    repository().join("build/images").join(profile)
+}
+
+/// The sample image: an OCI archive.
+pub fn sample_archive() -> PathBuf {
+    repository().join("build/images/hello.tar")
+}
+
+pub fn kubectl() -> PathBuf {
+    repository().join("build/components/kubernetes/bin/kubectl")
+}
+
+pub fn machinectl() -> PathBuf {
+    repository().join("target/debug/machinectl")
+}

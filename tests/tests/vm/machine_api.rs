@@ -1,0 +1,136 @@
+//! Who may call the machine API of a running node, and what a broken config does to it.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, ensure};
+use controlplane::client_config::{ClientConfig, Context};
+use controlplane::secrets::Secrets;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+use tests::cluster::Cluster;
+
+use crate::checks::Check;
+
+pub const CHECKS: &[Check] = &[
+    ("no client certificate: refused", no_certificate),
+    ("a certificate of another authority: refused", foreign_authority),
+    ("a reader reads, and is refused what is for admins; nothing changes", reader),
+    ("a config with an unknown field is refused with its place, and the running one stays", unknown_field),
+    ("a config with overlapping networks is refused", overlap),
+    ("dmesg, events and services answer", read_outs),
+];
+
+/// Runs machinectl, which must fail; what it printed on standard error.
+fn refused(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<String> {
+    refused_as(cluster, &cluster.client_config(), arguments)
+}
+
+fn refused_as(cluster: &Cluster, client: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    match cluster.machinectl_as(client, arguments) {
+        Ok(output) => anyhow::bail!("machinectl {arguments:?} was not refused: {output}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+fn generations(cluster: &Cluster) -> anyhow::Result<Value> {
+    let text = cluster.machinectl(&["config", "list", "-o", "json"])?;
+    serde_json::from_str(&text).with_context(|| format!("machinectl printed {text:?}"))
+}
+
+fn no_certificate(cluster: &Cluster) -> anyhow::Result<()> {
+    // A client that takes any server and shows nothing: what answers to strangers in maintenance no longer does.
+    let error = refused(cluster, &["version", "--insecure", "--timeout", "20s"])?;
+    ensure!(error.contains("certificate"), "{error}");
+    Ok(())
+}
+
+fn foreign_authority(cluster: &Cluster) -> anyhow::Result<()> {
+    // The right server, trusted by the right authority, and a client certificate that another one issued.
+    let foreign = client(cluster, &Secrets::generate(SystemTime::now())?, "stranger")?;
+    let mut mixed = context(&std::fs::read_to_string(cluster.client_config())?)?;
+    (mixed.certificate, mixed.key) = (foreign.certificate, foreign.key);
+    let file = written(mixed)?;
+    let error = refused_as(cluster, file.path(), &["version", "--timeout", "20s"])?;
+    ensure!(error.contains("certificate"), "{error}");
+    let log = cluster.machinectl(&["logs", "nodeagent"])?;
+    ensure!(log.contains("stranger"), "the agent's log does not name who was refused");
+    Ok(())
+}
+
+fn reader(cluster: &Cluster) -> anyhow::Result<()> {
+    let secrets = Secrets::from_yaml(&std::fs::read_to_string(cluster.directory().join("secrets.yaml"))?)?;
+    let file = written(client(cluster, &secrets, "watcher")?)?;
+    let config = file.path();
+    let before = generations(cluster)?;
+    cluster.machinectl_as(config, &["get", "services"])?;
+    let shown = cluster.machinectl_as(config, &["config", "show"])?;
+    ensure!(shown.contains("********") && !shown.contains("PRIVATE KEY"), "a reader sees secrets");
+    for arguments in [&["kubeconfig", "-o", "-"][..], &["reset", "--yes"]] {
+        let error = refused_as(cluster, config, arguments)?;
+        ensure!(error.contains("admin"), "{error}");
+    }
+    ensure!(generations(cluster)? == before);
+    // The refusal is in the agent's log, with who it was.
+    let log = cluster.machinectl(&["logs", "nodeagent"])?;
+    ensure!(log.lines().any(|line| line.contains("watcher") && line.contains("Reset")), "the log does not name the reader");
+    Ok(())
+}
+
+/// A reader's context for the cluster's machine, issued from these secrets.
+fn client(cluster: &Cluster, secrets: &Secrets, name: &str) -> anyhow::Result<Context> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("secrets.yaml");
+    std::fs::write(&path, secrets.to_yaml()?)?;
+    let endpoint = context(&std::fs::read_to_string(cluster.client_config())?)?.endpoints.join(",");
+    let path = path.to_str().context("path of the secrets")?;
+    let arguments = ["gen", "client", "--role", "reader", "--name", name, "--with-secrets", path, "--control-planes", &endpoint];
+    context(&cluster.machinectl(&arguments)?)
+}
+
+/// The current context of a client config.
+fn context(text: &str) -> anyhow::Result<Context> {
+    Ok(ClientConfig::from_yaml(text)?.context(None)?.clone())
+}
+
+fn written(context: Context) -> anyhow::Result<NamedTempFile> {
+    let mut config = ClientConfig::default();
+    config.add("test", context);
+    config.current = Some("test".to_owned());
+    let file = NamedTempFile::new()?;
+    std::fs::write(file.path(), config.to_yaml()?)?;
+    Ok(file)
+}
+
+fn apply_broken(cluster: &Cluster, change: impl Fn(&str) -> String) -> anyhow::Result<String> {
+    let before = generations(cluster)?;
+    let document = std::fs::read_to_string(cluster.directory().join("controlplane.yaml"))?;
+    let directory = tempfile::tempdir()?;
+    let broken = directory.path().join("broken.yaml");
+    std::fs::write(&broken, change(&document))?;
+    let error = refused(cluster, &["apply", "-f", broken.to_str().context("path")?])?;
+    ensure!(generations(cluster)? == before, "the config in force changed");
+    Ok(error)
+}
+
+fn unknown_field(cluster: &Cluster) -> anyhow::Result<()> {
+    let error = apply_broken(cluster, |document| document.replacen("\nmachine:\n", "\nmachine:\n  kublet: {}\n", 1))?;
+    ensure!(error.contains("machine.kublet") && error.contains("kubelet"), "{error}");
+    Ok(())
+}
+
+fn overlap(cluster: &Cluster) -> anyhow::Result<()> {
+    let error = apply_broken(cluster, |document| {
+        document.replacen("\ncluster:\n", "\ncluster:\n  network: { podCIDRs: [10.96.0.0/12] }\n", 1)
+    })?;
+    ensure!(error.contains("podCIDRs"), "{error}");
+    Ok(())
+}
+
+fn read_outs(cluster: &Cluster) -> anyhow::Result<()> {
+    ensure!(cluster.machinectl(&["dmesg", "--tail", "2000"])?.contains("corten"), "dmesg does not show init's lines");
+    ensure!(!cluster.machinectl(&["events"])?.is_empty(), "no events");
+    ensure!(cluster.machinectl(&["services"])?.contains("kube-apiserver"), "services");
+    ensure!(cluster.machinectl(&["get", "volumes"])?.to_lowercase().contains("ephemeral"), "volumes");
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Machines in QEMU. All of it is ignored by name: `make vm-test` runs it, `make vm-test T=<group>` one group, `make test` the group `short`.
+
+mod checks;
+mod faults;
+mod kubernetes;
+mod machine_api;
+mod short;
+mod smoke;
