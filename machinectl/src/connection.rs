@@ -46,6 +46,9 @@ pub struct Connection {
     /// Where the client config is if neither flag nor environment say so.
     #[arg(skip)]
     pub default_config: PathBuf,
+    /// For how long a machine that cannot be reached is tried again, if not as usual.
+    #[arg(skip)]
+    pub patience: Option<Duration>,
 }
 
 /// `host[:port]`, with the machine API's port where none is said.
@@ -127,8 +130,14 @@ impl Connection {
         Ok((nodes, Trust::Cluster(Box::new(context))))
     }
 
+    /// The same machines, which may be on their way up.
+    pub fn waiting_for(&self, patience: Duration) -> Connection {
+        Connection { patience: Some(patience), ..self.clone() }
+    }
+
     fn dialer(&self, trust: Trust, timeout: Option<Duration>) -> Dialer {
-        let patience = timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
+        let patience = self.patience.unwrap_or(PATIENCE);
+        let patience = timeout.map_or(patience, |timeout| timeout.min(patience));
         Dialer { trust, server_name: self.server_name.clone(), patience }
     }
 

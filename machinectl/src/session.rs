@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::failure::{Failure, chain};
 use crate::output::tell;
@@ -111,15 +111,15 @@ struct Line {
 
 impl Line {
     async fn open(&self, dialer: &Dialer) -> Result<Stream, Trouble> {
-        let opened = tokio::time::timeout(TRY_DEADLINE, self.dial()).await;
-        match opened {
-            Err(_) => Err(Trouble::Passing(format!("no connection within {} s", TRY_DEADLINE.as_secs()))),
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(self.trouble(&error, dialer)),
-        }
+        self.dial().await.map_err(|error| self.trouble(&error, dialer))
     }
 
     async fn dial(&self) -> std::io::Result<Stream> {
+        let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no connection within {} s", TRY_DEADLINE.as_secs()));
+        tokio::time::timeout(TRY_DEADLINE, self.dial_patiently()).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn dial_patiently(&self) -> std::io::Result<Stream> {
         let host = match &self.node.host {
             Host::Address(address) => address.to_string(),
             Host::Name(name) => name.clone(),
@@ -203,6 +203,11 @@ impl Session {
     /// Makes a call, and of its status a failure that names the machine.
     pub async fn ask<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
         call.await.map(Response::into_inner).map_err(|status| self.failed(&status))
+    }
+
+    /// Whether the connection broke, as opposed to the machine's refusing something. The next call makes a new one.
+    pub fn is_broken(status: &Status) -> bool {
+        status.source().is_some() || status.code() == Code::Unavailable
     }
 
     pub fn failed(&self, status: &Status) -> Failure {

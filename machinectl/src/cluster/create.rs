@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use api::v1::{ApplyRequest, BootstrapRequest, GetHealthRequest, GetKubeconfigRequest, GetVersionRequest};
+use api::v1::{ApplyRequest, BootstrapRequest, GetKubeconfigRequest, GetVersionRequest};
 use clap::Args;
 use controlplane::client_config::{ClientConfig, Context};
 use controlplane::generate::Options;
@@ -11,7 +11,6 @@ use controlplane::secrets::Secrets;
 use machine::config::{ByteSize, HostPort};
 use serde_json::json;
 use testbed::{Accelerator, Boot, Disk, DiskFormat, Firmware, Lifetime, Machine, MachineSpec, host_boot_id};
-use tokio_stream::StreamExt;
 
 use super::accelerators::Accelerators;
 use super::fingerprint;
@@ -27,7 +26,7 @@ use crate::progress::Progress;
 use crate::session::{Dialer, Session};
 use crate::tls::{Fingerprint, Trust};
 use crate::verbs::generate::{first_machine, names, write_client, write_secrets};
-use crate::verbs::health::summary;
+use crate::verbs::health::{last_report, summary};
 
 /// Ports of the guest that the host reaches.
 const MACHINE_API: u16 = api::PORT;
@@ -162,7 +161,12 @@ impl Create {
         wait("the machine to take its role, to bootstrap", CONFIGURED).until(ask).await?;
         progress.done("the cluster is bootstrapped");
 
-        let ask = async || healthy(&cluster_session(context, &node).await?, progress).await;
+        let patience = deadline.left(BOOTSTRAPPED);
+        let ask = async || {
+            let session = cluster_session(context, &node).await?;
+            let report = last_report(&session, Some(patience), progress).await?;
+            if report.healthy { Ok(()) } else { Err(Failure::new(&session.node, summary(&report))) }
+        };
         wait("a healthy cluster", BOOTSTRAPPED).until(ask).await?;
         progress.done("the cluster is healthy");
 
@@ -227,20 +231,4 @@ async fn maintenance_session(machine: &Machine, node: &HostPort) -> Result<Sessi
 async fn cluster_session(context: &Context, node: &HostPort) -> Result<Session, Failure> {
     let dialer = Dialer { trust: Trust::Cluster(Box::new(context.clone())), server_name: None, patience: PATIENCE };
     dialer.connect(node).await
-}
-
-/// Follows the machine's reports until all checks pass.
-async fn healthy(session: &Session, progress: &Progress) -> Result<(), Failure> {
-    let wait = prost_types::Duration::try_from(BOOTSTRAPPED).ok();
-    let mut reports = session.ask(session.machine().get_health(GetHealthRequest { wait })).await?;
-    let mut last = "no report".to_owned();
-    while let Some(report) = reports.next().await {
-        let report = report.map_err(|status| session.failed(&status))?;
-        last = summary(&report);
-        progress.wait_for(format!("a healthy cluster: {last}"));
-        if report.healthy {
-            return Ok(());
-        }
-    }
-    Err(Failure::new(&session.node, last))
 }

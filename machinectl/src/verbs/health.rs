@@ -1,12 +1,13 @@
 //! `health`: the machine's checks, until all pass.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::v1::{Check, GetHealthRequest, GetHealthResponse};
 use clap::Args;
 use machine::config::HostPort;
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
+use tonic::Status;
 
 use crate::cli::World;
 use crate::failure::{Failure, Kind};
@@ -32,7 +33,9 @@ impl Health {
         let wait = self.wait.map(|wait| wait.0);
         let progress = Progress::waiting(world.quiet);
         let usual = Some(wait.unwrap_or_default() + GRACE);
-        let answers = world.connection.each(usual, async |session| last_report(&session, wait, &progress).await).await?;
+        // Whoever waits for a machine may wait for one that is still booting.
+        let connection = wait.map_or_else(|| world.connection.clone(), |wait| world.connection.waiting_for(wait));
+        let answers = connection.each(usual, async |session| last_report(&session, wait, &progress).await).await?;
         drop(progress);
         if !answers.done.is_empty() {
             self.output.print(|_| table(&answers.done), || values(&answers.done));
@@ -51,17 +54,36 @@ impl Health {
     }
 }
 
-/// Follows the reports and gives the last one.
+/// How long to wait before a broken connection is made anew.
+pub const AGAIN: Duration = Duration::from_secs(1);
+
+/// Follows the reports and gives the last one. While the machine is waited for, its API may go away and come back.
 pub async fn last_report(session: &Session, wait: Option<Duration>, progress: &Progress) -> Result<GetHealthResponse, Failure> {
+    let began = Instant::now();
+    loop {
+        let left = wait.map(|wait| wait.saturating_sub(began.elapsed()));
+        match follow(session, left, progress).await {
+            Ok(Some(report)) => return Ok(report),
+            Ok(None) => return Err(Failure::new(&session.node, "the machine reported no checks")),
+            Err(status) if Session::is_broken(&status) && left.is_some_and(|left| left > AGAIN) => {
+                progress.wait_for(format!("{}: the connection broke; trying again", session.node));
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(status) => return Err(session.failed(&status)),
+        }
+    }
+}
+
+async fn follow(session: &Session, wait: Option<Duration>, progress: &Progress) -> Result<Option<GetHealthResponse>, Status> {
     let wait = wait.and_then(|wait| prost_types::Duration::try_from(wait).ok());
-    let mut reports = session.ask(session.machine().get_health(GetHealthRequest { wait })).await?;
+    let mut reports = session.machine().get_health(GetHealthRequest { wait }).await?.into_inner();
     let mut last = None;
     while let Some(report) = reports.next().await {
-        let report = report.map_err(|status| session.failed(&status))?;
+        let report = report?;
         progress.wait_for(summary(&report));
         last = Some(report);
     }
-    last.ok_or_else(|| Failure::new(&session.node, "the machine reported no checks"))
+    Ok(last)
 }
 
 /// `3 of 9 checks pass; etcd: not started`

@@ -98,15 +98,16 @@ impl List {
         let rows: Vec<_> =
             answers.done.iter().flat_map(|(node, response)| response.images.iter().map(move |image| (node, image))).collect();
         if !answers.done.is_empty() {
-            self.output.print(|_| table(&rows), || rows.iter().map(|(node, image)| value(node, image)).collect());
+            self.output.print(|wide| table(&rows, wide), || rows.iter().map(|(node, image)| value(node, image)).collect());
         }
         answers.outcome()
     }
 }
 
-fn table(rows: &[(&HostPort, &ContainerImage)]) -> Table {
+/// The runtime knows each image by its bare digest as well: that is for `wide`.
+fn table(rows: &[(&HostPort, &ContainerImage)], wide: bool) -> Table {
     let mut table = Table::new(&["NODE", "IMAGE", "DIGEST", "CREATED"]);
-    for (node, image) in rows {
+    for (node, image) in rows.iter().filter(|(_, image)| wide || !image.name.starts_with("sha256:")) {
         table.row([node.to_string(), image.name.clone(), image.digest.clone(), times::shown(image.created_at.as_ref())]);
     }
     table

@@ -141,7 +141,7 @@ impl Events {
 }
 
 fn line(event: &Event) -> String {
-    format!("{:20}  {:24} {:12} {}\n", times::shown(event.at.as_ref()), event.subject, event.reason, event.message)
+    format!("{:20}  {:32} {:14} {}\n", times::shown(event.at.as_ref()), event.subject, event.reason, event.message)
 }
 
 fn value(node: &HostPort, event: &Event) -> Value {

@@ -3,12 +3,14 @@
 use api::v1::{GetVersionRequest, RebootRequest, ResetRequest, ShutdownRequest};
 use clap::{Args, ValueEnum};
 
+use super::health::{AGAIN, last_report, summary};
 use super::{QUICK, SLOW};
 use crate::cli::World;
 use crate::confirm::{answer, confirmed};
 use crate::connection::Answers;
 use crate::failure::Failure;
 use crate::output::{tell, write};
+use crate::progress::Progress;
 use crate::session::Session;
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -24,6 +26,9 @@ struct Consent {
 /// Stop all services and start the machine again
 #[derive(Debug, Args)]
 pub struct Reboot {
+    /// Wait until it has booted and is healthy again, at most this long, such as 10m
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<machine::config::Duration>,
     #[command(flatten)]
     consent: Consent,
 }
@@ -60,7 +65,41 @@ impl Reboot {
         let ask = async |session: &Session, dry_run| {
             session.ask(session.machine().reboot(RebootRequest { dry_run })).await.map(|response| response.plan)
         };
-        self.consent.carry_out(world, "reboots", ask).await
+        let Some(wait) = self.wait.map(|wait| wait.0) else { return self.consent.carry_out(world, "reboots", ask).await.map(drop) };
+        let before = world.connection.each_named(QUICK, boot_id).await?;
+        if !self.consent.carry_out(world, "reboots", ask).await? {
+            return Ok(());
+        }
+        let progress = Progress::waiting(world.quiet);
+        let boots = &before.done;
+        let back = async |session: Session| {
+            let old = boots.iter().find(|(node, _)| *node == session.node).map(|(_, boot)| boot.as_str());
+            await_boot(&session, old, &progress).await?;
+            let report = last_report(&session, Some(wait), &progress).await?;
+            if report.healthy { Ok(()) } else { Err(Failure::new(&session.node, summary(&report))) }
+        };
+        let answers = world.connection.waiting_for(wait).each_named(Some(wait), back).await?;
+        drop(progress);
+        answers.done.iter().for_each(|(node, ())| write(&format!("{node} has booted and is healthy\n")));
+        answers.outcome()
+    }
+}
+
+async fn boot_id(session: Session) -> Result<String, Failure> {
+    session.ask(session.machine().get_version(GetVersionRequest {})).await.map(|version| version.boot_id)
+}
+
+/// Until the machine answers from another boot than the old one. The deadline is the caller's.
+async fn await_boot(session: &Session, old: Option<&str>, progress: &Progress) -> Result<(), Failure> {
+    progress.wait_for(format!("{} reboots", session.node));
+    loop {
+        match session.machine().get_version(GetVersionRequest {}).await {
+            Ok(version) if Some(version.get_ref().boot_id.as_str()) != old => return Ok(()),
+            Ok(_) => {}
+            Err(status) if Session::is_broken(&status) => {}
+            Err(status) => return Err(session.failed(&status)),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -69,29 +108,29 @@ impl Shutdown {
         let ask = async |session: &Session, dry_run| {
             session.ask(session.machine().shutdown(ShutdownRequest { dry_run })).await.map(|response| response.plan)
         };
-        self.consent.carry_out(world, "shuts down", ask).await
+        self.consent.carry_out(world, "shuts down", ask).await.map(drop)
     }
 }
 
 impl Consent {
-    /// Shows each machine's plan, asks, and does it.
+    /// Shows each machine's plan, asks, and does it; whether it was done.
     async fn carry_out(
         self,
         world: &World,
         does: &str,
         ask: impl AsyncFn(&Session, bool) -> Result<Vec<String>, Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         if self.dry_run || !self.yes {
             let plans = world.connection.each_named(QUICK, async |session| ask(&session, true).await).await?;
             show_plans(&plans);
             plans.outcome()?;
         }
         if self.dry_run || !(self.yes || confirmed("Go on?")?) {
-            return Ok(());
+            return Ok(false);
         }
         let answers = world.connection.each_named(SLOW, async |session| ask(&session, false).await).await?;
         answers.done.iter().for_each(|(node, _)| write(&format!("{node} {does}\n")));
-        answers.outcome()
+        answers.outcome().map(|()| true)
     }
 }
 

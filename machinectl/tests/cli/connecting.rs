@@ -7,6 +7,9 @@ use crate::fake::{Fake, dead_port};
 use crate::terminal::machinectl;
 use crate::trust;
 
+/// Other commands give up after 5 seconds.
+const LONGER_THAN_PATIENCE: Duration = Duration::from_millis(6500);
+
 #[test]
 fn of_several_machines_each_answers_or_fails_for_itself() {
     let fake = Fake::member();
@@ -93,6 +96,22 @@ fn a_machine_in_maintenance_is_known_by_its_fingerprint() {
     let error = fake.run(&["version", "-n", &node, "--fingerprint", &identity.fingerprint]).complained(1);
     assert!(error.contains("its certificate has another fingerprint; compare with the machine's console"), "{error}");
     assert!(fake.run(&["version", "-n", &node, "--fingerprint", "sha256:12"]).complained(2).contains("64 hexadecimal digits"));
+}
+
+#[test]
+fn who_waits_for_health_waits_for_the_machine_too() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let port = dead_port();
+    let node = format!("127.0.0.1:{port}");
+    let path = home.path().join("client.yaml");
+    std::fs::write(&path, trust::client_config(&[node]).to_yaml().expect("YAML")).expect("write");
+    let start = std::thread::spawn(move || {
+        std::thread::sleep(LONGER_THAN_PATIENCE);
+        Fake::on(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port"), trust::member())
+    });
+    let out = machinectl(home.path(), &["health", "--wait", "1h", "--config", "client.yaml"]).printed();
+    assert!(out.contains("kubelet   passes"), "{out}");
+    drop(start.join().expect("the machine"));
 }
 
 #[test]

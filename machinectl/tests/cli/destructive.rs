@@ -36,6 +36,17 @@ fn yes_does_it() {
 }
 
 #[test]
+fn a_reboot_can_be_waited_for() {
+    let fake = Fake::member();
+    let out = fake.run(&["reboot", "--yes", "--wait", "1h"]).printed();
+    assert_eq!(out, format!("{0} reboots\n{0} has booted and is healthy\n", fake.address));
+    // With another wait the fake machine never becomes healthy.
+    let error = fake.run(&["reboot", "--yes", "--wait", "30s"]).complained(1);
+    assert!(error.contains("1 of 2 checks pass; kubelet: waits for etcd"), "{error}");
+    assert_eq!(fake.run(&["reboot", "--dry-run", "--wait", "1h"]).printed().lines().count(), 3);
+}
+
+#[test]
 fn with_several_machines_those_meant_must_be_named() {
     let fake = Fake::member();
     let two = [fake.address.to_string(), "127.0.0.1:1".to_owned()];

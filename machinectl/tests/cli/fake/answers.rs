@@ -48,12 +48,12 @@ impl machine_server::Machine for Answers {
             stage: "running".to_owned(),
             slot: "a".to_owned(),
             hostname: "cp-1".to_owned(),
-            boot_id: "b0".to_owned(),
+            boot_id: format!("boot {}", self.0.lines().iter().filter(|line| *line == "reboot dry_run=false").count()),
         })
     }
 
     type GetHealthStream = Stream<GetHealthResponse>;
-    /// Unhealthy; with a wait of an hour, healthy in the second report.
+    /// Unhealthy; with a wait of more than half an hour, healthy in the second report.
     async fn get_health(&self, request: Request<GetHealthRequest>) -> Answer<Self::GetHealthStream> {
         let check = |name: &str, passed: bool| Check {
             name: name.to_owned(),
@@ -61,7 +61,7 @@ impl machine_server::Machine for Answers {
             message: if passed { String::new() } else { "waits for etcd".to_owned() },
         };
         let report = |healthy| GetHealthResponse { checks: vec![check("etcd", true), check("kubelet", healthy)], healthy };
-        let becomes_healthy = request.into_inner().wait.is_some_and(|wait| wait.seconds == 3600);
+        let becomes_healthy = request.into_inner().wait.is_some_and(|wait| wait.seconds > 1800);
         stream(if becomes_healthy { vec![report(false), report(true)] } else { vec![report(false)] })
     }
 
