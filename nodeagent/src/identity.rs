@@ -15,11 +15,12 @@ use machine::disk::Volume;
 use machine::protocol::VolumeState;
 use tokio::sync::watch;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::controllers::pki::read_pair;
 use crate::files;
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
+use crate::resources::cluster::Certificate;
 use crate::resources::services;
 use crate::server::tls::Credentials;
 
@@ -136,8 +137,11 @@ impl Controller for Identity {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "identity";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
+        // The files count; that there are others is read off the board.
+        node.store.get::<Certificate>(CertificateId::Machine.name());
         Ok(Seen {
             authority_pem: node.config().map(|applied| applied.config.cluster.certificate_authorities.machine.certificate.clone()),
             kept_authority_pem: fs::read_to_string(&self.files.authority).ok(),

@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 
 use tokio::task::JoinHandle;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
-use crate::resources::network::{Hostname, Lease, NodeIps, Resolvers};
+use crate::resources::network::{Address, Hostname, Lease, Link, NodeIps, Resolvers, Route};
+use crate::store::Resource;
 pub use kernel::publish;
 use plan::{Action, Seen};
 
@@ -41,9 +42,14 @@ impl Controller for Network {
     type Seen = Seen;
     type Action = Action;
     const NAME: &'static str = "network";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         self.clients.retain(|_, client| !client.is_finished());
+        // The kernel is asked itself; that it has something new to say is read off the board.
+        for kind in [Link::KIND, Address::KIND, Route::KIND] {
+            node.store.list(kind);
+        }
         Ok(Seen {
             config: node.config().map(|applied| applied.config.clone()),
             kernel: kernel::read(&self.netlink).await?,

@@ -15,7 +15,7 @@ use rsntp::AsyncSntpClient;
 
 use crate::names;
 use crate::node::Node;
-use crate::resources::network::Lease;
+use crate::resources::network::{Lease, NodeIps};
 use crate::resources::time::TimeStatus;
 
 const PORT: u16 = 123;
@@ -35,9 +35,10 @@ pub async fn run(node: Node) {
         let wait = if status.error.is_empty() { POLL } else { retry };
         retry = if status.error.is_empty() { RETRY_MIN } else { (retry * 2).min(POLL) };
         node.store.put(TimeStatus::NAME, &status);
-        // Other servers are asked at once; the same ones again after the wait.
+        // Other servers are asked at once, the same ones again after the wait; that there are none counts from the first address on.
+        let settles = settles(&node);
         let changed = async {
-            while board.changed().await.is_ok() && self::servers(&node) == servers {}
+            while board.changed().await.is_ok() && self::servers(&node) == servers && self::settles(&node) == settles {}
         };
         let _ = tokio::time::timeout(wait, changed).await;
     }
@@ -53,9 +54,13 @@ fn servers(node: &Node) -> Vec<String> {
     leases.values().flat_map(|lease| &lease.time_servers).map(IpAddr::to_string).collect()
 }
 
+/// Before the first lease nobody knows whether there are servers.
+fn settles(node: &Node) -> bool {
+    node.config().is_some() && node.store.get::<NodeIps>(NodeIps::NAME).is_some_and(|ips| !ips.addresses.is_empty())
+}
+
 async fn synchronize(node: &Node, servers: &[String], known: TimeStatus) -> TimeStatus {
-    // Before the first lease nobody knows whether there are servers.
-    let settled = known.settled || node.config().is_some() && !node.store.list("nodeips").is_empty();
+    let settled = known.settled || settles(node);
     let mut errors = Vec::new();
     for server in servers {
         match ask(node, server).await {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
 
@@ -24,6 +24,7 @@ impl Controller for Watchdog {
     type Seen = Seen;
     type Action = Duration;
     const NAME: &'static str = "watchdog";
+    const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let wanted = node.config().map(|applied| applied.config.machine.watchdog.timeout.0);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::{Resource, Store};
 
 /// A certificate that this machine keeps, named as in controlplane's table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Certificate {
     pub subject: String,

@@ -1,21 +1,25 @@
 //! Asks one API server again and again whether it is ready, and keeps it in the pool while it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use controlplane::client::Client;
 use controlplane::pki::{CertificateId, Issued};
+use machine::service::ServiceStatus;
 use tokio::time::timeout;
 
 use super::Target;
 use super::pool::Pool;
-use crate::controllers::api;
+use crate::controllers::{api, control_plane};
 use crate::controllers::pki::Keyring;
 use crate::node::Node;
 use crate::resources::cluster::ApiServer;
+use crate::resources::services;
+use crate::store::Resource;
 
 /// One that starts is asked often: much waits for it, and /readyz is all that tells.
-const WHILE_DOWN: Duration = Duration::from_millis(250);
+const WHILE_DOWN: Duration = Duration::from_millis(500);
 const WHILE_UP: Duration = Duration::from_secs(3);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// Failures in a row after which a server that was ready no longer is: a busy one may be late once.
@@ -27,6 +31,11 @@ pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
     let mut client: Option<(Issued, Client)> = None;
     let mut failures = PATIENCE;
     loop {
+        if target.local && !services::is_ready(&node.store, control_plane::API_SERVER) {
+            failures = PATIENCE;
+            tell(&node, &pool, &target, false, format!("service {} is not ready", control_plane::API_SERVER));
+            started(&node).await;
+        }
         let issued = keyring.get(&node, CertificateId::Agent);
         if client.as_ref().map(|(used, _)| used) != issued.as_ref() {
             client = issued.and_then(|issued| Some((issued.clone(), connect(&node, &target, &issued)?)));
@@ -37,10 +46,27 @@ pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
         };
         failures = if error.is_some() { failures.saturating_add(1) } else { 0 };
         let ready = failures < PATIENCE;
-        if ready { pool.add(target.address, target.local) } else { pool.remove(target.address) }
-        let status = ApiServer { address: target.address, ready, local: target.local, error: error.unwrap_or_default() };
-        node.store.put(&target.address.to_string(), &status);
+        tell(&node, &pool, &target, ready, error.unwrap_or_default());
         tokio::time::sleep(if ready { WHILE_UP } else { WHILE_DOWN }).await;
+    }
+}
+
+fn tell(node: &Node, pool: &Pool, target: &Target, ready: bool, error: String) {
+    if ready { pool.add(target.address, target.local) } else { pool.remove(target.address) }
+    let status = ApiServer { address: target.address, ready, local: target.local, error };
+    node.store.put(&target.address.to_string(), &status);
+}
+
+/// Waits until this machine's own server says that it listens; asking it before would only take its time.
+async fn started(node: &Node) {
+    let services = BTreeSet::from([ServiceStatus::KIND.to_owned()]);
+    let mut board = node.store.revision();
+    loop {
+        let revision = *board.borrow_and_update();
+        if services::is_ready(&node.store, control_plane::API_SERVER) {
+            return;
+        }
+        while board.changed().await.is_ok() && !node.store.changed_after(revision, &services) {}
     }
 }
 

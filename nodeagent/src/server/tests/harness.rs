@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use controlplane::generate::{Options, generate};
-use controlplane::pki::{AuthorityId, CertificateRequest, Issued, MachineRole, San, Usage, machine_client};
+use controlplane::pki::{AuthorityId, CertificateId, CertificateRequest, Issued, MachineRole, San, Usage, machine_client};
 use controlplane::secrets::Secrets;
 use hyper_util::rt::TokioIo;
 use machine::Root;
@@ -30,6 +30,7 @@ use crate::init_client::InitClient;
 use crate::init_events;
 use crate::node::Node;
 use crate::power::Power;
+use crate::resources::cluster::Certificate;
 use crate::server::{Api, serve, tls};
 
 pub const DAY: Duration = Duration::from_secs(86_400);
@@ -100,8 +101,9 @@ impl Machine {
         let certificate = issue("cp-1", None, Usage::Both, DAY, SystemTime::now());
         std::fs::write(machine.root.pki().join("machine.key"), certificate.key_pem.reveal()).unwrap();
         std::fs::write(machine.root.pki().join("machine.crt"), &certificate.certificate_pem).unwrap();
-        // As the pki controller tells of a certificate on the board; any change lets the identity look again.
-        machine.node.store.put("changed", &super::init::service("changed", machine::service::ServiceState::Ready));
+        // As the pki controller tells of it on the board, whereupon the identity looks at the files.
+        let told = Certificate { subject: "cp-1".to_owned(), ..Certificate::default() };
+        machine.node.store.put(CertificateId::Machine.name(), &told);
         machine.until_serving_its_certificate().await;
         machine
     }
