@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{Pid, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -25,14 +26,14 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
-        [] | ["serve"] => serve(),
+        [] | ["serve"] => end_on_request().and_then(|()| serve()),
         ["get", url] => get(url),
         ["resolve", name] => resolve(name).map(|addresses| addresses.iter().for_each(|address| println!("{address}"))),
         ["kill", name] => kill(name),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(2)),
-        ["sleep"] => loop {
+        ["sleep"] => end_on_request().map(|()| loop {
             std::thread::park();
-        },
+        }),
         other => Err(io::Error::other(format!("{other:?}: expected serve, get URL, resolve NAME, kill NAME, exit CODE or sleep"))),
     };
     match result {
@@ -42,6 +43,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the program on SIGTERM: the first process of a pod has no other reaction to it than its own.
+fn end_on_request() -> io::Result<()> {
+    let signals = SigSet::from(Signal::SIGTERM);
+    // Threads that start later have it blocked as well.
+    signals.thread_block()?;
+    std::thread::spawn(move || signals.wait().map(|_| std::process::exit(0)));
+    Ok(())
 }
 
 /// What the switches have turned.
@@ -75,8 +85,14 @@ fn serve() -> io::Result<()> {
 
 fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
     stream.set_read_timeout(Some(DEADLINE))?;
-    let mut request = String::new();
-    BufReader::new(stream.try_clone()?).take(8192).read_line(&mut request)?;
+    let mut lines = BufReader::new(stream.try_clone()?).take(8192).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    // To the end of the header: closing a connection with bytes unread resets it, and the client may lose the answer.
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
     let path = request.split(' ').nth(1).unwrap_or_default();
     let up = state.began.elapsed() >= state.startup;
     let (ok, body) = match path {
@@ -89,7 +105,7 @@ fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
         "/exit" => std::process::exit(1),
         _ => (false, format!("no such path: {path}")),
     };
-    println!("hello: {} {}", request.trim_end(), if ok { 200 } else { 503 });
+    println!("hello: {} {}", request, if ok { 200 } else { 503 });
     let status = if ok { "200 OK" } else { "503 Service Unavailable" };
     write!(
         stream,
@@ -151,19 +167,30 @@ fn resolve(name: &str) -> io::Result<Vec<Ipv4Addr>> {
     Ok(addresses(answer))
 }
 
-/// The A records behind the question, whose name the records point to.
+/// The addresses in the A records behind the question.
 fn addresses(mut records: &[u8]) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
-    // A pointer (2 bytes), type, class, time to live (4), length, data.
-    while let [pointer, _, type_high, type_low, _, _, _, _, _, _, length_high, length_low, data @ ..] = records {
+    // Behind its name, a record has type, class, time to live (4 bytes), length and data.
+    while let Some([type_high, type_low, _, _, _, _, _, _, length_high, length_low, data @ ..]) = behind_name(records) {
         let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
         let Some((data, rest)) = data.split_at_checked(length) else { break };
-        if let (0xc0.., 0, 1, [a, b, c, d]) = (*pointer, *type_high, *type_low, data) {
+        if let (0, 1, [a, b, c, d]) = (*type_high, *type_low, data) {
             found.push(Ipv4Addr::new(*a, *b, *c, *d));
         }
         records = rest;
     }
     found
+}
+
+/// What follows a name: labels up to an empty one or a pointer.
+fn behind_name(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        match bytes {
+            [0, rest @ ..] | [0xc0..=0xff, _, rest @ ..] => return Some(rest),
+            [length, rest @ ..] => bytes = rest.get(usize::from(*length)..)?,
+            [] => return None,
+        }
+    }
 }
 
 fn kill(name: &str) -> io::Result<()> {
@@ -173,7 +200,7 @@ fn kill(name: &str) -> io::Result<()> {
         // A process may end while we look.
         let Ok(comm) = std::fs::read_to_string(entry.path().join("comm")) else { continue };
         if comm.trim_end() == name {
-            kill_process(pid, Signal::KILL)?;
+            kill_process(pid, rustix::process::Signal::KILL)?;
             println!("killed {} ({name})", pid.as_raw_nonzero());
             killed += 1;
         }
