@@ -116,7 +116,7 @@ impl Machine {
     }
 
     async fn until_serving_its_certificate(&self) {
-        for _ in 0..200 {
+        for _ in 0..3000 {
             if self.client(MachineRole::Admin).await.is_ok() {
                 return;
             }
