@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 TARGET := x86_64-unknown-linux-gnu
 # Profile of the programs that go into images: `image` links in seconds, `release` is smallest.
 IMAGE_CARGO_PROFILE ?= image
+IMAGES ?= build/images
 BINARIES := target/$(TARGET)/$(IMAGE_CARGO_PROFILE)
 STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --target $(TARGET) --profile $(IMAGE_CARGO_PROFILE)
 PROFILES := bare worker controlplane
@@ -66,9 +67,9 @@ components: setup tools ## Build the upstream parts that are stale
 image: build components ## Build the images (PROFILE=controlplane|worker|bare)
 	@for profile in $(PROFILE); do \
 	  target/debug/image-build image --profile configs/profiles/$$profile.toml --components build/components \
-	    --binaries $(BINARIES) --out build/images/$$profile; \
+	    --binaries $(BINARIES) --out $(IMAGES)/$$profile; \
 	done
-	target/debug/image-build archive --binary $(BINARIES)/hello --name corten.dev/hello:v1 --port 8080 --out build/images/hello.tar
+	target/debug/image-build archive --binary $(BINARIES)/hello --name corten.dev/hello:v1 --port 8080 --out $(IMAGES)/hello.tar
 
 .PHONY: lock
 lock: setup tools ## Renew configs/packages.lock
@@ -101,8 +102,9 @@ vm-test: image ## Every VM test, or one group (T=smoke|faults)
 	cargo test -p tests --test vm -- --ignored --test-threads=1 $(if $(T),$(T)::)
 
 .PHONY: bench
-bench: image ## Measure the figures of docs/benchmarks.md
-	cargo run --release --quiet -p tests --bin bench
+bench: setup ## Measure the figures of docs/benchmarks.md, or some (T="sizes api"); needs root and mmdebstrap
+	$(MAKE) image IMAGE_CARGO_PROFILE=release IMAGES=build/bench/images
+	cargo run --quiet --profile image -p tests --bin bench -- $(T)
 
 .PHONY: golden
 golden: ## Rewrite the golden files; read the diff

@@ -1,0 +1,80 @@
+//! `make bench`: the figures that Corten is built for, each measured beside its peer where there is one, as a table and as JSON.
+
+mod api;
+mod boot;
+mod figure;
+mod memory;
+mod node;
+mod node_ready;
+mod programs;
+mod report;
+mod samples;
+mod sizes;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+use figure::Outcome;
+
+#[derive(Debug, Parser)]
+#[command(name = "bench", about = "Measures what docs/benchmarks.md shows; `make bench` builds what is measured first")]
+struct Arguments {
+    /// What to measure [default: all of it]
+    names: Vec<Name>,
+    /// How often, where repeating tells more
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long the machine idles before its memory is counted; less than ten minutes is for trying only
+    #[arg(long, default_value = "10m")]
+    idle: machine::config::Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    Sizes,
+    Api,
+    Boot,
+    NodeReady,
+    Memory,
+}
+
+impl Name {
+    fn name(self) -> &'static str {
+        match self {
+            Name::Sizes => "sizes",
+            Name::Api => "api",
+            Name::Boot => "boot",
+            Name::NodeReady => "node-ready",
+            Name::Memory => "memory",
+        }
+    }
+
+    fn measure(self, arguments: &Arguments) -> anyhow::Result<Outcome> {
+        match self {
+            Name::Sizes => sizes::measure(),
+            Name::Api => api::measure(arguments.rounds.max(api::LEAST_ROUNDS)),
+            Name::Boot => boot::measure(arguments.rounds),
+            Name::NodeReady => node_ready::measure(arguments.rounds),
+            Name::Memory => memory::measure(arguments.idle.0),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        let measured = name.measure(&arguments).and_then(|outcome| {
+            println!("{outcome}");
+            report::keep(name.name(), &outcome).context("keeping the result")
+        });
+        if let Err(error) = measured {
+            eprintln!("bench: {}: {error:#}", name.name());
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
