@@ -33,9 +33,4 @@ impl<A> Plan<A> {
     pub fn from_actions(actions: Vec<A>) -> Plan<A> {
         if actions.is_empty() { Plan::Settled } else { Plan::Act(actions) }
     }
-
-    /// `Waiting` if anything is missing, else what `actions` gives.
-    pub fn unless_missing(missing: Vec<Missing>, actions: impl FnOnce() -> Vec<A>) -> Plan<A> {
-        if missing.is_empty() { Plan::from_actions(actions()) } else { Plan::Waiting(missing) }
-    }
 }

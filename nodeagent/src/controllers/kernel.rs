@@ -46,7 +46,13 @@ impl Controller for Kernel {
         let mut problems = Vec::new();
         for action in actions {
             let applied = match action {
-                Action::Load(module) => apply::load(&node.root, &module).await.map(|()| drop(self.loaded.insert(module.name))),
+                Action::Load(module) => {
+                    let loaded = apply::load(&node.root, &module).await;
+                    if loaded.is_ok() {
+                        self.loaded.insert(module.name);
+                    }
+                    loaded
+                }
                 Action::Set { name, value } => apply::set(&node.root, &name, &value),
             };
             problems.extend(applied.err().map(|error| format!("{error:#}")));

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use machine::config::{Taint, TaintEffect};
+use tokio::time::Instant;
 
 use super::apply::{FIELD_MANAGER, TAINTS_ANNOTATION};
 use crate::controllers::api;
@@ -19,7 +20,7 @@ use crate::controllers::pki::Keyring;
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, ManifestStatus, NodeStatus};
 
-const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MIN: Duration = Duration::from_millis(125);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Runs for as long as the agent lives.
@@ -28,15 +29,13 @@ pub async fn follow(node: Node) {
     let mut retry = RETRY_MIN;
     loop {
         let machine = prepared(&node).await;
-        match watch(&node, &machine, &mut keyring).await {
-            // The server ends each watch after some minutes.
-            Ok(()) => retry = RETRY_MIN,
-            Err(error) => {
-                tracing::debug!("following Node {}: {error:#}", machine.facts.node_name);
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(RETRY_MAX);
-            }
+        let began = Instant::now();
+        if let Err(error) = watch(&node, &machine, &mut keyring).await {
+            tracing::debug!("following Node {}: {error:#}", machine.facts.node_name);
         }
+        // The server ends each watch after some minutes, and then is asked again at once; one that does not hold is asked less and less.
+        retry = if began.elapsed() > RETRY_MAX { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
+        tokio::time::sleep(retry).await;
     }
 }
 
