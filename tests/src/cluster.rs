@@ -8,6 +8,9 @@ use anyhow::Context;
 
 use crate::place;
 
+/// Stands in an error where the machine's kernel panicked.
+pub const KERNEL_PANIC: &str = "(the kernel panicked)";
+
 /// A cluster of one control plane.
 #[derive(Debug)]
 pub struct Cluster {
@@ -52,8 +55,14 @@ impl Cluster {
         }
         command.args(&options.extra);
         let status = command.status().with_context(|| format!("starting {} (make build)", place::machinectl().display()))?;
-        anyhow::ensure!(status.success(), "machinectl cluster create: {status}; console log: {}", cluster.directory().join("console.log").display());
+        let panicked = if cluster.kernel_panicked() { KERNEL_PANIC } else { "" };
+        anyhow::ensure!(status.success(), "machinectl cluster create: {status} {panicked}");
         Ok(cluster)
+    }
+
+    /// Whether the machine's kernel has panicked since the cluster was made.
+    pub fn kernel_panicked(&self) -> bool {
+        std::fs::read(self.directory().join("console.log")).is_ok_and(|log| String::from_utf8_lossy(&log).contains("Kernel panic"))
     }
 
     /// A cluster that runs already, by its folder; it goes on running.

@@ -13,18 +13,18 @@ use crate::kubernetes::in_sample;
 
 const RECOVERY: Duration = Duration::from_secs(180);
 
-pub const CHECKS: &[Check] = &[
+const CHECKS: &[Check] = &[
     ("kill -9 of nodeagent: it comes back and finds every service running", nodeagent_dies),
     ("kill -9 of containerd: it comes back, pods keep running", |cluster| service_dies(cluster, "containerd", true)),
     ("kill -9 of the kubelet: it comes back, pods keep running", |cluster| service_dies(cluster, "kubelet", true)),
     ("kill -9 of etcd: it comes back and has all that it had", |cluster| service_dies(cluster, "etcd", false)),
+    ("a reboot keeps the cluster", reboot),
 ];
 
 #[test]
 #[ignore = "boots a VM: make vm-test T=faults"]
 fn a_node_recovers_from_what_dies() {
-    let cluster = crate::smoke::cluster("faults");
-    checks::run(&cluster, CHECKS);
+    checks::run(|| crate::smoke::cluster("faults"), CHECKS);
 }
 
 const KILLER: &str = r#"
@@ -111,7 +111,7 @@ fn answers(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// The cluster, its objects and its images are there after a reboot.
-pub fn reboot(cluster: &Cluster) -> anyhow::Result<()> {
+fn reboot(cluster: &Cluster) -> anyhow::Result<()> {
     let boot = |cluster: &Cluster| -> anyhow::Result<Value> {
         let version: Value = serde_json::from_str(&cluster.machinectl(&["version", "-o", "json"])?)?;
         Ok(version)
