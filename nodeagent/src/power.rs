@@ -9,6 +9,7 @@ use machine::service::{ServiceId, ServiceState, ServiceStatus};
 use crate::containerd;
 use crate::node::Node;
 use crate::refusal::Refusal;
+use crate::resources::bootstrap;
 use crate::resources::network::Hostname;
 use crate::stage::StageEvent;
 
@@ -52,6 +53,11 @@ impl Power {
         let before = self.node.stage();
         self.node.happened(event(&descent));
         self.drain().await;
+        if descent.wipe.contains(&Volume::Etcd)
+            && let Err(error) = bootstrap::forget(&self.node.root)
+        {
+            tracing::warn!("{error:#}");
+        }
         let reason =
             format!("{} asked by {}", descent_word(&descent), if descent.by.is_empty() { "somebody in maintenance" } else { &descent.by });
         if let Err(error) = self.node.init.power(descent.action, descent.wipe, reason).await {

@@ -47,7 +47,39 @@ pub fn save(node: &Node, bootstrap: &Bootstrap) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Removes it from STATE: etcd's data is about to be wiped on request, and this machine may make or join a cluster again.
+pub fn forget(root: &Root) -> anyhow::Result<()> {
+    files::remove(&root.bootstrap_record())
+}
+
 /// Whether there is a record: this machine has a member of etcd.
 pub fn is_done(store: &Store) -> bool {
     store.get::<Bootstrap>(Bootstrap::NAME).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init_client::InitClient;
+
+    #[test]
+    fn a_record_is_kept_read_and_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::new(Root::new(directory.path()), InitClient::new(directory.path().join("init.sock")));
+        assert_eq!(load(&node.root).unwrap(), None);
+        let bootstrap = Bootstrap { record: Record::started("demo", "cp-1"), at: 1, by: "os:admin/alice".to_owned() };
+        save(&node, &bootstrap).unwrap();
+        assert!(is_done(&node.store));
+        assert_eq!(load(&node.root).unwrap(), Some(bootstrap));
+        forget(&node.root).unwrap();
+        assert_eq!(load(&node.root).unwrap(), None);
+    }
+
+    #[test]
+    fn a_record_that_is_not_readable_is_no_missing_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        files::write(&root.bootstrap_record(), b"{", 0o600).unwrap();
+        assert!(load(&root).unwrap_err().to_string().contains("bootstrap.json"));
+    }
 }
