@@ -2,8 +2,6 @@
 //!
 //! `config` (the machine config) stands behind a feature of the same name, because init needs none of it.
 
-
-
 pub mod account;
 #[cfg(feature = "config")]
 pub mod config;

@@ -33,11 +33,17 @@ pub enum Request {
     OpenVolume(Volume),
     ListVolumes,
     /// Replaces the watchdog's timeout.
-    SetWatchdog { timeout: Duration },
+    SetWatchdog {
+        timeout: Duration,
+    },
     /// What init found at boot.
     GetBootFacts,
     /// Stops all services in order, unmounts, wipes the named volumes, and ends the boot.
-    Power { action: PowerAction, wipe: Vec<Volume>, reason: String },
+    Power {
+        action: PowerAction,
+        wipe: Vec<Volume>,
+        reason: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +62,9 @@ pub enum Response {
     Volumes(Vec<VolumeStatus>),
     BootFacts(Box<BootFacts>),
     /// What was asked could not be done: the whole chain of causes in one line.
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +99,9 @@ pub enum VolumeState {
     Opening,
     Open,
     /// It cannot be opened and is left as it is.
-    Broken { reason: String },
+    Broken {
+        reason: String,
+    },
 }
 
 /// What the image says of itself, written by image-build into the root.

@@ -203,14 +203,18 @@ pub enum ServiceState {
     /// Not wanted: never started, or stopped on request.
     Stopped,
     /// Wanted, but these are not ready yet.
-    Waiting { after: Vec<ServiceId> },
+    Waiting {
+        after: Vec<ServiceId>,
+    },
     /// Its process runs, readiness is not seen yet.
     Starting,
     Ready,
     /// SIGTERM is sent.
     Stopping,
     /// It ended and will be started again after the wait.
-    Backoff { retry_in: Duration },
+    Backoff {
+        retry_in: Duration,
+    },
     /// It ended and its restart policy leaves it so.
     Ended,
 }

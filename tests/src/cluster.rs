@@ -105,7 +105,13 @@ impl Cluster {
 
     /// `kubectl apply` of a manifest.
     pub fn apply(&self, manifest: &str) -> anyhow::Result<String> {
-        let mut child = self.kubectl_command().args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = self
+            .kubectl_command()
+            .args(["apply", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         child.stdin.take().context("kubectl's standard input")?.write_all(manifest.as_bytes())?;
         text(child.wait_with_output()?, "kubectl apply")
     }

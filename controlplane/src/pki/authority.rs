@@ -10,7 +10,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-use super::{BACKDATE, LEAF_BACKDATE, Certificate, CertificateRequest, PkiError, San, Usage};
+use super::{BACKDATE, Certificate, CertificateRequest, LEAF_BACKDATE, PkiError, San, Usage};
 
 /// A certificate authority with its key.
 pub struct Authority {

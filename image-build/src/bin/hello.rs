@@ -31,8 +31,10 @@ fn main() -> ExitCode {
         ["resolve", name] => resolve(name).map(|addresses| addresses.iter().for_each(|address| println!("{address}"))),
         ["kill", name] => kill(name),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(2)),
-        ["sleep"] => end_on_request().map(|()| loop {
-            std::thread::park();
+        ["sleep"] => end_on_request().map(|()| {
+            loop {
+                std::thread::park();
+            }
         }),
         other => Err(io::Error::other(format!("{other:?}: expected serve, get URL, resolve NAME, kill NAME, exit CODE or sleep"))),
     };

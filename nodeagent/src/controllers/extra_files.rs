@@ -67,7 +67,8 @@ impl Controller for ExtraFiles {
 fn wanted(node: &Node, config: &Config) -> anyhow::Result<Vec<File>> {
     let file = |file: &machine::config::File| {
         let mode = u32::from_str_radix(&file.mode, 8);
-        let mode = mode.with_context(|| format!("machine.files: {}: mode {:?}; expected octal digits, such as 0644", file.path, file.mode))?;
+        let mode =
+            mode.with_context(|| format!("machine.files: {}: mode {:?}; expected octal digits, such as 0644", file.path, file.mode))?;
         let contents = file.contents.reveal().as_bytes().to_vec();
         Ok(File { path: node.root.path(&file.path), mode, account: Account::Root, contents })
     };

@@ -26,11 +26,9 @@ impl Machine {
             (Some(config), Some(node_name), Some(node_ips)) => {
                 Ok(Machine { config, facts: Facts { root: node.root.clone(), node_name, node_ips } })
             }
-            (config, hostname, node_ips) => Err(missing([
-                (config.is_some(), "machine config"),
-                (hostname.is_some(), "hostname"),
-                (node_ips.is_some(), "node IP"),
-            ])),
+            (config, hostname, node_ips) => {
+                Err(missing([(config.is_some(), "machine config"), (hostname.is_some(), "hostname"), (node_ips.is_some(), "node IP")]))
+            }
         }
     }
 

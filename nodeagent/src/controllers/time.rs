@@ -37,9 +37,8 @@ pub async fn run(node: Node) {
         node.store.put(TimeStatus::NAME, &status);
         // Other servers are asked at once, the same ones again after the wait; that there are none counts from the first address on.
         let settles = settles(&node);
-        let changed = async {
-            while board.changed().await.is_ok() && self::servers(&node) == servers && self::settles(&node) == settles {}
-        };
+        let changed =
+            async { while board.changed().await.is_ok() && self::servers(&node) == servers && self::settles(&node) == settles {} };
         let _ = tokio::time::timeout(wait, changed).await;
     }
 }

@@ -45,6 +45,10 @@ fn main() -> anyhow::Result<()> {
     println!("  export CORTENCONFIG={}", directory.join("client.yaml").display());
     println!("  {} get pods -A", place::kubectl().display());
     println!("  {} get services", place::machinectl().display());
-    println!("  {} --state-dir {} cluster destroy {name}", place::machinectl().display(), directory.parent().unwrap_or(&directory).display());
+    println!(
+        "  {} --state-dir {} cluster destroy {name}",
+        place::machinectl().display(),
+        directory.parent().unwrap_or(&directory).display()
+    );
     Ok(())
 }

@@ -249,7 +249,9 @@ fn jobs(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.kubectl(&["-n", "work", "wait", "job/once", "--for=condition=Complete", "--timeout=55s"])?;
     until("a job of the CronJob", 3 * MINUTE, || {
         let jobs = json(cluster, &["-n", "work", "get", "jobs"])?;
-        let done = |job: &Value| job["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("each-minute")) && job["status"]["succeeded"] == 1;
+        let done = |job: &Value| {
+            job["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("each-minute")) && job["status"]["succeeded"] == 1
+        };
         ensure!(jobs["items"].as_array().is_some_and(|jobs| jobs.iter().any(done)), "no job of it succeeded yet");
         Ok(())
     })

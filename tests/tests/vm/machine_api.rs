@@ -120,9 +120,8 @@ fn unknown_field(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn overlap(cluster: &Cluster) -> anyhow::Result<()> {
-    let error = apply_broken(cluster, |document| {
-        document.replacen("\ncluster:\n", "\ncluster:\n  network: { podCIDRs: [10.96.0.0/12] }\n", 1)
-    })?;
+    let error =
+        apply_broken(cluster, |document| document.replacen("\ncluster:\n", "\ncluster:\n  network: { podCIDRs: [10.96.0.0/12] }\n", 1))?;
     ensure!(error.contains("podCIDRs"), "{error}");
     Ok(())
 }

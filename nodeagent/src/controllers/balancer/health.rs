@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::Target;
 use super::pool::Pool;
-use crate::controllers::{api, control_plane};
 use crate::controllers::pki::Keyring;
+use crate::controllers::{api, control_plane};
 use crate::node::Node;
 use crate::resources::cluster::ApiServer;
 use crate::resources::services;
@@ -52,7 +52,11 @@ pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
 }
 
 fn tell(node: &Node, pool: &Pool, target: &Target, ready: bool, error: String) {
-    if ready { pool.add(target.address, target.local) } else { pool.remove(target.address) }
+    if ready {
+        pool.add(target.address, target.local)
+    } else {
+        pool.remove(target.address)
+    }
     let status = ApiServer { address: target.address, ready, local: target.local, error };
     node.store.put(&target.address.to_string(), &status);
 }

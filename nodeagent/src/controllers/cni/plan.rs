@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use machine::Root;
-use machine::config::{Cni, ClusterNetwork};
+use machine::config::{ClusterNetwork, Cni};
 use machine::file::File;
 
 use super::{file, render};
@@ -33,7 +33,11 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
         Cni::Overlay if seen.pod_cidrs.is_empty() => Plan::Waiting(vec![Missing::new("pod networks of this node (spec.podCIDRs)")]),
         Cni::Overlay => {
             let contents = render::conflist(&seen.root, network, &seen.pod_cidrs);
-            if seen.present.as_ref() == Some(&contents) { Plan::Settled } else { Plan::Act(vec![Action::Write(file(&seen.root, contents))]) }
+            if seen.present.as_ref() == Some(&contents) {
+                Plan::Settled
+            } else {
+                Plan::Act(vec![Action::Write(file(&seen.root, contents))])
+            }
         }
     }
 }

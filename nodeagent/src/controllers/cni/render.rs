@@ -10,7 +10,8 @@ const BRIDGE: &str = "cni0";
 
 pub fn conflist(root: &Root, network: &ClusterNetwork, pod_cidrs: &[IpNet]) -> Vec<u8> {
     let ranges: Vec<Value> = pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
-    let routes: Vec<Value> = pod_cidrs.iter().map(|cidr| json!({ "dst": if cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" } })).collect();
+    let routes: Vec<Value> =
+        pod_cidrs.iter().map(|cidr| json!({ "dst": if cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" } })).collect();
     let mut bridge = object(json!({
         "type": "bridge",
         "bridge": BRIDGE,

@@ -35,7 +35,8 @@ fn the_api_server_starts_before_the_others() {
 
 #[test]
 fn what_runs_is_left_alone_while_something_is_missing() {
-    let before = Inputs { bootstrapped: false, ephemeral_open: false, issued: BTreeMap::new(), ..inputs::<KubeScheduler>(machine("controlplane")) };
+    let before =
+        Inputs { bootstrapped: false, ephemeral_open: false, issued: BTreeMap::new(), ..inputs::<KubeScheduler>(machine("controlplane")) };
     assert_eq!(waits_for(&want::<KubeScheduler>(&before)), ["volume ephemeral", "bootstrap of the cluster", "certificate kube-scheduler"]);
 }
 

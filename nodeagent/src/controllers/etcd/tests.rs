@@ -34,7 +34,8 @@ fn lost_data_is_not_made_up() {
 
 #[test]
 fn an_unopened_volume_says_nothing_about_its_data() {
-    let closed = Inputs { volume_open: false, record: Some(Record::started("demo", "cp-1").completed()), ..inputs(machine("controlplane")) };
+    let closed =
+        Inputs { volume_open: false, record: Some(Record::started("demo", "cp-1").completed()), ..inputs(machine("controlplane")) };
     assert_eq!(waits_for(&want(&closed)), ["volume etcd"]);
 }
 

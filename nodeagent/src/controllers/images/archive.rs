@@ -85,7 +85,9 @@ mod tests {
     }
 
     fn index(name: &str) -> String {
-        format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"sha256:1","size":3,"annotations":{{"io.containerd.image.name":"{name}"}}}}]}}"#)
+        format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"digest":"sha256:1","size":3,"annotations":{{"io.containerd.image.name":"{name}"}}}}]}}"#
+        )
     }
 
     #[test]

@@ -59,9 +59,7 @@ async fn delete(client: &Client, reference: &Reference) -> anyhow::Result<()> {
     };
     let api: Api<DynamicObject> = match capabilities.scope {
         Scope::Cluster => Api::all_with(client.kube().clone(), &resource),
-        Scope::Namespaced => {
-            Api::namespaced_with(client.kube().clone(), reference.namespace.as_deref().unwrap_or("default"), &resource)
-        }
+        Scope::Namespaced => Api::namespaced_with(client.kube().clone(), reference.namespace.as_deref().unwrap_or("default"), &resource),
     };
     match api.delete(&reference.name, &DeleteParams::background()).await {
         Err(error) if !is_gone(&error) => Err(error.into()),

@@ -23,7 +23,10 @@ pub struct Seen {
 
 #[derive(Debug, Clone)]
 pub enum Action {
-    Apply { manifests: Vec<Manifest>, status: ManifestStatus },
+    Apply {
+        manifests: Vec<Manifest>,
+        status: ManifestStatus,
+    },
     /// The cluster is made: from now on missing data is a loss.
     Complete(Bootstrap),
 }

@@ -68,7 +68,8 @@ pub async fn load(client: &Client) -> anyhow::Result<BTreeSet<Reference>> {
     let found = config_maps(client).get_opt(NAME).await.with_context(|| format!("reading ConfigMap {NAMESPACE}/{NAME}"))?;
     let text = found.and_then(|map| map.data).and_then(|mut data: BTreeMap<String, String>| data.remove(KEY));
     let Some(text) = text else { return Ok(BTreeSet::new()) };
-    serde_json::from_str(&text).with_context(|| format!("ConfigMap {NAMESPACE}/{NAME}, {KEY}: expected a list of objects; delete it to begin anew"))
+    serde_json::from_str(&text)
+        .with_context(|| format!("ConfigMap {NAMESPACE}/{NAME}, {KEY}: expected a list of objects; delete it to begin anew"))
 }
 
 pub async fn save(client: &Client, references: &BTreeSet<Reference>) -> anyhow::Result<()> {

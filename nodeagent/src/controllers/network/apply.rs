@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use nix::errno::Errno;
 use netlink_packet_route::address::{AddressAttribute, AddressProtocol};
 use netlink_packet_route::route::{RouteMessage, RouteProtocol};
+use nix::errno::Errno;
 use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
@@ -23,12 +23,7 @@ const PRESENT: [Errno; 1] = [Errno::EEXIST];
 /// What the kernel says to a removal of what is gone.
 const GONE: [Errno; 3] = [Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENODEV];
 
-pub async fn apply(
-    action: Action,
-    node: &Node,
-    netlink: &Handle,
-    clients: &mut BTreeMap<String, JoinHandle<()>>,
-) -> anyhow::Result<()> {
+pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut BTreeMap<String, JoinHandle<()>>) -> anyhow::Result<()> {
     match action {
         Action::SetLink { link, up, mtu } => set_link(netlink, &link, up, mtu).await,
         Action::AddAddress(address) => add_address(netlink, &address).await,
@@ -53,9 +48,7 @@ pub async fn apply(
             node.store.remove::<Lease>(&link);
             Ok(())
         }
-        Action::SetHostname(hostname) => {
-            nix::unistd::sethostname(&hostname).with_context(|| format!("setting the hostname to {hostname}"))
-        }
+        Action::SetHostname(hostname) => nix::unistd::sethostname(&hostname).with_context(|| format!("setting the hostname to {hostname}")),
         Action::WriteFile(file, contents) => crate::files::write(&file.path(&node.root), contents.as_bytes(), 0o644),
         Action::TellResolvers(resolvers) => {
             node.store.put(Resolvers::NAME, &resolvers);

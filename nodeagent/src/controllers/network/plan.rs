@@ -56,7 +56,8 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     let interfaces = interfaces(seen);
     let wanted = Wanted::new(&interfaces, seen);
     actions.extend(link_actions(&interfaces, seen));
-    actions.extend(difference(&wanted.addresses, &seen.kernel.addresses, Action::AddAddress, Action::RemoveAddress, |address| address.owned));
+    actions
+        .extend(difference(&wanted.addresses, &seen.kernel.addresses, Action::AddAddress, Action::RemoveAddress, |address| address.owned));
     actions.extend(difference(&wanted.routes, &seen.kernel.routes, Action::AddRoute, Action::RemoveRoute, |route| route.owned));
     actions.extend(dhcp_actions(&interfaces, seen));
     actions.extend(name_actions(seen));
@@ -71,7 +72,8 @@ fn interfaces(seen: &Seen) -> Vec<Interface> {
         return configured;
     }
     let ethernet = seen.kernel.links.iter().filter(|(_, link)| link.kind == "ethernet");
-    let by_dhcp = |(name, _): (&String, &Link)| Interface { name: name.clone(), dhcp: true, addresses: Vec::new(), routes: Vec::new(), mtu: None };
+    let by_dhcp =
+        |(name, _): (&String, &Link)| Interface { name: name.clone(), dhcp: true, addresses: Vec::new(), routes: Vec::new(), mtu: None };
     ethernet.map(by_dhcp).collect()
 }
 
@@ -136,11 +138,9 @@ fn dhcp_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
     }
     for name in wanted.into_iter().filter(|name| !seen.clients.contains(*name)) {
         match seen.kernel.links.get(name) {
-            Some(link) if link.up && link.carrier && !link.hardware_address.is_empty() => actions.push(Action::StartDhcp {
-                link: name.clone(),
-                index: link.index,
-                hardware_address: link.hardware_address.clone(),
-            }),
+            Some(link) if link.up && link.carrier && !link.hardware_address.is_empty() => {
+                actions.push(Action::StartDhcp { link: name.clone(), index: link.index, hardware_address: link.hardware_address.clone() })
+            }
             _ => {}
         }
     }

@@ -58,9 +58,11 @@ proptest! {
 
 #[test]
 fn a_removed_label_goes() {
-    let labelled = |label: &str| changed(&machine("controlplane"), |config| {
-        config.machine.kubelet.labels = BTreeMap::from([(label.to_owned(), String::new())]);
-    });
+    let labelled = |label: &str| {
+        changed(&machine("controlplane"), |config| {
+            config.machine.kubelet.labels = BTreeMap::from([(label.to_owned(), String::new())]);
+        })
+    };
     let mut seen = registered(&labelled("a"));
     assert_eq!(apply(&mut seen), 1);
     seen.machine = Ok(labelled("b"));
@@ -74,7 +76,8 @@ fn a_worker_labels_itself_and_says_that_taints_need_somebody_else() {
     let mut seen = registered(&machine("worker"));
     apply(&mut seen);
     assert_eq!(plan(&seen), Plan::Settled);
-    seen.machine = Ok(changed(&machine("worker"), |config| config.machine.kubelet.taints.push(taint("example.com/new", TaintEffect::NoSchedule))));
+    seen.machine =
+        Ok(changed(&machine("worker"), |config| config.machine.kubelet.taints.push(taint("example.com/new", TaintEffect::NoSchedule))));
     assert!(matches!(plan(&seen), Plan::Waiting(missing) if missing[0].to_string().contains("machine.kubelet.taints")));
 }
 

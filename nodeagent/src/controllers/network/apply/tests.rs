@@ -33,12 +33,8 @@ fn addresses_and_routes_come_and_go_and_foreign_ones_stay() {
         let via = Some("192.0.2.1".parse().unwrap());
         let route = Route { link: "eth0".into(), to: "0.0.0.0/0".parse().unwrap(), via, metric: 1024, owned: true };
         let up = |link: &str, mtu| Action::SetLink { link: link.into(), up: true, mtu };
-        let additions = vec![
-            up("eth0", Some(1400)),
-            up("peer", None),
-            Action::AddAddress(address.clone()),
-            Action::AddRoute(route.clone()),
-        ];
+        let additions =
+            vec![up("eth0", Some(1400)), up("peer", None), Action::AddAddress(address.clone()), Action::AddRoute(route.clone())];
         // Twice: what is there is no error.
         do_all(additions.clone(), &netlink).await;
         do_all(additions, &netlink).await;

@@ -96,7 +96,9 @@ fn a_lost_lease_takes_its_address_and_routes_with_it_and_nothing_else() {
 
 #[test]
 fn a_name_from_the_network_is_checked() {
-    for (given, taken) in [("node-1", true), ("a.example.org", true), ("", false), ("-x", false), ("UPPER", false), ("a b", false), ("../x", false)] {
+    for (given, taken) in
+        [("node-1", true), ("a.example.org", true), ("", false), ("-x", false), ("UPPER", false), ("a b", false), ("../x", false)]
+    {
         let mut seen = in_maintenance();
         seen.leases.insert("eth0".into(), Lease { hostname: Some(given.into()), ..lease() });
         assert_eq!(hostname(&seen).source == "dhcp", taken, "{given:?}");

@@ -164,7 +164,8 @@ fn new_ones_wait_for_the_clock_but_not_for_ever() {
 fn the_board_tells_what_users_ask_for() {
     let mut model = Model::new(machine());
     model.settle();
-    let told = model.present.iter().find(|(id, _)| *id == CertificateId::KubeletClient).and_then(|(_, present)| present.told.clone()).unwrap();
+    let told =
+        model.present.iter().find(|(id, _)| *id == CertificateId::KubeletClient).and_then(|(_, present)| present.told.clone()).unwrap();
     assert_eq!(told.subject, "system:node:cp-1");
     assert_eq!(told.organizations, ["system:nodes"]);
     assert_eq!(told.not_before, "2027-01-15T07:00:00Z");
