@@ -1,8 +1,8 @@
 //! What people do with a Kubernetes node, done to ours.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -105,11 +105,11 @@ fn logs_exec_forward_proxy(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(answer.starts_with("hello from hello-"), "exec: {answer:?}");
 
     let forward = Background::start(cluster, &["port-forward", "deployment/hello", ":8080"])?;
-    until("an answer through port-forward", MINUTE, || {
-        let answer = http(forward.port, "/")?;
-        ensure!(answer.contains("hello from hello-"), "answered {answer:?}");
-        Ok(())
-    })?;
+    // More than once: each connection is a stream of its own.
+    for _ in 0..3 {
+        let answer = http(forward.port, "/").context("port-forward")?;
+        ensure!(answer.contains("hello from hello-"), "port-forward: answered {answer:?}");
+    }
     let proxy = Background::start(cluster, &["proxy", "--port=0"])?;
     ensure!(http(proxy.port, "/api/v1/nodes/cp-1")?.contains("\"kind\": \"Node\""), "proxy");
     Ok(())
@@ -294,16 +294,19 @@ pub fn in_sample(cluster: &Cluster, program: &[&str]) -> anyhow::Result<String> 
 struct Background {
     child: Child,
     port: u16,
+    /// It prints a line for each connection, and a closed pipe would end it.
+    output: BufReader<ChildStdout>,
 }
 
 impl Background {
     /// Both port-forward and proxy print the address that they chose in their first line.
     fn start(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<Background> {
         let mut child = cluster.kubectl_command().args(arguments).stdout(Stdio::piped()).spawn()?;
+        let output = BufReader::new(child.stdout.take().context("standard output")?);
+        let mut background = Background { child, port: 0, output };
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("standard output")?).read_line(&mut line)?;
+        background.output.read_line(&mut line)?;
         let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-        let mut background = Background { child, port: 0 };
         background.port = port.with_context(|| format!("no port in {line:?}"))?;
         Ok(background)
     }
@@ -321,10 +324,7 @@ fn http(port: u16, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(MINUTE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        // kubectl ends a forwarded connection as soon as its far end closes, sometimes with a reset behind the answer.
-        Err(error) if error.kind() != ErrorKind::ConnectionReset || answer.is_empty() => Err(error).context("reading the answer"),
-        _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
-    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("reading the answer")?;
+    Ok(answer)
 }

@@ -8,6 +8,7 @@ mod milestones;
 use std::time::SystemTime;
 
 use ::tests::cluster::Cluster;
+use ::machine::protocol::BootFacts;
 use anyhow::Context;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -25,11 +26,12 @@ pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
     let (mut notes, mut details) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         let cluster = node::cluster("bench-ready")?;
-        let seen = milestones(&cluster)?;
+        let boot = node::boot(&cluster)?;
+        let seen = milestones(&cluster, &boot)?;
         let end = seen.iter().find(|milestone| milestone.name == READY).context("the node has no Ready condition")?;
         ready.push(end.at);
         notes.push(format!("round {round}:\n{}", table(&seen)));
-        details.push(json!(seen));
+        details.push(json!({ "milestones": seen, "boot": boot }));
     }
     let figures = vec![Figure::alone("kernel entry to Node Ready", Unit::Seconds, ready, Goal::AtMost(GOAL_SECONDS))];
     notes.push("one control plane, 2 emulated processors, 3 GiB; Kubernetes' own times are whole seconds".to_owned());
@@ -39,13 +41,12 @@ pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
 const READY: &str = "node Ready";
 
 /// Everything that happened, in order.
-fn milestones(cluster: &Cluster) -> anyhow::Result<Vec<Milestone>> {
+fn milestones(cluster: &Cluster, boot: &BootFacts) -> anyhow::Result<Vec<Milestone>> {
     let entry = SystemTime::now() - node::uptime(cluster)?;
     let mut seen = vec![Milestone::new("kernel", 0.0)];
     if let Some(firmware) = started(cluster)?.and_then(|started| entry.duration_since(started).ok()) {
         seen.push(Milestone::new("QEMU starts", -firmware.as_secs_f64()));
     }
-    let boot = node::boot(cluster)?;
     let steps: Vec<_> = boot.steps.iter().map(|step| (step.name.as_str(), step.began, step.took)).collect();
     seen.extend(milestones::stages(&steps));
     for service in node::services(cluster)? {

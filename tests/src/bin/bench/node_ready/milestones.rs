@@ -18,15 +18,15 @@ impl Milestone {
     }
 }
 
-/// When init's stages ended, from its steps (name, began, took). Stage 2 begins with its first mount of /proc after the switch of roots.
+/// When init's stages ended, from its steps (name, began, took). What stage 1 does after it mounted the root, it cannot tell stage 2 of.
 pub fn stages(steps: &[(&str, Duration, Duration)]) -> Vec<Milestone> {
     let ends = |step: &(&str, Duration, Duration)| (step.1 + step.2).as_secs_f64();
     let mut seen = Vec::new();
     if let Some(first) = steps.first() {
         seen.push(Milestone::new("init, stage 1, begins", first.1.as_secs_f64()));
     }
-    if let Some(switch) = steps.iter().rev().find(|step| step.0.starts_with("write what was found")) {
-        seen.push(Milestone::new("init, stage 1, ends", ends(switch)));
+    if let Some(mount) = steps.iter().rev().find(|step| step.0.starts_with("mount the root")) {
+        seen.push(Milestone::new("init, stage 1, ends", ends(mount)));
     }
     if let Some(last) = steps.last() {
         seen.push(Milestone::new("init, stage 2, ends", ends(last)));
@@ -58,7 +58,7 @@ mod tests {
     fn stages_are_told_apart() {
         let steps = [
             ("mount /proc (proc)", seconds(2), seconds(0)),
-            ("write what was found for stage 2", seconds(3), seconds(1)),
+            ("mount the root (erofs)", seconds(3), seconds(1)),
             ("mount /proc (proc)", seconds(5), seconds(0)),
             ("start the agent", seconds(6), seconds(1)),
         ];
