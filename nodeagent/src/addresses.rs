@@ -17,11 +17,8 @@ pub fn reachable(store: &Store) -> Vec<IpAddr> {
     addresses
 }
 
-/// `192.0.2.1:50000, [2001:db8::1]:50000`; without any address the one that means all of them.
+/// `192.0.2.1:50000, [2001:db8::1]:50000`
 pub fn endpoints(addresses: &[IpAddr], port: u16) -> String {
-    if addresses.is_empty() {
-        return format!("[::]:{port}");
-    }
     let endpoints: Vec<String> = addresses.iter().map(|address| SocketAddr::new(*address, port).to_string()).collect();
     endpoints.join(", ")
 }
@@ -52,6 +49,5 @@ mod tests {
         }
         let addresses = reachable(&store);
         assert_eq!(endpoints(&addresses, 50000), "192.0.2.7:50000, [2001:db8::7]:50000");
-        assert_eq!(endpoints(&[], 50000), "[::]:50000");
     }
 }

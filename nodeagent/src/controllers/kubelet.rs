@@ -1,6 +1,6 @@
 //! Keeps the kubelet as the machine config says.
 //!
-//! reads: machine config, hostname, node IPs, volumes (EPHEMERAL), certificates (kubelet-client, kubelet-server), API servers
+//! reads: machine config, hostname, node IPs, volumes (EPHEMERAL), certificates (kubelet-client, kubelet-server), services
 //! writes: the kubelet's config and kubeconfig, service kubelet
 
 mod plan;
@@ -14,11 +14,11 @@ use machine::disk::Volume;
 use machine::service::ServiceStatus;
 use tokio::time::Instant;
 
+use super::control_plane;
 use super::machine::Machine;
 use super::service::{Subject, Want};
 use crate::node::Node;
 use crate::plan::Missing;
-use crate::resources::cluster::ApiServer;
 use crate::resources::services;
 
 pub const ID: &str = "kubelet";
@@ -35,7 +35,8 @@ pub struct Inputs {
     ephemeral_open: bool,
     /// Fingerprints of the certificates that stand in the files named in the config.
     certificates: Vec<(CertificateId, Option<String>)>,
-    api_server_ready: bool,
+    /// On a control plane: its own API server listens. That is earlier than /readyz, and all that a kubelet needs: it is let in without a role.
+    api_server_listens: bool,
     /// init has it: it ran before this agent, or before this change.
     known: bool,
     /// How long only the API server was missing.
@@ -52,7 +53,7 @@ impl Subject for Kubelet {
             machine: Machine::observe(node),
             ephemeral_open: services::is_open(&node.store, Volume::Ephemeral),
             certificates: [CertificateId::KubeletClient, CertificateId::KubeletServer].map(certificate).to_vec(),
-            api_server_ready: ApiServer::any_ready(&node.store),
+            api_server_listens: services::is_ready(&node.store, control_plane::API_SERVER),
             known: node.store.get::<ServiceStatus>(ID).is_some(),
             waited: Duration::ZERO,
         };

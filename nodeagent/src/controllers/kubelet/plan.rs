@@ -25,7 +25,7 @@ pub fn want(inputs: &Inputs) -> anyhow::Result<Want> {
         Ok(machine) if missing.is_empty() => machine,
         _ => return Ok(Want::Waiting(missing)),
     };
-    let comes_first = machine.is_control_plane() && !inputs.api_server_ready;
+    let comes_first = machine.is_control_plane() && !inputs.api_server_listens;
     if comes_first && !inputs.known && inputs.waited < PATIENCE {
         return Ok(Want::Waiting(vec![Missing::new("API server")]));
     }

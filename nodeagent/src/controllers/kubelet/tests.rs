@@ -7,7 +7,7 @@ fn inputs(machine: Machine) -> Inputs {
         machine: Ok(machine),
         ephemeral_open: true,
         certificates: [CertificateId::KubeletClient, CertificateId::KubeletServer].map(fingerprint).to_vec(),
-        api_server_ready: true,
+        api_server_listens: true,
         known: false,
         waited: Duration::ZERO,
     }
@@ -49,11 +49,11 @@ fn names_all_that_is_missing() {
 
 #[test]
 fn on_a_control_plane_the_api_server_goes_first_but_not_for_ever() {
-    let early = || Inputs { api_server_ready: false, ..inputs(machine("controlplane")) };
+    let early = || Inputs { api_server_listens: false, ..inputs(machine("controlplane")) };
     assert_eq!(waits_for(&plan::want(&early()).unwrap()), ["API server"]);
     running(plan::want(&Inputs { waited: Duration::from_secs(121), ..early() }).unwrap());
     running(plan::want(&Inputs { known: true, ..early() }).unwrap());
-    running(plan::want(&Inputs { api_server_ready: false, ..inputs(machine("worker")) }).unwrap());
+    running(plan::want(&Inputs { api_server_listens: false, ..inputs(machine("worker")) }).unwrap());
 }
 
 #[test]

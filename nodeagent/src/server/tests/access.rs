@@ -97,6 +97,7 @@ async fn unknown_methods_reach_nobody() {
 #[tokio::test]
 async fn maintenance_answers_few_calls_and_says_where_it_is() {
     let machine = Machine::new().await;
+    machine.connect_link("eth0", "192.0.2.7/24");
     let announcing = tokio::spawn(crate::announce::announce(machine.node.clone(), machine.fingerprint.clone()));
     let stranger = machine.stranger().await.unwrap();
     let version = MachineClient::new(stranger.clone()).get_version(GetVersionRequest {}).await.unwrap().into_inner();
@@ -106,7 +107,8 @@ async fn maintenance_answers_few_calls_and_says_where_it_is() {
         let refused = call(stranger.clone(), path).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{path}: {refused}");
     }
-    let line = format!("corten: maintenance mode: machine API on [::]:50000, certificate fingerprint sha256:{}\n", machine.fingerprint);
+    let line =
+        format!("corten: maintenance mode: machine API on 192.0.2.7:50000, certificate fingerprint sha256:{}\n", machine.fingerprint);
     assert_eq!(machine.console(), line);
     announcing.abort();
 }

@@ -31,6 +31,7 @@ use crate::init_events;
 use crate::node::Node;
 use crate::power::Power;
 use crate::resources::cluster::Certificate;
+use crate::resources::network::{Address, Link};
 use crate::server::{Api, serve, tls};
 
 pub const DAY: Duration = Duration::from_secs(86_400);
@@ -150,6 +151,14 @@ impl Machine {
             }
         });
         Endpoint::from_static("http://machine").connect_with_connector(connect).await
+    }
+
+    /// Puts a link with an address on the board.
+    pub fn connect_link(&self, name: &str, address: &str) {
+        let link = Link { index: 2, kind: "ethernet".to_owned(), hardware_address: String::new(), mtu: 1500, up: true, carrier: true };
+        self.node.store.put(name, &link);
+        let address = Address { link: name.to_owned(), address: address.parse().unwrap(), owned: true };
+        self.node.store.put(&address.name(), &address);
     }
 
     pub fn console(&self) -> String {
