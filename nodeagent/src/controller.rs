@@ -73,10 +73,13 @@ pub async fn run<C: Controller>(mut controller: C, node: Node) {
     let node = node.recording();
     let (mut board, mut config) = (node.store.revision(), node.watch_config());
     let mut backoff = BACKOFF_MIN;
+    let mut failing = false;
     loop {
         let revision = *board.borrow_and_update();
         config.mark_unchanged();
-        match round(&mut controller, &node).await {
+        let outcome = round(&mut controller, &node, failing).await;
+        failing = outcome.is_err();
+        match outcome {
             // What was done may call for more: look again at once.
             Ok(true) => backoff = BACKOFF_MIN,
             Ok(false) => {
@@ -108,8 +111,9 @@ pub async fn run<C: Controller>(mut controller: C, node: Node) {
     }
 }
 
-/// One observation and what follows from it; whether anything was done.
-async fn round<C: Controller>(controller: &mut C, node: &Node) -> anyhow::Result<bool> {
+/// One observation and what follows from it; whether anything was done. A failure is told of until a try has worked: who looks must not
+/// meet the tries between.
+async fn round<C: Controller>(controller: &mut C, node: &Node, failing: bool) -> anyhow::Result<bool> {
     let seen = controller.observe(node).await?;
     match controller.plan(&seen) {
         Plan::Settled => report::<C>(node, ControllerState::Settled, Vec::new(), String::new()),
@@ -118,7 +122,9 @@ async fn round<C: Controller>(controller: &mut C, node: &Node) -> anyhow::Result
             report::<C>(node, ControllerState::Waiting, waits_for, String::new());
         }
         Plan::Act(actions) => {
-            report::<C>(node, ControllerState::Acting, Vec::new(), String::new());
+            if !failing {
+                report::<C>(node, ControllerState::Acting, Vec::new(), String::new());
+            }
             for action in actions {
                 tracing::debug!(controller = C::NAME, ?action);
                 controller.apply(action, node).await?;

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
 use crate::place;
+use crate::program::{printed, text};
 
 /// Stands in an error where the machine's kernel panicked.
 pub const KERNEL_PANIC: &str = "(the kernel panicked)";
@@ -149,15 +150,4 @@ fn show_tail(log: &Path) {
     let lines: Vec<&str> = text.lines().collect();
     eprintln!("--- end of {} ---", log.display());
     lines.iter().skip(lines.len().saturating_sub(60)).for_each(|line| eprintln!("{line}"));
-}
-
-fn printed(command: &mut Command) -> anyhow::Result<String> {
-    let what = format!("{command:?}");
-    text(command.stdin(Stdio::null()).output().with_context(|| what.clone())?, &what)
-}
-
-fn text(output: Output, what: &str) -> anyhow::Result<String> {
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    anyhow::ensure!(output.status.success(), "{what}: {}: {}{stdout}", output.status, String::from_utf8_lossy(&output.stderr));
-    Ok(stdout)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 /// How often a condition is looked at: each look is a program that runs for tens of milliseconds.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+pub const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// Looks until `look` succeeds, and gives its answer; after the deadline, its last error.
 pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {

@@ -1,130 +1,19 @@
-//! Programs that die, refused callers, and a reboot: done to a running cluster.
+//! What goes wrong, and what a machine does about it.
 
-use std::time::Duration;
+mod clock;
+mod kills;
+mod power;
+mod rot;
 
-use anyhow::{Context, ensure};
-use serde_json::Value;
-use tests::cluster::Cluster;
-use tests::sample;
-use tests::until::until;
+pub use clock::wrong_clocks;
+pub use kills::{CHECKS, REBOOT};
+pub use power::{Cut, During};
+pub use rot::a_flipped_byte_is_an_error;
 
-use crate::checks::{self, Check};
-use crate::kubernetes::in_sample;
-
-const RECOVERY: Duration = Duration::from_secs(180);
-
-const CHECKS: &[Check] = &[
-    ("kill -9 of nodeagent: it comes back and finds every service running", nodeagent_dies),
-    ("kill -9 of containerd: it comes back, pods keep running", |cluster| service_dies(cluster, "containerd", true)),
-    ("kill -9 of the kubelet: it comes back, pods keep running", |cluster| service_dies(cluster, "kubelet", true)),
-    ("kill -9 of etcd: it comes back and has all that it had", |cluster| service_dies(cluster, "etcd", false)),
-    ("a reboot keeps the cluster", reboot),
-];
+use crate::{checks, smoke};
 
 #[test]
 #[ignore = "boots a VM: make vm-test T=faults"]
 fn a_node_recovers_from_what_dies() {
-    checks::run(|| crate::smoke::cluster("faults"), CHECKS);
-}
-
-const KILLER: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: { name: killer }
-spec:
-  hostPID: true
-  terminationGracePeriodSeconds: 1
-  tolerations: [{ operator: Exists }]
-  containers:
-    - name: hello
-      image: corten.dev/hello:v1
-      imagePullPolicy: Never
-      command: [/hello, sleep]
-      securityContext: { privileged: true, runAsUser: 0 }
-"#;
-
-/// Sends SIGKILL to a program from a privileged pod: the machine itself has nothing that could.
-fn kill(cluster: &Cluster, program: &str) -> anyhow::Result<()> {
-    cluster.apply(KILLER)?;
-    cluster.kubectl(&["wait", "pod/killer", "--for=condition=Ready", "--timeout=50s"])?;
-    // Its answer is lost where the way to the pod leads through what it kills; what happened is seen below.
-    let _ = cluster.kubectl(&["exec", "killer", "--", "/hello", "kill", program]);
-    Ok(())
-}
-
-fn service(cluster: &Cluster, name: &str) -> anyhow::Result<Value> {
-    let text = cluster.machinectl(&["get", "services", name, "-o", "json"])?;
-    let object: Value = serde_json::from_str(&text).with_context(|| format!("machinectl printed {text:?}"))?;
-    ensure!(object["status"].is_object(), "no status in {object}");
-    Ok(object["status"].clone())
-}
-
-/// Process ids of the services, by name.
-fn processes(cluster: &Cluster) -> anyhow::Result<Vec<(String, Value)>> {
-    let names = ["nodeagent", "containerd", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
-    names.iter().map(|name| Ok(((*name).to_owned(), service(cluster, name)?["pid"].clone()))).collect()
-}
-
-fn nodeagent_dies(cluster: &Cluster) -> anyhow::Result<()> {
-    let before = processes(cluster)?;
-    kill(cluster, "nodeagent")?;
-    until("nodeagent back, and nothing else restarted", RECOVERY, || {
-        for ((name, old), (_, new)) in before.iter().zip(processes(cluster)?) {
-            ensure!((name == "nodeagent") == (*old != new), "{name} had process {old} and has {new}");
-        }
-        Ok(())
-    })?;
-    answers(cluster)
-}
-
-fn service_dies(cluster: &Cluster, program: &str, pods_keep_running: bool) -> anyhow::Result<()> {
-    let before = service(cluster, program)?["pid"].clone();
-    let pods = restarts(cluster)?;
-    kill(cluster, program)?;
-    until(&format!("{program} back"), RECOVERY, || {
-        let now = service(cluster, program)?;
-        ensure!(now["pid"] != before && now["state"] == "ready", "{now}");
-        Ok(())
-    })?;
-    cluster.machinectl(&["health", "--wait", "3m"])?;
-    answers(cluster)?;
-    if pods_keep_running {
-        let now = restarts(cluster)?;
-        ensure!(now == pods, "containers' restarts were {pods:?} and are {now:?}");
-    }
-    Ok(())
-}
-
-/// Restarts of each container of the sample.
-fn restarts(cluster: &Cluster) -> anyhow::Result<String> {
-    let path = "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount}\n{end}";
-    cluster.kubectl(&["get", "pods", "-l", "app=hello", "-o", path])
-}
-
-fn answers(cluster: &Cluster) -> anyhow::Result<()> {
-    until("the sample", RECOVERY, || {
-        let address = cluster.kubectl(&["get", "service", "hello", "-o", "jsonpath={.spec.clusterIP}"])?;
-        let answer = in_sample(cluster, &["/hello", "get", &format!("http://{address}:80/")])?;
-        ensure!(answer.contains(" from hello-"), "answered {answer:?}");
-        Ok(())
-    })
-}
-
-/// The cluster, its objects and its images are there after a reboot.
-fn reboot(cluster: &Cluster) -> anyhow::Result<()> {
-    let boot = |cluster: &Cluster| -> anyhow::Result<Value> {
-        let version: Value = serde_json::from_str(&cluster.machinectl(&["version", "-o", "json"])?)?;
-        Ok(version)
-    };
-    let before = boot(cluster)?.to_string();
-    cluster.machinectl(&["reboot", "--yes"])?;
-    until("another boot", Duration::from_secs(300), || {
-        let now = boot(cluster)?.to_string();
-        ensure!(now != before, "still the same boot");
-        Ok(())
-    })?;
-    cluster.machinectl(&["health", "--wait", "8m", "--timeout", "10m"])?;
-    let answer = sample::deploy(cluster)?;
-    ensure!(answer.starts_with("hello from hello-"), "the sample answered {answer:?}");
-    Ok(())
+    checks::run(|| smoke::cluster("faults"), &[CHECKS, REBOOT].concat());
 }

@@ -111,7 +111,10 @@ fn logs_exec_forward_proxy(cluster: &Cluster) -> anyhow::Result<()> {
         ensure!(answer.contains("hello from hello-"), "port-forward: answered {answer:?}");
     }
     let proxy = Background::start(cluster, &["proxy", "--port=0"])?;
-    ensure!(http(proxy.port, "/api/v1/nodes/cp-1")?.contains("\"kind\": \"Node\""), "proxy");
+    let answer = http(proxy.port, "/api/v1/nodes/cp-1")?;
+    let node: Value = serde_json::from_str(answer.split_once("\r\n\r\n").context("no HTTP answer")?.1)
+        .with_context(|| format!("proxy answered {answer:?}"))?;
+    ensure!(node["kind"] == "Node", "proxy answered {node}");
     Ok(())
 }
 
@@ -323,7 +326,7 @@ impl Drop for Background {
 fn http(port: u16, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(MINUTE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("reading the answer")?;
     Ok(answer)

@@ -107,7 +107,10 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("{ machine: { kublet: {} } }", &["machine.kublet", "unknown field", "kubelet"]),
     ("{ machine: { kernel: { sysctls: 7 } } }", &["machine.kernel.sysctls", "number 7", "expected a map"]),
     ("{ cluster: { network: { podCIDRs: [10.96.0.0/12] } } }", &["cluster.network", "10.96.0.0/12", "expected networks apart"]),
-    ("{ cluster: { certificateAuthorities: { kubernetes: null } } }", &["cluster.certificateAuthorities.kubernetes", "missing", "expected"]),
+    (
+        "{ cluster: { certificateAuthorities: { kubernetes: null } } }",
+        &["cluster.certificateAuthorities.kubernetes", "missing", "expected"],
+    ),
 ];
 
 fn broken_configs(cluster: &Cluster) -> anyhow::Result<()> {

@@ -1,11 +1,45 @@
-//! What `make test` boots: one machine, from image to a pod that answers. `make vm-test` asks for more.
+//! What `make test` boots: one machine from image to pods, with every claim asked of it, and one of each fault. `make vm-test` has all.
 
-use crate::checks;
-use crate::kubernetes;
-use crate::smoke;
+use testbed::nbd::CutAt;
+
+use crate::checks::{self, Check};
+use crate::faults::{self, Cut, During};
+use crate::{kubernetes, machine_api, smoke};
+
+const CLAIMS: &[&[Check]] = &[kubernetes::CHECKS, kubernetes::WORKLOAD_CHECKS, machine_api::CHECKS, faults::CHECKS];
 
 #[test]
 #[ignore = "boots a VM: make test"]
 fn one_command_brings_up_a_node_that_serves() {
-    checks::run(|| smoke::cluster("short"), kubernetes::CHECKS);
+    checks::run(|| smoke::cluster("short"), &CLAIMS.concat());
+}
+
+#[test]
+#[ignore = "boots VMs: make test"]
+fn a_power_cut_during_first_boot_loses_nothing() -> anyhow::Result<()> {
+    Cut { during: During::FirstBoot, at: CutAt::Flush(7), seed: 1 }.happens()
+}
+
+#[test]
+#[ignore = "boots VMs: make test"]
+fn a_power_cut_during_apply_loses_nothing() -> anyhow::Result<()> {
+    Cut { during: During::Apply, at: CutAt::Flush(3), seed: 2 }.happens()
+}
+
+#[test]
+#[ignore = "boots VMs: make test"]
+fn a_power_cut_during_bootstrap_loses_nothing() -> anyhow::Result<()> {
+    Cut { during: During::Bootstrap, at: CutAt::Flush(120), seed: 3 }.happens()
+}
+
+#[test]
+#[ignore = "boots VMs: make test"]
+fn a_wrong_clock_keeps_no_machine_down() -> anyhow::Result<()> {
+    faults::wrong_clocks()
+}
+
+#[test]
+#[ignore = "boots a VM: make test"]
+fn a_flipped_byte_is_never_wrong_content() -> anyhow::Result<()> {
+    faults::a_flipped_byte_is_an_error()
 }

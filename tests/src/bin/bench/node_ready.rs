@@ -7,8 +7,8 @@ mod milestones;
 
 use std::time::SystemTime;
 
-use ::tests::cluster::Cluster;
 use ::machine::protocol::BootFacts;
+use ::tests::cluster::Cluster;
 use anyhow::Context;
 use serde_json::{Value, json};
 use time::OffsetDateTime;

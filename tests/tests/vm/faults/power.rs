@@ -1,0 +1,130 @@
+//! Power cuts. The disk loses what the machine has not flushed: some of it, all of it, or parts of a write, as a seed says.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use testbed::nbd::{CutAt, NbdDisk};
+use tests::node::{Node, Up};
+use tests::until::BETWEEN_LOOKS;
+
+/// Longest time from power-on, or from the command, to the cut.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What the power cut interrupts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum During {
+    FirstBoot,
+    Apply,
+    Bootstrap,
+}
+
+/// A power cut: when, and what decides the fate of writes that were not flushed.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    pub during: During,
+    pub at: CutAt,
+    pub seed: u64,
+}
+
+impl Cut {
+    /// A cut that the seed chooses, at a flush or at a write among those that the phase was seen to make.
+    fn of(during: During, seed: u64) -> Cut {
+        let (flushes, writes) = match during {
+            During::FirstBoot => (40, 300),
+            During::Apply => (20, 60),
+            During::Bootstrap => (400, 1500),
+        };
+        // An odd factor: neighbouring seeds land far apart.
+        let draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        let at = if seed.is_multiple_of(2) { CutAt::Flush(1 + draw % flushes) } else { CutAt::Write(1 + draw % writes) };
+        Cut { during, at, seed }
+    }
+
+    /// Interrupts a machine, lets it boot again, and repeats what was interrupted. What had been answered before the cut must have lasted.
+    pub fn happens(self) -> anyhow::Result<()> {
+        let mut node = Node::new(if self.during == During::Bootstrap { "controlplane" } else { "bare" })?;
+        let disk = node.disk()?;
+        let answered = self.interrupt(&mut node, &disk)?;
+        let report = disk.cut(self.seed)?;
+        println!("  {self:?}: {}; {report:?}", if answered { "after it was done" } else { "before it was done" });
+
+        node.boot(&disk)?;
+        let up = node.up()?;
+        let kept = up == Up::Configured;
+        ensure!(!kept || self.during != During::FirstBoot, "a machine that got no config has one");
+        ensure!(kept || self.during == During::FirstBoot || (self.during == During::Apply && !answered), "the config is lost");
+        node.apply(&up).context("repeating apply")?;
+        if self.during == During::Bootstrap {
+            node.bootstrap().context("repeating bootstrap")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the command had been answered when the power went.
+    fn interrupt(self, node: &mut Node, disk: &NbdDisk) -> anyhow::Result<bool> {
+        if self.during == During::FirstBoot {
+            disk.cut_at(self.at);
+        }
+        node.boot(disk)?;
+        let mut up = None;
+        if self.during != During::FirstBoot {
+            up = Some(node.up()?);
+        }
+        if let (During::Bootstrap, Some(maintenance)) = (self.during, &up) {
+            node.apply(maintenance)?;
+        }
+        if self.during != During::FirstBoot {
+            disk.cut_at(self.at);
+        }
+        let shared = &*node;
+        let answered = std::thread::scope(|scope| {
+            let work = scope.spawn(move || match (self.during, &up) {
+                (During::Apply, Some(maintenance)) => shared.apply(maintenance),
+                (During::Bootstrap, _) => shared.bootstrap(),
+                _ => shared.up().map(drop),
+            });
+            let began = Instant::now();
+            while !disk.wait_cut(BETWEEN_LOOKS) && !work.is_finished() && began.elapsed() < PATIENCE {}
+            // Asked before the machine goes: an answer that comes later was none to its user.
+            let answered = work.is_finished();
+            shared.machine()?.record().process.kill();
+            let outcome = work.join().map_err(|_| anyhow::anyhow!("the command panicked"))?;
+            anyhow::Ok(answered && outcome.is_ok())
+        });
+        node.kill();
+        answered
+    }
+}
+
+/// How many cuts of each kind; a long run asks for more.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("CORTEN_SEEDS").ok().and_then(|text| text.parse().ok());
+    0..asked.unwrap_or(usual)
+}
+
+fn cuts(during: During, usual: u64) {
+    for seed in seeds(usual) {
+        let cut = Cut::of(during, seed);
+        if let Err(error) = cut.happens() {
+            panic!("{cut:?}: {error:#}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots VMs: make vm-test T=faults"]
+fn power_cuts_during_first_boot() {
+    cuts(During::FirstBoot, 6);
+}
+
+#[test]
+#[ignore = "boots VMs: make vm-test T=faults"]
+fn power_cuts_during_apply() {
+    cuts(During::Apply, 6);
+}
+
+#[test]
+#[ignore = "boots VMs: make vm-test T=faults"]
+fn power_cuts_during_bootstrap() {
+    cuts(During::Bootstrap, 3);
+}
