@@ -36,7 +36,12 @@ pub struct NbdDisk {
 
 impl NbdDisk {
     /// A disk of `size_bytes` that reads as the raw image `base` (zeros beyond its end) until it is written to. `base` is never changed.
+    /// A disk smaller than the image is an error.
     pub fn over(base: &Path, size_bytes: u64) -> Result<NbdDisk, Error> {
+        let needed = std::fs::metadata(base).map_err(Error::file("look at", base))?.len();
+        if size_bytes < needed {
+            return Err(Error::DiskTooSmall { asked: size_bytes, needed, image: base.to_owned() });
+        }
         NbdDisk::serve(Some(base), size_bytes)
     }
 

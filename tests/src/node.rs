@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// From power-on to an answer of the machine API.
 const BOOT: Duration = Duration::from_secs(180);
 const KUBERNETES_API: u16 = 6443;
-const DISK_BYTES: u64 = 8 << 30;
+/// More than any image: a machine grows into its disk.
+const DISK_BYTES: u64 = 20 << 30;
 
 /// What a machine is made of.
 #[derive(Debug)]
@@ -101,37 +102,45 @@ impl Node {
 
     /// Waits until the machine API answers, to strangers or to its administrator.
     pub fn up(&self) -> anyhow::Result<Up> {
-        let machine = self.machine.as_ref().context("the machine is off")?;
-        until("the machine API", BOOT, || {
-            ensure!(machine.is_alive(), "the machine ended; its console:\n{}", machine.console().tail());
-            if let Some(line) = machine.console().line_with("fingerprint sha256:")? {
-                let fingerprint = line.split_whitespace().find(|word| word.starts_with("sha256:")).context("no fingerprint")?;
-                let up = Up::Maintenance { fingerprint: fingerprint.to_owned() };
-                self.ask(&up, &["version", "--timeout", "5s"])?;
-                return Ok(up);
+        let machine = self.machine()?;
+        let mut trouble = String::new();
+        let look = || match self.answer() {
+            Ok(up) => Ok(Some(up)),
+            Err(error) => {
+                trouble = format!("{error:#}");
+                Ok(None)
             }
-            self.ask(&Up::Configured, &["version", "--timeout", "5s"])?;
-            Ok(Up::Configured)
-        })
-        .with_context(|| format!("console:\n{}", machine.console().tail()))
+        };
+        machine.wait("the machine API", BOOT, look).with_context(|| trouble)
+    }
+
+    /// As whom the machine API takes calls now.
+    fn answer(&self) -> anyhow::Result<Up> {
+        let up = self.fingerprint()?.map_or(Up::Configured, |fingerprint| Up::Maintenance { fingerprint });
+        self.ask(&up, &["version", "--timeout", "5s"])?;
+        Ok(up)
+    }
+
+    /// What the console shows since power-on, in maintenance.
+    pub fn fingerprint(&self) -> anyhow::Result<Option<String>> {
+        let line = self.machine()?.console().line_with("fingerprint sha256:")?.unwrap_or_default();
+        Ok(line.split_whitespace().find(|word| word.starts_with("sha256:")).map(str::to_owned))
     }
 
     /// Runs machinectl against the machine: as a stranger in maintenance, as its administrator otherwise.
     pub fn ask(&self, up: &Up, arguments: &[&str]) -> anyhow::Result<String> {
-        let client = self.path("client.yaml");
-        let client = client.to_str().context("path of the client config")?;
+        let client = self.folder.path().join("client.yaml").display().to_string();
         match up {
             Up::Maintenance { fingerprint } => {
                 self.machinectl(&[&["--nodes", &self.address()?, "--fingerprint", fingerprint], arguments].concat())
             }
-            Up::Configured => self.machinectl(&[&["--config", client], arguments].concat()),
+            Up::Configured => self.machinectl(&[&["--config", &client], arguments].concat()),
         }
     }
 
     /// Gives the machine its config, whether it has it already or not, and waits until it has taken it.
     pub fn apply(&self, up: &Up) -> anyhow::Result<()> {
-        let config = self.path("controlplane.yaml");
-        self.ask(up, &["apply", "-f", config.to_str().context("path of the config")?])?;
+        self.ask(up, &["apply", "-f", &self.config()])?;
         until("the machine with its config", BOOT, || self.ask(&Up::Configured, &["version", "--timeout", "5s"])).map(drop)
     }
 
@@ -141,13 +150,13 @@ impl Node {
         self.ask(&Up::Configured, &["health", "--wait", "8m", "--timeout", "10m"]).map(drop)
     }
 
-    pub fn machine(&self) -> anyhow::Result<&Machine> {
-        self.machine.as_ref().context("the machine is off")
+    /// The path of its config.
+    pub fn config(&self) -> String {
+        self.folder.path().join("controlplane.yaml").display().to_string()
     }
 
-    /// A file of the cluster's: `client.yaml`, `controlplane.yaml`, `secrets.yaml`.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+    pub fn machine(&self) -> anyhow::Result<&Machine> {
+        self.machine.as_ref().context("the machine is off")
     }
 
     fn port(&self, guest: u16) -> anyhow::Result<u16> {

@@ -62,29 +62,31 @@ impl Cut {
 
     /// Whether the command had been answered when the power went.
     fn interrupt(self, node: &mut Node, disk: &NbdDisk) -> anyhow::Result<bool> {
+        let began = Instant::now();
         if self.during == During::FirstBoot {
             disk.cut_at(self.at);
+            node.boot(disk)?;
+            while !disk.wait_cut(BETWEEN_LOOKS) && node.fingerprint()?.is_none() && began.elapsed() < PATIENCE {}
+            node.kill();
+            return Ok(false);
         }
         node.boot(disk)?;
-        let mut up = None;
-        if self.during != During::FirstBoot {
-            up = Some(node.up()?);
-        }
-        if let (During::Bootstrap, Some(maintenance)) = (self.during, &up) {
-            node.apply(maintenance)?;
-        }
-        if self.during != During::FirstBoot {
-            disk.cut_at(self.at);
-        }
+        let up = node.up()?;
+        let (caller, command) = match self.during {
+            During::Bootstrap => {
+                node.apply(&up)?;
+                (&Up::Configured, vec!["bootstrap".to_owned()])
+            }
+            _ => (&up, ["apply", "-f"].map(str::to_owned).into_iter().chain([node.config()]).collect()),
+        };
+        let command: Vec<&str> = command.iter().map(String::as_str).chain(["--timeout", "60s"]).collect();
+        disk.cut_at(self.at);
         let shared = &*node;
         let answered = std::thread::scope(|scope| {
-            let work = scope.spawn(move || match (self.during, &up) {
-                (During::Apply, Some(maintenance)) => shared.apply(maintenance),
-                (During::Bootstrap, _) => shared.bootstrap(),
-                _ => shared.up().map(drop),
-            });
-            let began = Instant::now();
-            while !disk.wait_cut(BETWEEN_LOOKS) && !work.is_finished() && began.elapsed() < PATIENCE {}
+            let work = scope.spawn(|| shared.ask(caller, &command));
+            // What bootstrap sets off goes on long after its answer.
+            let over = || work.is_finished() && self.during == During::Apply;
+            while !disk.wait_cut(BETWEEN_LOOKS) && !over() && began.elapsed() < PATIENCE {}
             // Asked before the machine goes: an answer that comes later was none to its user.
             let answered = work.is_finished();
             shared.machine()?.record().process.kill();
