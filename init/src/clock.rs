@@ -34,10 +34,15 @@ pub struct Known {
     pub saved: Option<u64>,
 }
 
-/// The time to set, when the system's is earlier than what is known to lie in the past.
+/// No machine runs an image for so long. A hardware clock keeps two digits of the year: the kernel takes 1970 for 2070, in which every
+/// certificate has expired.
+const IMAGE_LIFE: u64 = 40 * 365 * 86_400;
+
+/// The time to set: when the system's is earlier than what is known to lie in the past, or so late that it cannot be true.
 pub fn correction(known: Known) -> Option<u64> {
-    let floor = [known.rtc, known.built, known.saved].into_iter().flatten().max()?;
-    (known.system < floor).then_some(floor)
+    let credible = |time: &u64| known.built.is_none_or(|built| *time < built.saturating_add(IMAGE_LIFE));
+    let floor = [known.rtc, known.built, known.saved].into_iter().flatten().filter(credible).max()?;
+    (known.system < floor || !credible(&known.system)).then_some(floor)
 }
 
 /// Now, as RFC 3339 in UTC with microseconds: `2026-11-22T03:46:01.000250Z`.
@@ -62,6 +67,17 @@ mod tests {
         assert_eq!(correction(Known { saved: Some(300), ..known }), Some(300));
         assert_eq!(correction(Known { system: 400, ..known }), None, "a later clock stays");
         assert_eq!(correction(Known { system: 0, ..Known::default() }), None, "nothing is known");
+    }
+
+    #[test]
+    fn a_clock_that_wrapped_around_is_not_believed() {
+        let (built, year_2070) = (1_795_140_670, 3_155_760_000);
+        let known = Known { system: year_2070, rtc: Some(year_2070), built: Some(built), saved: None };
+        assert_eq!(correction(known), Some(built));
+        assert_eq!(correction(Known { saved: Some(built + 9), ..known }), Some(built + 9));
+        assert_eq!(correction(Known { saved: Some(year_2070), ..known }), Some(built), "saved by a boot that believed it");
+        assert_eq!(correction(Known { system: built + 86_400, rtc: None, ..known }), None, "a day ahead stays");
+        assert_eq!(correction(Known { built: None, ..known }), None, "nothing says that it cannot be true");
     }
 
     #[test]

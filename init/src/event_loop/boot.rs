@@ -148,8 +148,9 @@ impl Init {
             saved: if self.volumes.is_open(Volume::State) { identity::saved_clock(&self.root) } else { None },
         };
         if let Some(seconds) = clock::correction(known) {
+            let before = clock::stamp();
             clock::set_time_of_day(seconds).map_err(|error| Error::Io("set the clock", error))?;
-            self.console.warning(&format!("the clock was behind by {} s and is set to {}", seconds - known.system, clock::stamp()));
+            self.console.warning(&format!("the clock stood at {before}, which cannot be, and is set to {}", clock::stamp()));
         }
         Ok(())
     }
