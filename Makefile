@@ -1,6 +1,6 @@
 # Every target that people and CI use. `make help` lists them.
 #
-# Variables: JOBS (parallel compiler jobs), ONLINE=1 (make run: let the machine reach the network), T=NAME (make vm-test: one group),
+# Variables: SEEDS (make vm-test-long: cuts of each kind), ONLINE=1 (make run: let the machine reach the network), T=NAME (make vm-test: one group),
 # PROFILE (make image: controlplane, worker, bare).
 
 SHELL := /bin/bash
@@ -100,6 +100,10 @@ test: image plain-test ## All plain and component tests, and one VM test for eac
 .PHONY: vm-test
 vm-test: image ## Every VM test, or one group (T=smoke|faults)
 	cargo test -p tests --test vm -- --ignored --test-threads=1 $(if $(T),$(T)::)
+
+.PHONY: vm-test-long
+vm-test-long: image ## Power cuts by the hundred: half an hour for each ten seeds (SEEDS=50)
+	CORTEN_SEEDS=$(or $(SEEDS),50) cargo test -p tests --test vm -- --ignored --test-threads=1 faults::power::
 
 .PHONY: bench
 bench: setup ## Measure the figures of docs/benchmarks.md, or some (T="sizes api"); needs root and mmdebstrap
