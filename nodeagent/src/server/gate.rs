@@ -111,7 +111,7 @@ impl GateLayer {
     fn ask(&self, peer: &Peer, path: &str) -> Result<(), Denial> {
         let caller = match &peer.identity {
             // The handshake checked the certificate; the connection may have outlived it.
-            Some(identity) if identity.not_after < SystemTime::now() => return Err(Denial::NoCertificate),
+            Some(identity) if identity.not_after < SystemTime::now() => return Err(Denial::Expired),
             Some(identity) => Caller::Certified(identity.role),
             None => Caller::Anonymous,
         };

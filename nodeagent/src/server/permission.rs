@@ -26,6 +26,8 @@ pub enum Denial {
     UnknownMethod,
     /// The call needs a client certificate.
     NoCertificate,
+    /// The certificate was valid when the connection was made, and no longer is.
+    Expired,
     /// A configured machine does not take this call from just anybody, whatever stage it is in.
     IdentityHeld,
     /// The certificate's role is too low for the method.
@@ -89,6 +91,7 @@ impl Denial {
         match self {
             Denial::UnknownMethod => "compare the versions of client and machine: machinectl version".to_owned(),
             Denial::NoCertificate => "connect again with the client certificate of your client config".to_owned(),
+            Denial::Expired => "make a new one: machinectl gen client".to_owned(),
             Denial::IdentityHeld => "see the console for what keeps the machine from its config".to_owned(),
             Denial::Role { needs, .. } => format!("use a client certificate of role {} (machinectl gen client)", name(Some(needs))),
             Denial::Stage(_) => "wait for the machine to leave the stage, and see its console for what it waits for".to_owned(),
@@ -101,6 +104,7 @@ impl fmt::Display for Denial {
         match self {
             Denial::UnknownMethod => f.write_str("the machine API has no such method"),
             Denial::NoCertificate => f.write_str("the call needs a client certificate"),
+            Denial::Expired => f.write_str("the client certificate has expired"),
             Denial::IdentityHeld => f.write_str("the machine has an identity already, or its STATE volume cannot be read"),
             Denial::Role { has, needs } => write!(f, "the call needs role {}, the certificate has {}", name(Some(*needs)), name(*has)),
             Denial::Stage(stage) => write!(f, "the call is not answered in stage {}", stage.name()),

@@ -41,6 +41,7 @@ pub fn denied(denial: Denial) -> Status {
     let (code, reason) = match denial {
         Denial::UnknownMethod => (Code::Unimplemented, "UNKNOWN_METHOD"),
         Denial::NoCertificate => (Code::Unauthenticated, "CERTIFICATE_NEEDED"),
+        Denial::Expired => (Code::Unauthenticated, "CERTIFICATE_EXPIRED"),
         Denial::IdentityHeld => (Code::PermissionDenied, "IDENTITY_HELD"),
         Denial::Role { .. } => (Code::PermissionDenied, "ROLE_TOO_LOW"),
         Denial::Stage(_) => (Code::FailedPrecondition, "WRONG_STAGE"),

@@ -1,7 +1,7 @@
 //! Who may call the machine API of a running node, and what a broken config does to it.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use controlplane::client_config::{ClientConfig, Context};
@@ -9,12 +9,16 @@ use controlplane::secrets::Secrets;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 use tests::cluster::Cluster;
+use tests::until::until;
 
 use crate::checks::Check;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const CHECKS: &[Check] = &[
     ("no client certificate: refused", no_certificate),
     ("a certificate of another authority: refused", foreign_authority),
+    ("a certificate that has expired: refused", expired_certificate),
     ("a reader reads, and is refused what is for admins; nothing changes", reader),
     ("a broken config is refused with field, value and expectation, and the running one stays", broken_configs),
     ("dmesg, events and services answer", read_outs),
@@ -47,7 +51,7 @@ fn no_certificate(cluster: &Cluster) -> anyhow::Result<()> {
 
 fn foreign_authority(cluster: &Cluster) -> anyhow::Result<()> {
     // The right server, trusted by the right authority, and a client certificate that another one issued.
-    let foreign = client(cluster, &Secrets::generate(SystemTime::now())?, "stranger")?;
+    let foreign = client(cluster, &Secrets::generate(SystemTime::now())?, "stranger", "1h")?;
     let mut mixed = context(&std::fs::read_to_string(cluster.client_config())?)?;
     (mixed.certificate, mixed.key) = (foreign.certificate, foreign.key);
     let file = written(mixed)?;
@@ -58,9 +62,26 @@ fn foreign_authority(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Valid for a second, from thirty days back: the machine's clock may be a little behind this one's, so it is asked until it refuses.
+fn expired_certificate(cluster: &Cluster) -> anyhow::Result<()> {
+    let file = written(client(cluster, &secrets(cluster)?, "leaver", "1s")?)?;
+    let ask = || refused_as(cluster, file.path(), &["version", "--timeout", "20s"]);
+    until("a refusal", PATIENCE, ask)?;
+    // It may have expired between handshake and call; now there is no handshake any more.
+    let error = ask()?;
+    ensure!(error.contains("CertificateExpired"), "{error}");
+    let log = cluster.machinectl(&["logs", "nodeagent"])?;
+    ensure!(log.lines().any(|line| line.contains("leaver") && line.contains("xpired")), "the log does not name whose certificate it was");
+    Ok(())
+}
+
+fn secrets(cluster: &Cluster) -> anyhow::Result<Secrets> {
+    Secrets::from_yaml(&std::fs::read_to_string(cluster.directory().join("secrets.yaml"))?).context("the cluster's secrets")
+}
+
 fn reader(cluster: &Cluster) -> anyhow::Result<()> {
-    let secrets = Secrets::from_yaml(&std::fs::read_to_string(cluster.directory().join("secrets.yaml"))?)?;
-    let file = written(client(cluster, &secrets, "watcher")?)?;
+    let secrets = secrets(cluster)?;
+    let file = written(client(cluster, &secrets, "watcher", "1h")?)?;
     let config = file.path();
     let before = generations(cluster)?;
     cluster.machinectl_as(config, &["get", "services"])?;
@@ -78,14 +99,14 @@ fn reader(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// A reader's context for the cluster's machine, issued from these secrets.
-fn client(cluster: &Cluster, secrets: &Secrets, name: &str) -> anyhow::Result<Context> {
+fn client(cluster: &Cluster, secrets: &Secrets, name: &str, valid_for: &str) -> anyhow::Result<Context> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("secrets.yaml");
     std::fs::write(&path, secrets.to_yaml()?)?;
     let endpoint = context(&std::fs::read_to_string(cluster.client_config())?)?.endpoints.join(",");
     let path = path.to_str().context("path of the secrets")?;
-    let arguments = ["gen", "client", "--role", "reader", "--name", name, "--with-secrets", path, "--control-planes", &endpoint];
-    context(&cluster.machinectl(&arguments)?)
+    let who = ["gen", "client", "--role", "reader", "--name", name, "--valid-for", valid_for];
+    context(&cluster.machinectl(&[&who[..], &["--with-secrets", path, "--control-planes", &endpoint]].concat())?)
 }
 
 /// The current context of a client config.
