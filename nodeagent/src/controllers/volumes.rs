@@ -94,10 +94,10 @@ mod tests {
                 }
             }
             let hopeless = |state: &Option<VolumeState>| matches!(state, Some(VolumeState::Missing | VolumeState::Broken { .. }));
-            let wanted = seen.states.iter().filter(|(volume, _)| wanted(role).contains(volume));
+            let mut wanted = seen.states.iter().filter(|(volume, _)| wanted(role).contains(volume));
             match plan(&seen) {
-                Plan::Settled => prop_assert!(wanted.cloned().all(|(_, state)| state == Some(VolumeState::Open))),
-                Plan::Waiting(_) => prop_assert!(wanted.cloned().any(|(_, state)| hopeless(&state))),
+                Plan::Settled => prop_assert!(wanted.all(|(_, state)| *state == Some(VolumeState::Open))),
+                Plan::Waiting(_) => prop_assert!(wanted.any(|(_, state)| hopeless(state))),
                 Plan::Act(volumes) => prop_assert!(false, "{volumes:?} again"),
             }
         }

@@ -75,7 +75,7 @@ async fn started(node: &Node) {
 }
 
 fn connect(node: &Node, target: &Target, issued: &Issued) -> Option<Client> {
-    let connected = api::connect(&*node.config()?.config, &format!("https://{}", target.address), issued);
+    let connected = api::connect(&node.config()?.config, &format!("https://{}", target.address), issued);
     connected.inspect_err(|error| tracing::warn!("balancer: {error:#}")).ok()
 }
 
