@@ -18,7 +18,7 @@ pub use accelerator::{Accelerator, KERNEL_SPOKE};
 pub use console::Console;
 pub use error::Error;
 pub use firmware::Firmware;
-pub use machine::{Boot, Disk, DiskFormat, Forward, Lifetime, Machine, MachineSpec, RunningMachine, arguments};
+pub use machine::{Boot, Disk, DiskFormat, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, RunningMachine, arguments};
 pub use port::free_port;
 pub use process::{ProcessId, host_boot_id};
 pub use qmp::Qmp;

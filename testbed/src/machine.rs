@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::{Accelerator, Console, Error, ProcessId, Qmp};
 
 pub use command::arguments;
-pub use spec::{Boot, Disk, DiskFormat, Forward, Lifetime, MachineSpec};
+pub use spec::{Boot, Disk, DiskFormat, Forward, Lifetime, MachineSpec, NAME_SERVER};
 
 /// Names of the files in a machine's directory.
 pub(crate) mod files {

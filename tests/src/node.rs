@@ -2,12 +2,14 @@
 //! [`crate::cluster::Cluster`], which people use as well, has no words for.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use controlplane::ports::API_SERVER_PORT;
 use tempfile::TempDir;
 use testbed::nbd::NbdDisk;
-use testbed::{Accelerator, Boot, Firmware, Forward, Lifetime, Machine, MachineSpec, free_port};
+use testbed::{Accelerator, Boot, Firmware, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, free_port};
 
 use crate::until::until;
 use crate::{place, program};
@@ -16,7 +18,6 @@ use crate::{place, program};
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// From power-on to an answer of the machine API.
 const BOOT: Duration = Duration::from_secs(180);
-const KUBERNETES_API: u16 = 6443;
 /// More than any image: a machine grows into its disk.
 const DISK_BYTES: u64 = 20 << 30;
 
@@ -45,9 +46,9 @@ impl Node {
     /// A machine of an image that this repository built, with the configs of its cluster.
     pub fn new(profile: &'static str) -> anyhow::Result<Node> {
         let folder = tempfile::Builder::new().prefix("corten-node-").tempdir()?;
-        let forwards = [api::PORT, KUBERNETES_API].iter().map(|guest| Ok(Forward { host: free_port()?, guest: *guest }));
+        let forwards = [api::PORT, API_SERVER_PORT].iter().map(|guest| Ok(Forward { host: free_port()?, guest: *guest }));
         let node = Node { folder, profile, forwards: forwards.collect::<anyhow::Result<_>>()?, machine: None, boots: 0, clock: None };
-        let endpoint = format!("https://127.0.0.1:{}", node.port(KUBERNETES_API)?);
+        let endpoint = format!("https://127.0.0.1:{}", node.port(API_SERVER_PORT)?);
         let output = node.folder.path().to_str().context("path of a temporary directory")?;
         node.machinectl(&[
             "gen",
@@ -58,7 +59,7 @@ impl Node {
             output,
             "--allow-scheduling-on-control-planes",
             "--patch-control-plane",
-            "{ machine: { hostname: cp-1, network: { nameservers: [10.0.2.3] } } }",
+            &format!("{{ machine: {{ hostname: cp-1, network: {{ nameservers: [{NAME_SERVER}] }} }} }}"),
             "--control-planes",
             &node.address()?,
         ])?;
@@ -169,6 +170,6 @@ impl Node {
     }
 
     fn machinectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        program::printed(std::process::Command::new(place::machinectl()).arg("--quiet").args(arguments))
+        program::printed(Command::new(place::machinectl()).arg("--quiet").args(arguments))
     }
 }

@@ -7,10 +7,11 @@ use api::v1::{ApplyRequest, BootstrapRequest, GetKubeconfigRequest, GetVersionRe
 use clap::Args;
 use controlplane::client_config::{ClientConfig, Context};
 use controlplane::generate::Options;
+use controlplane::ports::API_SERVER_PORT;
 use controlplane::secrets::Secrets;
 use machine::config::{ByteSize, HostPort};
 use serde_json::json;
-use testbed::{Accelerator, Boot, Disk, DiskFormat, Firmware, Lifetime, Machine, MachineSpec, host_boot_id};
+use testbed::{Accelerator, Boot, Disk, DiskFormat, Firmware, Lifetime, Machine, MachineSpec, NAME_SERVER, host_boot_id};
 
 use super::accelerators::Accelerators;
 use super::fingerprint;
@@ -28,9 +29,6 @@ use crate::tls::{Fingerprint, Trust};
 use crate::verbs::generate::{first_machine, names, write_client, write_secrets};
 use crate::verbs::health::{last_report, summary};
 
-/// Ports of the guest that the host reaches.
-const MACHINE_API: u16 = api::PORT;
-const KUBERNETES_API: u16 = 6443;
 /// How long all of it may take if the user does not say: emulation on a busy host is slow.
 const WHOLE: Duration = Duration::from_secs(25 * 60);
 /// Shares of it.
@@ -128,8 +126,8 @@ impl Create {
             .memory_mib(self.memory.0 >> 20)
             .disk(disk)
             .isolated(self.isolated)
-            .forward(MACHINE_API)?
-            .forward(KUBERNETES_API)?;
+            .forward(api::PORT)?
+            .forward(API_SERVER_PORT)?;
         let lifetime = self.limit.map_or(Lifetime::Detached, |limit| Lifetime::DetachedFor(limit.0));
         let machine = Machine::start(&spec, &folder.directory, &accelerators.candidates, lifetime)?;
         accelerators.learn(&machine);
@@ -140,7 +138,7 @@ impl Create {
     /// From a machine that boots to a cluster that answers.
     async fn grow(&self, folder: &Folder, machine: &Machine, progress: &Progress, deadline: Deadline) -> Result<(), Failure> {
         let wait = |what, share| Wait { machine, progress, what, deadline: deadline.left(share) };
-        let node = local(machine, MACHINE_API)?;
+        let node = local(machine, api::PORT)?;
 
         let ask = async || maintenance_session(machine, &node).await;
         let session = wait("the machine's API in maintenance", MAINTENANCE).until(ask).await?;
@@ -189,7 +187,7 @@ impl Create {
             allow_scheduling_on_control_planes: self.allow_scheduling_on_control_planes,
             ..Options::new(now)
         };
-        let endpoint = format!("https://{}", local(machine, KUBERNETES_API)?);
+        let endpoint = format!("https://{}", local(machine, API_SERVER_PORT)?);
         let (document, client) = first_machine(&self.name, &endpoint, &secrets, &options, &self.patches(machine))?;
         write_secrets(&folder.path(names::SECRETS), &secrets)?;
         files::write(&folder.path(names::CONTROL_PLANE), &document, files::SECRET)?;
@@ -199,8 +197,8 @@ impl Create {
 
     /// Ours, then the user's.
     fn patches(&self, machine: &Machine) -> Vec<String> {
-        // QEMU's user network has its name server here, and does not tell an isolated machine so; CoreDNS does not start without one.
-        let network = json!({ "nameservers": ["10.0.2.3"] });
+        // CoreDNS does not start without one.
+        let network = json!({ "nameservers": [NAME_SERVER] });
         // The forwarded ports are the host's: inside, the machine finds itself by its own addresses.
         let mut ours = json!({ "cluster": { "controlPlanes": null }, "machine": { "hostname": self.name, "network": network } });
         if machine.record().accelerator != Accelerator::Kvm {

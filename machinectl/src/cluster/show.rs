@@ -1,6 +1,7 @@
 //! `cluster show`: the local clusters that there are.
 
 use clap::Args;
+use controlplane::ports::API_SERVER_PORT;
 use serde_json::json;
 
 use super::state::{CLIENT_CONFIG, Folder, KUBECONFIG, Record};
@@ -48,7 +49,7 @@ fn table(clusters: &[(Folder, Record)], wide: bool) -> Table {
             record.name.clone(),
             state(record).to_owned(),
             address(record, api::PORT),
-            address(record, 6443),
+            address(record, API_SERVER_PORT),
             accelerator.to_owned(),
             folder.directory.display().to_string(),
             record.image.display().to_string(),
@@ -62,7 +63,7 @@ fn value(folder: &Folder, record: &Record) -> serde_json::Value {
         "name": record.name,
         "state": state(record),
         "machineApi": address(record, api::PORT),
-        "kubernetesApi": address(record, 6443),
+        "kubernetesApi": address(record, API_SERVER_PORT),
         "directory": folder.directory,
         "clientConfig": folder.path(CLIENT_CONFIG),
         "kubeconfig": folder.path(KUBECONFIG),

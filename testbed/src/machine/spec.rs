@@ -1,5 +1,6 @@
 //! What a machine is made of.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +64,9 @@ pub struct Forward {
     pub host: u16,
     pub guest: u16,
 }
+
+/// Where QEMU's user network has its name server. It does not tell an isolated machine so.
+pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
 /// When a machine ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use ::tests::place;
 use ::tests::until::until;
-use anyhow::{Context, ensure};
+use ::tests::{place, program};
+use anyhow::Context;
 use serde_json::json;
 use testbed::{Accelerator, Boot, Disk, DiskFormat, Lifetime, Machine, MachineSpec};
 
@@ -104,11 +104,7 @@ fn until_multi_user(kernel: &Kernel, peer: &Peer, initramfs: Initramfs) -> anyho
 }
 
 fn machinectl(arguments: &[&str]) -> anyhow::Result<()> {
-    let program = place::machinectl();
-    let output = Command::new(&program).args(arguments).output();
-    let output = output.with_context(|| format!("starting {} (make build)", program.display()))?;
-    ensure!(output.status.success(), "machinectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
+    program::printed(Command::new(place::machinectl()).args(arguments)).map(drop)
 }
 
 /// Seconds since kernel entry, as a console line begins: `[    3.214] corten: ...`.

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use ::tests::place;
-use anyhow::{Context, ensure};
+use ::tests::{place, program};
+use anyhow::Context;
 use serde_json::json;
 
 use crate::figure::{Figure, Goal, Outcome, Unit};
@@ -36,11 +36,7 @@ pub fn measure() -> anyhow::Result<Outcome> {
 }
 
 fn weigh(image: &Path) -> anyhow::Result<String> {
-    let program = place::repository().join("target/debug/image-build");
-    let output = Command::new(&program).arg("size").arg("--image").arg(image).output();
-    let output = output.with_context(|| format!("starting {} (make build)", program.display()))?;
-    ensure!(output.status.success(), "image-build size: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    program::printed(Command::new(place::repository().join("target/debug/image-build")).arg("size").arg("--image").arg(image))
 }
 
 /// The last number of the line that begins with `together`: bytes after compression.

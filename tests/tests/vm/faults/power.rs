@@ -72,14 +72,13 @@ impl Cut {
         }
         node.boot(disk)?;
         let up = node.up()?;
-        let (caller, command) = match self.during {
-            During::Bootstrap => {
-                node.apply(&up)?;
-                (&Up::Configured, vec!["bootstrap".to_owned()])
-            }
-            _ => (&up, ["apply", "-f"].map(str::to_owned).into_iter().chain([node.config()]).collect()),
+        let config = node.config();
+        let (caller, command) = if self.during == During::Bootstrap {
+            node.apply(&up)?;
+            (&Up::Configured, vec!["bootstrap", "--timeout", "60s"])
+        } else {
+            (&up, vec!["apply", "-f", &config, "--timeout", "60s"])
         };
-        let command: Vec<&str> = command.iter().map(String::as_str).chain(["--timeout", "60s"]).collect();
         disk.cut_at(self.at);
         let shared = &*node;
         let answered = std::thread::scope(|scope| {
