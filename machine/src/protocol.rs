@@ -36,14 +36,39 @@ pub enum Request {
     SetWatchdog {
         timeout: Duration,
     },
+    /// How far the boot of an image on trial has come; see [`Proof`]. Without a trial it changes nothing.
+    ProveBoot(Proof),
     /// What init found at boot.
     GetBootFacts,
+    /// Writes Corten's partition table to a whole disk, for an installation. `wipe` allows a disk that holds other partitions. The kernel
+    /// has read the table when this is answered.
+    LayOutDisk {
+        device: String,
+        wipe: bool,
+    },
+    /// Takes a disk that an installation has filled as this machine's own, so that its volumes can be opened. Only on a machine that was
+    /// booted from an installation medium or from the network.
+    AdoptDisk {
+        device: String,
+    },
     /// Stops all services in order, unmounts, wipes the named volumes, and ends the boot.
     Power {
         action: PowerAction,
         wipe: Vec<Volume>,
         reason: String,
     },
+}
+
+/// The state of the health gate, as the agent tells it to init while the boot loader counts the tries of the booted image
+/// ([`BootFacts::counted`]). Until `Good`, init feeds the watchdog only for as long as the agent vouches for, and reboots when that is over:
+/// an agent that crashes, hangs or never comes up cannot keep a bad image running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Proof {
+    /// Not decided yet: go on for so long from now.
+    Pending { within: Duration },
+    /// The image is good: from now on init's own loop is all that the watchdog asks for.
+    Good,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +150,19 @@ pub struct ImageFacts {
 #[serde(rename_all = "camelCase")]
 pub struct BootFacts {
     pub boot_id: String,
-    /// Device node of the disk that was booted, such as `/dev/vda`.
+    /// What the machine was booted from.
+    #[serde(default)]
+    pub medium: Medium,
+    /// Where the machine runs: `metal`, `qemu`, `aws`, ... (kernel parameter `corten.platform`); empty where the command line has none.
+    #[serde(default)]
+    pub platform: String,
+    /// File name of the boot loader's entry, such as `corten-b+2-1.conf`; empty without a boot loader.
+    #[serde(default)]
+    pub entry: String,
+    /// Whether the boot loader counts the tries of that entry: the image is not yet known to be good.
+    #[serde(default)]
+    pub counted: bool,
+    /// Device node of the disk that was booted, such as `/dev/vda`; empty where it was no disk of Corten's.
     pub disk: String,
     pub slot: Option<Slot>,
     /// dm-verity root hash, lower-case hex.
@@ -134,6 +171,19 @@ pub struct BootFacts {
     pub first_boot: bool,
     /// Steps in the order in which they ran.
     pub steps: Vec<StepRecord>,
+}
+
+/// What a machine was booted from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Medium {
+    /// A disk with Corten's partitions.
+    #[default]
+    Disk,
+    /// The ISO image: on an optical drive, or written to a USB stick.
+    Iso,
+    /// Kernel and initramfs that came over the network, with the root in the initramfs.
+    Network,
 }
 
 /// One step of the boot sequence.

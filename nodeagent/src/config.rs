@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use controlplane::pki::{BACKDATE, Certificate};
-use machine::config::Config;
+use machine::config::{Config, diff};
 use tokio::sync::{Mutex, watch};
 
 use crate::clock::{Clock, wall_seconds};
@@ -59,6 +59,21 @@ pub struct Outcome {
     pub diff: String,
     pub plan: Vec<String>,
     pub needs_reboot: bool,
+}
+
+/// How many lines a generation changed against the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lines {
+    pub added: u32,
+    pub removed: u32,
+}
+
+impl Lines {
+    /// Counts those of a unified diff.
+    fn of(diff: &str) -> Lines {
+        let count = |mark: char| diff.lines().skip(2).filter(|line| line.starts_with(mark)).count() as u32;
+        Lines { added: count('+'), removed: count('-') }
+    }
 }
 
 /// What was found on STATE at boot.
@@ -172,11 +187,29 @@ impl Configs {
         Ok((number, blocking(move || generations.document(number)).await?))
     }
 
-    /// All generations that are kept, oldest first, and the trial under way.
-    pub async fn list(&self) -> Result<(Vec<Record>, Option<Trial>), Refusal> {
+    /// All generations that are kept, oldest first, each with what it changed; and the trial under way.
+    pub async fn list(&self) -> Result<(Vec<(Record, Lines)>, Option<Trial>), Refusal> {
         let generations = self.generations.clone();
-        let records = blocking(move || generations.list()).await?;
+        let records = blocking(move || {
+            let records = generations.list()?;
+            let documents: Vec<Option<String>> = records.iter().map(|record| generations.document(record.number).ok()).collect();
+            let mut before = None;
+            let lines = documents.iter().map(|document| std::mem::replace(&mut before, document.as_ref()).zip(document.as_ref()));
+            let lines: Vec<Lines> = lines.map(|pair| pair.map_or_else(Lines::default, |(old, new)| Lines::of(&diff(old, new)))).collect();
+            Ok(records.into_iter().zip(lines).collect())
+        })
+        .await?;
         Ok((records, self.trial.borrow().clone()))
+    }
+
+    /// How one generation differs from another: both, and a unified diff with secrets masked. `to` is the one in force where it is not
+    /// given, `from` the one that is kept before it.
+    pub async fn diff(&self, from: Option<u64>, to: Option<u64>) -> Result<(u64, u64, String), Refusal> {
+        let to = to.map_or_else(|| self.in_force(), Ok)?;
+        let from = from.or_else(|| self.generations.numbers().ok()?.range(..to).next_back().copied());
+        let from = from.ok_or_else(|| no_generation(None))?;
+        let ((_, old), (_, new)) = (self.document(Some(from)).await?, self.document(Some(to)).await?);
+        Ok((from, to, diff(&old, &new)))
     }
 
     /// Writes a new generation, makes it the current one, and puts it in force.

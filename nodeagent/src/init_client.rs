@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine::disk::Volume;
-use machine::protocol::{self, BootFacts, Event, PowerAction, Request, Response, VolumeStatus};
+use machine::protocol::{self, BootFacts, Event, PowerAction, Proof, Request, Response, VolumeStatus};
 use machine::service::{ServiceId, ServiceSpec, ServiceStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -50,6 +50,18 @@ impl InitClient {
 
     pub async fn power(&self, action: PowerAction, wipe: Vec<Volume>, reason: String) -> anyhow::Result<()> {
         self.done(Request::Power { action, wipe, reason }).await
+    }
+
+    pub async fn prove_boot(&self, proof: Proof) -> anyhow::Result<()> {
+        self.done(Request::ProveBoot(proof)).await
+    }
+
+    pub async fn lay_out_disk(&self, device: String, wipe: bool) -> anyhow::Result<()> {
+        self.done(Request::LayOutDisk { device, wipe }).await
+    }
+
+    pub async fn adopt_disk(&self, device: String) -> anyhow::Result<()> {
+        self.done(Request::AdoptDisk { device }).await
     }
 
     pub async fn services(&self) -> anyhow::Result<Vec<ServiceStatus>> {

@@ -76,6 +76,8 @@ impl Init {
                 Ok(_) => Some(Response::Done),
                 Err(error) => refused(format!("set the watchdog's timeout to {} s: {error}", timeout.as_secs())),
             },
+            Request::ProveBoot(_) => Some(Response::Done),
+            Request::LayOutDisk { device, .. } | Request::AdoptDisk { device } => refused(format!("{device}: not yet")),
             Request::GetBootFacts => Some(Response::BootFacts(Box::new(self.facts.clone()))),
             Request::Power { action, wipe, reason } => {
                 self.begin_shutdown(action, wipe, &reason);
@@ -134,6 +136,9 @@ fn changes_something(request: &Request) -> bool {
         | Request::RestartService(_)
         | Request::OpenVolume(_)
         | Request::SetWatchdog { .. }
+        | Request::ProveBoot(_)
+        | Request::LayOutDisk { .. }
+        | Request::AdoptDisk { .. }
         | Request::Power { .. } => true,
         Request::ListServices | Request::Subscribe | Request::ListVolumes | Request::GetBootFacts => false,
     }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use api::v1::config_server;
 use api::v1::{
-    ApplyRequest, ApplyResponse, ConfirmRequest, ConfirmResponse, Generation, GetConfigRequest, GetConfigResponse, ListGenerationsRequest,
-    ListGenerationsResponse, Role, RollbackRequest, RollbackResponse,
+    ApplyRequest, ApplyResponse, ConfirmRequest, ConfirmResponse, DiffRequest, DiffResponse, Generation, GetConfigRequest,
+    GetConfigResponse, ListGenerationsRequest, ListGenerationsResponse, Role, RollbackRequest, RollbackResponse,
 };
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::caller::Peer;
-use crate::config::{Record, Trial, Wanted, masked};
+use crate::config::{Lines, Record, Trial, Wanted, masked};
 use crate::refusal::Refusal;
 
 #[derive(Debug)]
@@ -39,6 +39,12 @@ impl config_server::Config for Config {
         Ok(Response::new(GetConfigResponse { generation, document: text.into_bytes() }))
     }
 
+    async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
+        let DiffRequest { from, to } = request.into_inner();
+        let (from, to, diff) = self.0.configs.diff(from, to).await?;
+        Ok(Response::new(DiffResponse { from, to, diff }))
+    }
+
     async fn list_generations(&self, _: Request<ListGenerationsRequest>) -> Result<Response<ListGenerationsResponse>, Status> {
         let (records, trial) = self.0.configs.list().await?;
         let current = self.0.node.config().map(|applied| applied.generation);
@@ -59,7 +65,7 @@ impl config_server::Config for Config {
     }
 }
 
-fn generation(record: Record, current: Option<u64>, trial: Option<&Trial>) -> Generation {
+fn generation((record, lines): (Record, Lines), current: Option<u64>, trial: Option<&Trial>) -> Generation {
     let is_current = current == Some(record.number);
     Generation {
         number: record.number,
@@ -68,6 +74,8 @@ fn generation(record: Record, current: Option<u64>, trial: Option<&Trial>) -> Ge
         current: is_current,
         digest: record.digest,
         revert_at: trial.filter(|_| is_current).map(|trial| seconds(trial.revert_at)),
+        lines_added: lines.added,
+        lines_removed: lines.removed,
     }
 }
 

@@ -106,6 +106,11 @@ impl config_server::Config for Answers {
         answer(GetConfigResponse { generation: 3, document: b"machine:\n  hostname: cp-1\n  kernel: {}\n".to_vec() })
     }
 
+    async fn diff(&self, request: Request<DiffRequest>) -> Answer<DiffResponse> {
+        let DiffRequest { from, to } = request.into_inner();
+        Ok(Response::new(DiffResponse { from: from.unwrap_or(1), to: to.unwrap_or(2), diff: "--- old\n+++ new\n".to_owned() }))
+    }
+
     async fn list_generations(&self, _: Request<ListGenerationsRequest>) -> Answer<ListGenerationsResponse> {
         let generation = |number, current| Generation {
             number,
@@ -114,6 +119,8 @@ impl config_server::Config for Answers {
             current,
             digest: "abc".to_owned(),
             revert_at: None,
+            lines_added: 3,
+            lines_removed: 1,
         };
         answer(ListGenerationsResponse { generations: vec![generation(2, false), generation(3, true)] })
     }
