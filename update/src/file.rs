@@ -1,0 +1,221 @@
+//! An update file on a disk.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::chunk::{BadChunk, Chunk, MAX_COMPRESSED_BYTES, decompress};
+use crate::digest::{Digest, Sha256};
+use crate::envelope::{MAX_ENVELOPE_BYTES, SignedManifest};
+use crate::key::{PublicKey, Signature, SigningKey};
+use crate::manifest::{BadManifest, Manifest, PartName};
+use crate::write::{head, record};
+
+/// The first bytes of every update file.
+pub(crate) const MAGIC: &[u8; 8] = b"CORTENUP";
+/// Of the file around the manifest.
+pub(crate) const VERSION: u32 = 1;
+
+/// An update file whose head has been read and whose records are where the manifest wants them. Who wrote it is not known before
+/// [`SignedManifest::verify`], and whether the chunks are whole not before they are decompressed.
+#[derive(Debug)]
+pub struct UpdateFile {
+    file: File,
+    signed: SignedManifest,
+    records: HashMap<Digest, Record>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    /// Of the compressed bytes in the file.
+    offset: u64,
+    length: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BadFile {
+    #[error("opening {}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("reading the update file")]
+    Read(#[source] io::Error),
+    #[error("no update file of Corten: it does not begin with CORTENUP")]
+    Magic,
+    #[error("update file of version {found}; this release reads {VERSION}: use the machinectl of a newer release")]
+    Version { found: u32 },
+    #[error("signed manifest of {found} bytes; expected at most {MAX_ENVELOPE_BYTES}")]
+    EnvelopeLength { found: u32 },
+    #[error(transparent)]
+    Manifest(#[from] BadManifest),
+    #[error("the update file is cut short in its {what}: fetch it again")]
+    CutShort { what: String },
+    #[error("record {number} of {count} holds chunk {found}; expected {expected}: the records are out of order")]
+    Order { number: usize, count: usize, found: Digest, expected: Digest },
+    #[error("record {number} of {count} has {found} bytes; expected 1 to {MAX_COMPRESSED_BYTES}")]
+    RecordLength { number: usize, count: usize, found: u32 },
+    #[error("{bytes} bytes follow the last record")]
+    Trailing { bytes: u64 },
+    #[error("chunk {chunk} of the part {part}")]
+    Chunk {
+        part: PartName,
+        chunk: Digest,
+        #[source]
+        source: BadChunk,
+    },
+    #[error("part {part} with digest {found}; expected {expected}")]
+    Part { part: PartName, found: Digest, expected: Digest },
+    #[error("writing the update file")]
+    Write(#[source] io::Error),
+}
+
+impl UpdateFile {
+    /// Reads the head, and of the records only where they are.
+    pub fn open(path: impl AsRef<Path>) -> Result<UpdateFile, BadFile> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|source| BadFile::Open { path: path.to_owned(), source })?;
+        UpdateFile::read(file)
+    }
+
+    /// The same of a file that is open.
+    pub fn read(file: File) -> Result<UpdateFile, BadFile> {
+        let length = (&file).seek(SeekFrom::End(0)).map_err(BadFile::Read)?;
+        (&file).rewind().map_err(BadFile::Read)?;
+        let mut reader = BufReader::new(&file);
+        let signed = read_head(&mut reader)?;
+        let chunks = signed.peek().distinct_chunks();
+        let mut records = HashMap::with_capacity(chunks.len());
+        let mut offset = HEAD_BYTES + signed.bytes().len() as u64;
+        for (index, chunk) in chunks.iter().enumerate() {
+            let (number, count) = (index + 1, chunks.len());
+            let cut = || format!("record {number} of {count}");
+            let found = Digest(take(&mut reader, cut)?);
+            if found != chunk.sha256 {
+                return Err(BadFile::Order { number, count, found, expected: chunk.sha256 });
+            }
+            let size = u32::from_le_bytes(take(&mut reader, cut)?);
+            if !(1..=MAX_COMPRESSED_BYTES).contains(&size) {
+                return Err(BadFile::RecordLength { number, count, found: size });
+            }
+            offset += RECORD_HEAD_BYTES;
+            records.insert(found, Record { offset, length: size });
+            offset += u64::from(size);
+            if offset > length {
+                return Err(BadFile::CutShort { what: cut() });
+            }
+            reader.seek_relative(i64::from(size)).map_err(BadFile::Read)?;
+        }
+        if offset != length {
+            return Err(BadFile::Trailing { bytes: length - offset });
+        }
+        drop(reader);
+        Ok(UpdateFile { file, signed, records })
+    }
+
+    /// What a machine is offered.
+    pub fn manifest(&self) -> &SignedManifest {
+        &self.signed
+    }
+
+    /// A chunk's compressed bytes, at most [`MAX_COMPRESSED_BYTES`]; none where the update has no such chunk.
+    pub fn compressed(&self, chunk: &Digest) -> io::Result<Option<Vec<u8>>> {
+        let Some(record) = self.records.get(chunk) else { return Ok(None) };
+        let mut data = vec![0; record.length as usize];
+        self.file.read_exact_at(&mut data, record.offset)?;
+        Ok(Some(data))
+    }
+
+    /// Compressed bytes of a chunk, without reading it.
+    pub fn compressed_bytes(&self, chunk: &Digest) -> Option<u32> {
+        self.records.get(chunk).map(|record| record.length)
+    }
+
+    /// Decompresses everything and compares every digest.
+    pub fn verify_all(&self) -> Result<(), BadFile> {
+        for name in PartName::ALL {
+            self.copy_part(name, &mut io::sink())?;
+        }
+        Ok(())
+    }
+
+    /// Writes a part out, each chunk of it checked before it is written. The digest of the whole is checked at the end: until that is
+    /// answered, what was written is not to be used.
+    pub fn copy_part(&self, name: PartName, out: &mut impl Write) -> Result<(), BadFile> {
+        let manifest: &Manifest = self.signed.peek();
+        let Some(part) = manifest.part(name) else { return Ok(()) };
+        let mut hash = Sha256::default();
+        for chunk in &part.chunks {
+            let bytes = self.chunk(name, chunk)?;
+            hash.update(&bytes);
+            out.write_all(&bytes).map_err(BadFile::Write)?;
+        }
+        match hash.finish() {
+            found if found == part.sha256 => Ok(()),
+            found => Err(BadFile::Part { part: name, found, expected: part.sha256 }),
+        }
+    }
+
+    fn chunk(&self, part: PartName, chunk: &Chunk) -> Result<Vec<u8>, BadFile> {
+        let data = self.compressed(&chunk.sha256).map_err(BadFile::Read)?.unwrap_or_default();
+        decompress(&data, chunk).map_err(|source| BadFile::Chunk { part, chunk: chunk.sha256, source })
+    }
+
+    /// Writes the same update with further signatures: of keys that are at hand, and of some that are not.
+    pub fn copy_signed(
+        &self,
+        out: &mut impl Write,
+        keys: &[SigningKey],
+        elsewhere: impl IntoIterator<Item = (PublicKey, Signature)>,
+    ) -> Result<SignedManifest, BadFile> {
+        let signed = self.signed.with_signatures_of(keys)?.with_signatures(elsewhere)?;
+        head(out, &signed).map_err(BadFile::Write)?;
+        for chunk in self.signed.peek().distinct_chunks() {
+            let data = self.compressed(&chunk.sha256).map_err(BadFile::Read)?.unwrap_or_default();
+            record(out, &chunk, &data).map_err(BadFile::Write)?;
+        }
+        out.flush().map_err(BadFile::Write)?;
+        Ok(signed)
+    }
+}
+
+/// Magic, version, length of the envelope.
+const HEAD_BYTES: u64 = 8 + 4 + 4;
+/// Digest and length.
+const RECORD_HEAD_BYTES: u64 = 32 + 4;
+
+fn read_head(reader: &mut impl Read) -> Result<SignedManifest, BadFile> {
+    let cut = || "head".to_owned();
+    // A file that is shorter than the magic is no update file either.
+    let magic: [u8; 8] =
+        take(reader, cut).map_err(|error| if matches!(error, BadFile::CutShort { .. }) { BadFile::Magic } else { error })?;
+    if magic != *MAGIC {
+        return Err(BadFile::Magic);
+    }
+    let version = u32::from_le_bytes(take(reader, cut)?);
+    if version != VERSION {
+        return Err(BadFile::Version { found: version });
+    }
+    let length = u32::from_le_bytes(take(reader, cut)?);
+    if length as usize > MAX_ENVELOPE_BYTES {
+        return Err(BadFile::EnvelopeLength { found: length });
+    }
+    let mut envelope = Vec::new();
+    reader.take(u64::from(length)).read_to_end(&mut envelope).map_err(BadFile::Read)?;
+    if envelope.len() != length as usize {
+        return Err(BadFile::CutShort { what: "signed manifest".into() });
+    }
+    Ok(SignedManifest::parse(&envelope)?)
+}
+
+fn take<const N: usize>(reader: &mut impl Read, what: impl Fn() -> String) -> Result<[u8; N], BadFile> {
+    let mut bytes = [0; N];
+    match reader.read_exact(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(BadFile::CutShort { what: what() }),
+        Err(error) => Err(BadFile::Read(error)),
+    }
+}
