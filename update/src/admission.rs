@@ -62,3 +62,6 @@ pub fn admissible(manifest: &Manifest, running: &Running, policy: &Policy) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

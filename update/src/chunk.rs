@@ -25,13 +25,6 @@ pub struct Chunk {
     pub size: u32,
 }
 
-impl Chunk {
-    pub fn of(bytes: &[u8]) -> Option<Chunk> {
-        let size = u32::try_from(bytes.len()).ok().filter(|size| (1..=MAX_CHUNK_BYTES).contains(size))?;
-        Some(Chunk { sha256: Digest::of(bytes), size })
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum BadChunk {
     #[error("compressed chunk of {found} bytes; expected at most {MAX_COMPRESSED_BYTES}")]
@@ -50,12 +43,9 @@ pub enum BadChunk {
 
 /// Cuts what `from` yields. The same bytes give the same chunks wherever and whenever they are cut; memory stays at a few chunks.
 pub fn split(from: impl Read) -> impl Iterator<Item = io::Result<(Chunk, Vec<u8>)>> {
-    split_by(from, AVERAGE_CHUNK_BYTES)
-}
-
-fn split_by(from: impl Read, average: u32) -> impl Iterator<Item = io::Result<(Chunk, Vec<u8>)>> {
-    StreamCDC::new(from, average as usize / 4, average as usize, average as usize * 4).map(|piece| {
+    StreamCDC::new(from, MIN_CHUNK_BYTES as usize, AVERAGE_CHUNK_BYTES as usize, MAX_CHUNK_BYTES as usize).map(|piece| {
         let bytes = piece?.data;
+        // The chunker yields at most MAX_CHUNK_BYTES.
         let chunk = Chunk { sha256: Digest::of(&bytes), size: bytes.len() as u32 };
         Ok((chunk, bytes))
     })
@@ -81,3 +71,6 @@ pub fn decompress(data: &[u8], expected: &Chunk) -> Result<Vec<u8>, BadChunk> {
         found => Err(BadChunk::Digest { found, expected: expected.sha256 }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,3 +107,6 @@ impl SignedManifest {
         Ok(self.manifest.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

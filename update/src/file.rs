@@ -54,7 +54,7 @@ pub enum BadFile {
     Manifest(#[from] BadManifest),
     #[error("the update file is cut short in its {what}: fetch it again")]
     CutShort { what: String },
-    #[error("record {number} of {count} holds chunk {found}; expected {expected}: the records are out of order")]
+    #[error("record {number} of {count} holds chunk {found}; expected {expected}: the records are out of order or damaged")]
     Order { number: usize, count: usize, found: Digest, expected: Digest },
     #[error("record {number} of {count} has {found} bytes; expected 1 to {MAX_COMPRESSED_BYTES}")]
     RecordLength { number: usize, count: usize, found: u32 },

@@ -211,3 +211,6 @@ macro_rules! as_text {
 }
 
 as_text!(PublicKey, Signature, KeyId);
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ mod printable;
 mod trust;
 mod write;
 
+#[cfg(test)]
+mod sample;
+
 pub use admission::{Policy, Refused, Running, admissible};
 pub use chunk::{
     AVERAGE_CHUNK_BYTES, BadChunk, Chunk, MAX_CHUNK_BYTES, MAX_COMPRESSED_BYTES, MIN_CHUNK_BYTES, compress, decompress, split,

@@ -158,3 +158,6 @@ impl TryFrom<String> for PartName {
         found.ok_or_else(|| format!("part {:?}; expected root, verity or uki", printable::shorten(&text)))
     }
 }
+
+#[cfg(test)]
+mod tests;

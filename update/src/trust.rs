@@ -136,3 +136,6 @@ impl fmt::Display for SignatureVerdict {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
