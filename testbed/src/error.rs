@@ -24,8 +24,12 @@ pub enum Error {
     Tool { program: String, status: String, output: String },
     #[error("a disk of {asked} bytes is too small for {}; expected at least {needed}", image.display())]
     DiskTooSmall { asked: u64, needed: u64, image: PathBuf },
+    #[error("a disk of {size_bytes} bytes in sectors of {sector_bytes}; expected sectors of 512 or 4096 bytes, and a whole number of them")]
+    Sectors { size_bytes: u64, sector_bytes: u64 },
     #[error("no UEFI firmware at any of {looked_at}; install it (Debian: ovmf, Fedora: edk2-ovmf, Arch: edk2-ovmf)")]
     NoFirmware { looked_at: String },
+    #[error("{} holds no UEFI variables; expected a firmware volume with a store of authenticated variables", path.display())]
+    NoVariables { path: PathBuf },
     #[error("CORTEN_ACCEL={value:?}: expected kvm, tcg or icount")]
     UnknownAccelerator { value: String },
     #[error("the machine {name} ended while waiting for {awaited}; last lines of its console:\n{tail}")]

@@ -21,15 +21,16 @@ use crate::Error;
 pub use server::CutAt;
 use server::Server;
 pub use store::CutReport;
-use store::Store;
+use store::{Geometry, Store};
 
-/// What a power cut never tears: a sector is written whole or not at all.
+/// Size of a sector, where nothing else is asked for. What a power cut never tears: a sector is written whole or not at all.
 pub const SECTOR_BYTES: u64 = 512;
 
 #[derive(Debug)]
 pub struct NbdDisk {
     server: Arc<Server>,
     socket: PathBuf,
+    geometry: Geometry,
     /// Holds the socket and what was written.
     _directory: TempDir,
 }
@@ -42,21 +43,37 @@ impl NbdDisk {
         if size_bytes < needed {
             return Err(Error::DiskTooSmall { asked: size_bytes, needed, image: base.to_owned() });
         }
-        NbdDisk::serve(Some(base), size_bytes)
+        NbdDisk::serve(Some(base), Geometry { size_bytes, sector_bytes: SECTOR_BYTES })
     }
 
     /// A disk of zeros.
     pub fn empty(size_bytes: u64) -> Result<NbdDisk, Error> {
-        NbdDisk::serve(None, size_bytes)
+        NbdDisk::empty_with_sectors(size_bytes, SECTOR_BYTES)
     }
 
-    fn serve(base: Option<&Path>, size_bytes: u64) -> Result<NbdDisk, Error> {
+    /// A disk of zeros with sectors of this size, 512 or 4096, of which `size_bytes` is a multiple.
+    pub fn empty_with_sectors(size_bytes: u64, sector_bytes: u64) -> Result<NbdDisk, Error> {
+        if ![512, 4096].contains(&sector_bytes) || !size_bytes.is_multiple_of(sector_bytes) {
+            return Err(Error::Sectors { size_bytes, sector_bytes });
+        }
+        NbdDisk::serve(None, Geometry { size_bytes, sector_bytes })
+    }
+
+    fn serve(base: Option<&Path>, geometry: Geometry) -> Result<NbdDisk, Error> {
         let directory = tempfile::Builder::new().prefix("corten-disk-").tempdir();
         let directory = directory.map_err(Error::file("make a directory in", std::env::temp_dir()))?;
-        let store = Store::open(base, size_bytes, directory.path())?;
+        let store = Store::open(base, geometry, directory.path())?;
         let socket = directory.path().join("nbd.sock");
         let server = Server::start(store, &socket).map_err(Error::file("serve a disk at", &socket))?;
-        Ok(NbdDisk { server, socket, _directory: directory })
+        Ok(NbdDisk { server, socket, geometry, _directory: directory })
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.geometry.size_bytes
+    }
+
+    pub fn sector_bytes(&self) -> u64 {
+        self.geometry.sector_bytes
     }
 
     /// For [`crate::MachineSpec::nbd`], `nbd+unix:///?socket=...`.

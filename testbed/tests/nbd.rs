@@ -140,3 +140,15 @@ fn what_lies_beyond_the_disk_is_refused() {
     assert!(!output.status.success() || text.contains("failed") || text.contains("Invalid"), "{text}");
     assert_eq!(disk.writes(), 0);
 }
+
+#[test]
+fn a_disk_with_large_sectors_takes_whole_ones_only() {
+    let disk = NbdDisk::empty_with_sectors(MIB, 4096).expect("a disk");
+    let info = Command::new("timeout").args(["30", "qemu-img", "info", "--output=json", &url(&disk)]).output().expect("qemu-img");
+    assert!(String::from_utf8_lossy(&info.stdout).contains("\"virtual-size\": 1048576"));
+    // QEMU's client reads around a smaller write, as the disk tells it to.
+    io(&disk, &["write -P 7 0 64k", "write -P 9 4608 512", "flush"]);
+    assert!(reads(&disk, "7", "4096", "512") && reads(&disk, "9", "4608", "512") && reads(&disk, "7", "5120", "3072"));
+    let error = NbdDisk::empty_with_sectors(MIB, 1024).expect_err("an error").to_string();
+    assert!(error.contains("sectors of 1024; expected sectors of 512 or 4096"), "{error}");
+}

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::SECTOR_BYTES;
+use super::store::Geometry;
 
 const NBD_MAGIC: u64 = 0x4e42_444d_4147_4943;
 const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
@@ -59,7 +59,7 @@ pub enum Command {
 }
 
 /// Agrees on the export; `false` if the client only wanted to look.
-pub fn handshake(stream: &mut (impl Read + Write), size_bytes: u64) -> io::Result<bool> {
+pub fn handshake(stream: &mut (impl Read + Write), geometry: Geometry) -> io::Result<bool> {
     let mut greeting = Vec::new();
     greeting.extend(NBD_MAGIC.to_be_bytes());
     greeting.extend(OPTION_MAGIC.to_be_bytes());
@@ -78,15 +78,15 @@ pub fn handshake(stream: &mut (impl Read + Write), size_bytes: u64) -> io::Resul
         match option {
             OPTION_EXPORT_NAME => {
                 let mut answer = Vec::new();
-                answer.extend(size_bytes.to_be_bytes());
+                answer.extend(geometry.size_bytes.to_be_bytes());
                 answer.extend(TRANSMISSION_FLAGS.to_be_bytes());
                 answer.resize(answer.len() + if no_zeroes { 0 } else { 124 }, 0);
                 stream.write_all(&answer)?;
                 return Ok(true);
             }
             OPTION_INFO | OPTION_GO => {
-                reply(stream, option, REPLY_INFO, &export(size_bytes))?;
-                reply(stream, option, REPLY_INFO, &block_sizes())?;
+                reply(stream, option, REPLY_INFO, &export(geometry.size_bytes))?;
+                reply(stream, option, REPLY_INFO, &block_sizes(geometry.sector_bytes))?;
                 reply(stream, option, REPLY_ACK, &[])?;
                 if option == OPTION_GO {
                     return Ok(true);
@@ -108,9 +108,9 @@ fn export(size_bytes: u64) -> Vec<u8> {
     information
 }
 
-fn block_sizes() -> Vec<u8> {
+fn block_sizes(sector_bytes: u64) -> Vec<u8> {
     let mut information = INFO_BLOCK_SIZE.to_be_bytes().to_vec();
-    for size in [SECTOR_BYTES as u32, 4096, MAX_PAYLOAD_BYTES] {
+    for size in [sector_bytes as u32, 4096, MAX_PAYLOAD_BYTES] {
         information.extend(size.to_be_bytes());
     }
     information

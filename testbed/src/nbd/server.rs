@@ -7,9 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::SECTOR_BYTES;
 use super::protocol::{self, Command, EINVAL, EIO, MAX_PAYLOAD_BYTES, Request};
-use super::store::{Content, CutReport, Store};
+use super::store::{Content, CutReport, Geometry, Store};
 use crate::Error;
 
 /// When the power fails by itself. Numbers count from the call that sets it; the first is 1.
@@ -119,11 +118,11 @@ impl Server {
     }
 
     fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
-        let (size_bytes, generation) = {
+        let (geometry, generation) = {
             let state = self.lock();
-            (state.store.size_bytes(), state.generation)
+            (state.store.geometry(), state.generation)
         };
-        if !protocol::handshake(&mut stream, size_bytes)? {
+        if !protocol::handshake(&mut stream, geometry)? {
             return Ok(());
         }
         loop {
@@ -150,8 +149,9 @@ impl Server {
             Power::On => {}
         }
         let end = request.offset.checked_add(u64::from(request.length));
-        let aligned = request.offset.is_multiple_of(SECTOR_BYTES) && u64::from(request.length).is_multiple_of(SECTOR_BYTES);
-        let inside = aligned && end.is_some_and(|end| end <= state.store.size_bytes());
+        let Geometry { size_bytes, sector_bytes } = state.store.geometry();
+        let aligned = request.offset.is_multiple_of(sector_bytes) && u64::from(request.length).is_multiple_of(sector_bytes);
+        let inside = aligned && end.is_some_and(|end| end <= size_bytes);
         let fits = !matches!(request.command, Command::Read) || request.length <= MAX_PAYLOAD_BYTES;
         let addressed = !matches!(request.command, Command::Flush | Command::Disconnect);
         if addressed && !(inside && fits) {

@@ -4,7 +4,6 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::SECTOR_BYTES;
 use super::dice::Dice;
 use super::extents::Extents;
 use super::platter::Platter;
@@ -13,9 +12,16 @@ use crate::Error;
 /// What the cache holds at most. Beyond it the oldest writes go to the platter, as they do in a disk.
 const CACHE_BYTES: usize = 256 << 20;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    pub size_bytes: u64,
+    /// What is read and written, and what a power cut never tears.
+    pub sector_bytes: u64,
+}
+
 #[derive(Debug)]
 pub struct Store {
-    size_bytes: u64,
+    geometry: Geometry,
     platter: Platter,
     /// Unflushed, in the order in which they were answered.
     pending: Vec<Write>,
@@ -60,13 +66,13 @@ impl Write {
 }
 
 impl Store {
-    pub fn open(base: Option<&Path>, size_bytes: u64, directory: &Path) -> Result<Store, Error> {
-        let platter = Platter::open(base, size_bytes, directory)?;
-        Ok(Store { size_bytes, platter, pending: Vec::new(), newest: Extents::default(), pending_bytes: 0 })
+    pub fn open(base: Option<&Path>, geometry: Geometry, directory: &Path) -> Result<Store, Error> {
+        let platter = Platter::open(base, geometry.size_bytes, directory)?;
+        Ok(Store { geometry, platter, pending: Vec::new(), newest: Extents::default(), pending_bytes: 0 })
     }
 
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
     }
 
     /// Reads what was written last, flushed or not.
@@ -116,7 +122,7 @@ impl Store {
         for write in std::mem::take(&mut self.pending) {
             match dice.roll(5) {
                 0 | 1 => report.lost += 1,
-                2 if write.content.len() > SECTOR_BYTES => {
+                2 if write.content.len() > self.geometry.sector_bytes => {
                     report.torn += 1;
                     self.tear(&write, &mut dice)?;
                 }
@@ -134,16 +140,17 @@ impl Store {
 
     /// Either a first part reached the platter, or any of its sectors did.
     fn tear(&mut self, write: &Write, dice: &mut Dice) -> io::Result<()> {
-        let sectors = write.content.len() / SECTOR_BYTES;
+        let sector_bytes = self.geometry.sector_bytes;
+        let sectors = write.content.len() / sector_bytes;
         let prefix = 1 + dice.roll(sectors - 1);
         // A trim of a whole volume has millions of sectors: past a thousand only the first part is kept.
         if sectors > 1000 || dice.roll(2) == 0 {
-            return self.keep(write, write.offset..write.offset + prefix * SECTOR_BYTES);
+            return self.keep(write, write.offset..write.offset + prefix * sector_bytes);
         }
         for sector in 0..sectors {
             if dice.roll(2) == 0 {
-                let start = write.offset + sector * SECTOR_BYTES;
-                self.keep(write, start..start + SECTOR_BYTES)?;
+                let start = write.offset + sector * sector_bytes;
+                self.keep(write, start..start + sector_bytes)?;
             }
         }
         Ok(())
@@ -165,6 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::nbd::SECTOR_BYTES;
 
     const SIZE: u64 = 64 * 1024;
 
@@ -173,7 +181,7 @@ mod tests {
     }
 
     fn store(directory: &Path) -> Store {
-        Store::open(None, SIZE, directory).expect("a store")
+        Store::open(None, Geometry { size_bytes: SIZE, sector_bytes: SECTOR_BYTES }, directory).expect("a store")
     }
 
     fn all(store: &Store) -> Vec<u8> {
@@ -203,6 +211,22 @@ mod tests {
             (lost, kept, torn) = (lost + report.lost, kept + report.kept, torn + report.torn);
         }
         assert!(lost > 50 && kept > 50 && torn > 20, "lost {lost}, kept {kept}, torn {torn}");
+    }
+
+    #[test]
+    fn large_sectors_do_not_tear() {
+        let mut torn = 0;
+        for seed in 0..100 {
+            let directory = tempfile::tempdir().expect("temporary directory");
+            let geometry = Geometry { size_bytes: SIZE, sector_bytes: 4096 };
+            let mut store = Store::open(None, geometry, directory.path()).expect("a store");
+            store.write(0, Content::Bytes(vec![1; 16384])).expect("write");
+            torn += store.cut(seed).expect("cut").torn;
+            for sector in all(&store).chunks(4096) {
+                assert!(sector.iter().all(|byte| *byte == sector[0]), "seed {seed} tore a sector");
+            }
+        }
+        assert!(torn > 5, "torn {torn}");
     }
 
     #[test]
@@ -239,7 +263,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let base = directory.path().join("base");
         std::fs::write(&base, vec![9; 6000]).expect("base");
-        let mut store = Store::open(Some(&base), SIZE, directory.path()).expect("a store");
+        let geometry = Geometry { size_bytes: SIZE, sector_bytes: SECTOR_BYTES };
+        let mut store = Store::open(Some(&base), geometry, directory.path()).expect("a store");
         store.write(512, Content::Bytes(sector(3))).expect("write");
         store.flush().expect("flush");
         store.write(1024, Content::Zeros(512)).expect("zero");
