@@ -21,6 +21,7 @@ PROFILE ?= $(PROFILES)
 NEEDS := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf mkfs.erofs:erofs-utils \
 	veritysetup:cryptsetup-bin mcopy:mtools mkfs.fat:dosfstools protoc:protobuf-compiler \
 	/usr/include/google/protobuf/any.proto:libprotobuf-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config \
+	xorriso:xorriso swtpm:swtpm sbsign:sbsigntool openssl:openssl \
 	zstd:zstd depmod:kmod mkfs.ext4:e2fsprogs ip:iproute2 nft:nftables objcopy:binutils git:git
 
 .PHONY: help

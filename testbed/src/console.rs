@@ -37,6 +37,12 @@ impl Console {
         Ok(text.lines().find(|line| line.contains(part)).map(str::to_owned))
     }
 
+    /// All lines that hold `part`, in their order: what is said once a boot tells one boot from the next.
+    pub fn lines_with(&self, part: &str) -> Result<Vec<String>, Error> {
+        let text = self.text()?;
+        Ok(text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect())
+    }
+
     /// Its last lines, for an error.
     pub fn tail(&self) -> String {
         let text = self.text().unwrap_or_default();
@@ -81,6 +87,7 @@ mod tests {
         let console = Console::new(file.path());
         assert_eq!(console.line_with("ne 42").expect("read"), Some("line 42".to_owned()));
         assert_eq!(console.line_with("nothing").expect("read"), None);
+        assert_eq!(console.lines_with("line 4").expect("read").len(), 11);
         assert_eq!(console.tail().lines().count(), TAIL_LINES);
         assert_eq!(Console::new("/nonexistent/console.log").text().expect("empty"), "");
     }

@@ -6,11 +6,13 @@
 mod accelerator;
 mod console;
 mod error;
-mod firmware;
+pub mod firmware;
 mod machine;
+pub mod medium;
 pub mod nbd;
 mod port;
 mod process;
+mod program;
 mod qmp;
 mod socket;
 
@@ -18,7 +20,10 @@ pub use accelerator::{Accelerator, KERNEL_SPOKE};
 pub use console::Console;
 pub use error::Error;
 pub use firmware::Firmware;
-pub use machine::{Boot, Disk, DiskFormat, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, RunningMachine, arguments};
+pub use machine::{
+    Boot, BootOrder, Device, Disk, DiskFormat, Drive, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, RunningMachine, Tpm,
+    TpmInterface, Watchdog, arguments,
+};
 pub use port::free_port;
 pub use process::{ProcessId, host_boot_id};
 pub use qmp::Qmp;

@@ -1,8 +1,10 @@
 //! A machine in QEMU: started, watched, ended.
 
 mod command;
+mod drive;
 mod spec;
 mod start;
+mod tpm;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -13,9 +15,11 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{Accelerator, Console, Error, ProcessId, Qmp};
+use tpm::RunningTpm;
 
 pub use command::arguments;
-pub use spec::{Boot, Disk, DiskFormat, Forward, Lifetime, MachineSpec, NAME_SERVER};
+pub use drive::{Device, Disk, DiskFormat, Drive};
+pub use spec::{Boot, BootOrder, Forward, Lifetime, MachineSpec, NAME_SERVER, Tpm, TpmInterface, Watchdog};
 
 /// Names of the files in a machine's directory.
 pub(crate) mod files {
@@ -27,6 +31,12 @@ pub(crate) mod files {
     /// What QEMU says on stderr.
     pub const LOG: &str = "qemu.log";
     pub const FIRMWARE_VARIABLES: &str = "firmware-variables.fd";
+    /// Directory of what the TPM keeps.
+    pub const TPM_STATE: &str = "tpm";
+    pub const TPM_SOCKET: &str = "tpm.sock";
+    pub const TPM_PID: &str = "tpm.pid";
+    /// Every command that the TPM was given, and its answer.
+    pub const TPM_LOG: &str = "tpm.log";
 }
 
 /// How often a wait looks again.
@@ -52,6 +62,8 @@ pub struct Machine {
     record: RunningMachine,
     /// Thread whose life QEMU's is bound to; none for detached machines.
     keeper: Option<JoinHandle<()>>,
+    /// None for machines without one, and for attached ones: it ends when QEMU does.
+    tpm: Option<RunningTpm>,
     /// Removed with the machine, unless a test fails.
     temporary: Option<TempDir>,
 }
@@ -59,7 +71,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that was started detached, maybe by another process.
     pub fn attach(record: RunningMachine) -> Machine {
-        Machine { record, keeper: None, temporary: None }
+        Machine { record, keeper: None, tpm: None, temporary: None }
     }
 
     pub fn record(&self) -> &RunningMachine {
@@ -159,6 +171,10 @@ impl Machine {
                     std::thread::sleep(POLL);
                 }
             }
+        }
+        // What it keeps is settled once it is gone.
+        if let Some(tpm) = self.tpm.take() {
+            tpm.end(true);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! A machine as QEMU's command line.
 
+mod drives;
+
 use std::path::Path;
 
 use super::files;
-use super::spec::{Boot, Disk, Forward, Lifetime, MachineSpec};
+use super::spec::{Boot, Forward, Lifetime, MachineSpec, TpmInterface, Watchdog};
 use crate::Accelerator;
 
 /// QEMU's arguments. Paths of sockets are relative: QEMU runs in the machine's directory, whose path may be too long for an address.
@@ -11,14 +13,21 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
     let mut out = Vec::new();
     let mut add = |arguments: &[&str]| out.extend(arguments.iter().map(|a| (*a).to_owned()));
     // q35: `-M microvm` hung in 2 of 6 boots.
-    add(&["-name", &spec.name, "-M", "q35", "-nodefaults", "-no-user-config", "-display", "none"]);
+    let secure_boot = matches!(&spec.boot, Boot::Firmware(firmware) if firmware.secure_boot);
+    let chipset = if secure_boot { "q35,smm=on" } else { "q35" };
+    add(&["-name", &spec.name, "-M", chipset, "-nodefaults", "-no-user-config", "-display", "none"]);
     add(accelerator.arguments());
     let cpus = if accelerator == Accelerator::Icount { 1 } else { spec.cpus };
     add(&["-smp", &cpus.to_string(), "-m", &format!("{}M", spec.memory_mib)]);
     match &spec.boot {
         Boot::Firmware(firmware) => {
             add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escaped(&firmware.code))]);
-            add(&["-drive", &format!("if=pflash,unit=1,format=raw,file={}", files::FIRMWARE_VARIABLES)]);
+            let variables = spec.variables.as_deref().unwrap_or(Path::new(files::FIRMWARE_VARIABLES));
+            add(&["-drive", &format!("if=pflash,unit=1,format=raw,file={}", escaped(variables))]);
+            if firmware.secure_boot {
+                // Only code in system management mode writes the variables.
+                add(&["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            }
         }
         Boot::Kernel { kernel, initrd, command_line } => {
             add(&["-kernel", &kernel.to_string_lossy(), "-append", command_line]);
@@ -27,15 +36,22 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
             }
         }
     }
-    for (index, disk) in spec.disks.iter().enumerate() {
-        add(&["-drive", &drive(index, disk)]);
-        // A kernel that QEMU loads has the first place in the order of booting; nothing else may name it.
-        let order = if matches!(spec.boot, Boot::Firmware(_)) { format!(",bootindex={index}") } else { String::new() };
-        add(&["-device", &format!("virtio-blk-pci,drive=disk{index},serial=corten{index}{order}")]);
+    for argument in drives::arguments(spec) {
+        add(&[&argument]);
     }
     add(&["-netdev", &netdev(spec.isolated, &spec.forwards), "-device", "virtio-net-pci,netdev=net0,romfile="]);
     add(&["-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0"]);
-    add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
+    if let Some(Watchdog::I6300esb) = spec.watchdog {
+        add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
+    }
+    if let Some(tpm) = &spec.tpm {
+        let device = match tpm.interface {
+            TpmInterface::Crb => "tpm-crb,tpmdev=tpm0",
+            TpmInterface::Tis => "tpm-tis,tpmdev=tpm0",
+        };
+        add(&["-chardev", &format!("socket,id=tpm,path={}", files::TPM_SOCKET), "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
+        add(&["-device", device]);
+    }
     let console = format!("socket,id=console,path={},server=on,wait=off,logfile={}", files::CONSOLE_SOCKET, files::CONSOLE_LOG);
     add(&["-chardev", &format!("{console},logappend=on"), "-serial", "chardev:console"]);
     add(&["-qmp", &format!("unix:{},server=on,wait=off", files::QMP_SOCKET), "-pidfile", files::PID]);
@@ -49,26 +65,13 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
     out
 }
 
-/// Killing QEMU loses nothing of a file, because the host keeps its page cache, so files do without the guest's flushes. An NBD disk gets them.
-fn drive(index: usize, disk: &Disk) -> String {
-    let (file, cache) = match disk {
-        Disk::Overlay { .. } => (format!("format=qcow2,discard=unmap,file={}", overlay(index)), "unsafe"),
-        Disk::File { path, format } => (format!("format={},discard=unmap,file={}", format.name(), escaped(path)), "unsafe"),
-        Disk::Nbd { socket } => (format!("format=raw,discard=unmap,file=nbd+unix:///?socket={}", escaped(socket)), "writeback"),
-    };
-    format!("if=none,id=disk{index},cache={cache},{file}")
-}
-
-/// File of an overlay in the machine's directory.
-pub(super) fn overlay(index: usize) -> String {
-    format!("disk{index}.qcow2")
-}
-
 fn netdev(isolated: bool, forwards: &[Forward]) -> String {
     let restrict = if isolated { ",restrict=on" } else { "" };
     let forwards: String = forwards.iter().map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest)).collect();
     format!("user,id=net0{restrict}{forwards}")
 }
+
+pub(super) use drives::overlay;
 
 /// QEMU's option syntax writes a comma twice.
 fn escaped(path: &Path) -> String {
@@ -80,26 +83,62 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    use super::super::spec::DiskFormat;
+    use super::super::{BootOrder, Device, Disk, DiskFormat, Drive};
     use super::*;
     use crate::Firmware;
 
-    fn firmware() -> Boot {
-        Boot::Firmware(Firmware { code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(), variables: "/usr/share/OVMF/OVMF_VARS_4M.fd".into() })
+    fn firmware() -> Firmware {
+        let (code, variables) = ("/usr/share/OVMF/OVMF_CODE_4M.fd".into(), "/usr/share/OVMF/OVMF_VARS_4M.fd".into());
+        Firmware { code, variables, secure_boot: false }
+    }
+
+    fn assert_golden(name: &str, spec: &MachineSpec, lifetime: Lifetime) {
+        let text = arguments(spec, Accelerator::Tcg, lifetime).join("\n") + "\n";
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+        if std::env::var_os("CORTEN_GOLDEN").is_some() {
+            std::fs::write(&golden, &text).expect("write the golden");
+        }
+        assert_eq!(text, std::fs::read_to_string(&golden).expect("the golden"), "if that is meant, run `make golden`");
     }
 
     #[test]
     fn the_command_line_of_a_local_cluster() {
         let base = PathBuf::from("/images/disk.qcow2");
-        let mut spec = MachineSpec::new("corten", firmware()).cpus(2).memory_mib(3072);
+        let mut spec = MachineSpec::new("corten", Boot::Firmware(firmware())).cpus(2).memory_mib(3072);
         spec = spec.disk(Disk::Overlay { base, format: DiskFormat::Qcow2, size_bytes: Some(20 << 30) });
         spec.forwards = vec![Forward { host: 40001, guest: 50000 }, Forward { host: 40002, guest: 6443 }];
-        let text = arguments(&spec, Accelerator::Tcg, Lifetime::Detached).join("\n") + "\n";
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cluster.txt");
-        if std::env::var_os("CORTEN_GOLDEN").is_some() {
-            std::fs::write(&golden, &text).expect("write the golden");
-        }
-        assert_eq!(text, std::fs::read_to_string(&golden).expect("the golden"), "if that is meant, run `make golden`");
+        assert_golden("cluster.txt", &spec, Lifetime::Detached);
+    }
+
+    #[test]
+    fn the_command_line_of_an_installation_under_secure_boot() {
+        let firmware = Firmware { code: "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd".into(), secure_boot: true, ..firmware() };
+        let mut target = Drive::new(Disk::Nbd { socket: "/run/disk/nbd.sock".into() }).serial("TARGET");
+        target.sector_bytes = 4096;
+        let spec = MachineSpec::new("install", Boot::Firmware(firmware))
+            .drive(target)
+            .drive(Drive::optical("/images/corten.iso"))
+            .boot_order(BootOrder::Drives(vec![1, 0]))
+            .variables("/machines/install/variables.fd")
+            .tpm(TpmInterface::Crb, None);
+        assert_golden("install.txt", &spec, Lifetime::Bounded(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn the_command_line_of_a_server_that_remembers_what_it_boots() {
+        let file = |path: &str| Disk::File { path: path.into(), format: DiskFormat::Raw };
+        let spec = MachineSpec::new("server", Boot::Firmware(firmware()))
+            .drive(Drive::new(file("/a.raw")).device(Device::Sata { wwn: Some(0x5000_c500_0000_0001) }))
+            .drive(Drive::new(file("/b.raw")).device(Device::Scsi { wwn: Some(0x5000_c500_0000_0002) }).sector_bytes(4096))
+            .drive(Drive::new(file("/c.raw")).device(Device::Scsi { wwn: None }).serial("SECOND"))
+            .drive(Drive::new(file("/d.raw")).device(Device::Nvme { wwn: Some(0x0025_3852_0000_0001) }))
+            .drive(Drive::stick("/images/corten.iso"))
+            .drive(Drive::optical("/seed.iso"))
+            .drive(Drive::new(file("/seed.img")).read_only())
+            .boot_order(BootOrder::Variables)
+            .watchdog(None)
+            .tpm(TpmInterface::Tis, Some("/machines/tpm".into()));
+        assert_golden("server.txt", &spec, Lifetime::Bounded(Duration::from_secs(1)));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Firmware, free_port, nbd::NbdDisk};
+use super::drive::{Disk, Drive};
+use crate::nbd::NbdDisk;
+use crate::{Error, Firmware, free_port};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSpec {
@@ -14,48 +16,61 @@ pub struct MachineSpec {
     pub cpus: u32,
     pub memory_mib: u64,
     pub boot: Boot,
-    /// In the order in which the guest sees them: vda, vdb, ...
-    pub disks: Vec<Disk>,
+    /// In the order in which the guest sees those of one kind: vda, vdb, ...
+    pub drives: Vec<Drive>,
+    pub boot_order: BootOrder,
     pub forwards: Vec<Forward>,
     /// Whether no packet of the guest leaves the host.
     pub isolated: bool,
     /// The guest's clock at power-on (`2026-01-31T12:00:00`, UTC). None: the host's.
     pub clock: Option<String>,
+    pub watchdog: Option<Watchdog>,
+    pub tpm: Option<Tpm>,
+    /// Where the firmware's variables are kept; made of the firmware's template if it is missing, so that removing it is how a machine
+    /// loses them. None: in the machine's directory.
+    pub variables: Option<PathBuf>,
     /// Further arguments of QEMU.
     pub extra: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
-    /// UEFI from the first disk.
+    /// UEFI, from the drives in [`MachineSpec::boot_order`].
     Firmware(Firmware),
     /// A kernel that QEMU loads itself.
     Kernel { kernel: PathBuf, initrd: Option<PathBuf>, command_line: String },
 }
 
+/// From what the firmware boots first. What it is not told of it tries afterwards, as its variables say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Disk {
-    /// What is written goes to `disk<N>.qcow2` in the machine's directory, which is made if it is missing; `base` stays as it is.
-    Overlay { base: PathBuf, format: DiskFormat, size_bytes: Option<u64> },
-    /// A file, written directly.
-    File { path: PathBuf, format: DiskFormat },
-    /// An [`NbdDisk`]'s socket. The guest's flushes reach it.
-    Nbd { socket: PathBuf },
+pub enum BootOrder {
+    /// The drives as they are listed.
+    Listed,
+    /// These drives, by their places in the list.
+    Drives(Vec<usize>),
+    /// The firmware's variables alone decide, as on hardware. Where these name nothing yet, it tries all drives.
+    Variables,
+}
+
+/// What resets a machine that no longer feeds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watchdog {
+    I6300esb,
+}
+
+/// A TPM 2.0, emulated by swtpm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tpm {
+    pub interface: TpmInterface,
+    /// Directory of what it keeps when the power is off. None: in the machine's directory.
+    pub state: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskFormat {
-    Raw,
-    Qcow2,
-}
-
-impl DiskFormat {
-    pub fn name(self) -> &'static str {
-        match self {
-            DiskFormat::Raw => "raw",
-            DiskFormat::Qcow2 => "qcow2",
-        }
-    }
+pub enum TpmInterface {
+    /// Command response buffer, as newer machines have it.
+    Crb,
+    Tis,
 }
 
 /// A TCP port of the guest, reached at `127.0.0.1:<host>`.
@@ -80,17 +95,21 @@ pub enum Lifetime {
 }
 
 impl MachineSpec {
-    /// One CPU, 1 GiB, no disks, isolated.
+    /// One CPU, 1 GiB, no drives, a watchdog, no TPM, isolated.
     pub fn new(name: impl Into<String>, boot: Boot) -> MachineSpec {
         MachineSpec {
             name: name.into(),
             cpus: 1,
             memory_mib: 1024,
             boot,
-            disks: Vec::new(),
+            drives: Vec::new(),
+            boot_order: BootOrder::Listed,
             forwards: Vec::new(),
             isolated: true,
             clock: None,
+            watchdog: Some(Watchdog::I6300esb),
+            tpm: None,
+            variables: None,
             extra: Vec::new(),
         }
     }
@@ -105,13 +124,40 @@ impl MachineSpec {
         self
     }
 
-    pub fn disk(mut self, disk: Disk) -> MachineSpec {
-        self.disks.push(disk);
+    pub fn drive(mut self, drive: Drive) -> MachineSpec {
+        self.drives.push(drive);
         self
     }
 
+    /// A writable virtio disk.
+    pub fn disk(self, disk: Disk) -> MachineSpec {
+        self.drive(Drive::new(disk))
+    }
+
     pub fn nbd(self, disk: &NbdDisk) -> MachineSpec {
-        self.disk(Disk::Nbd { socket: disk.socket().to_owned() })
+        self.drive(Drive::nbd(disk))
+    }
+
+    pub fn boot_order(mut self, boot_order: BootOrder) -> MachineSpec {
+        self.boot_order = boot_order;
+        self
+    }
+
+    pub fn watchdog(mut self, watchdog: Option<Watchdog>) -> MachineSpec {
+        self.watchdog = watchdog;
+        self
+    }
+
+    /// A TPM whose state is kept in the directory, or in the machine's own.
+    pub fn tpm(mut self, interface: TpmInterface, state: Option<PathBuf>) -> MachineSpec {
+        self.tpm = Some(Tpm { interface, state });
+        self
+    }
+
+    /// Keeps the firmware's variables in this file.
+    pub fn variables(mut self, file: impl Into<PathBuf>) -> MachineSpec {
+        self.variables = Some(file.into());
+        self
     }
 
     /// Forwards a free port of the host to the guest's port.

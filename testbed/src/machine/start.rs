@@ -2,21 +2,24 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::command::{arguments, overlay};
-use super::spec::{Boot, Disk, DiskFormat, Lifetime, MachineSpec};
-use super::{Machine, POLL, RunningMachine, files};
+use super::spec::{Boot, Lifetime, MachineSpec};
+use super::tpm::RunningTpm;
+use super::{Disk, DiskFormat, Machine, POLL, RunningMachine, files};
 use crate::accelerator::KERNEL_SPOKE;
+use crate::program::{Program, complaints};
 use crate::{Accelerator, Error, ProcessId, Qmp};
 
-const QEMU: &str = "qemu-system-x86_64";
-/// How long QEMU may take to answer its QMP socket.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
+const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
+/// How long QEMU may take to answer its QMP socket, and a TPM to listen.
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long firmware and loader may take under an accelerator that works: a few seconds under KVM, more on a busy host.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -51,13 +54,13 @@ impl Machine {
 /// Makes the files that the machine has of its own, unless they are there from an earlier run.
 fn prepare(spec: &MachineSpec, directory: &Path) -> Result<(), Error> {
     if let Boot::Firmware(firmware) = &spec.boot {
-        let own = directory.join(files::FIRMWARE_VARIABLES);
+        let own = spec.variables.clone().unwrap_or_else(|| directory.join(files::FIRMWARE_VARIABLES));
         if !own.exists() {
             fs::copy(&firmware.variables, &own).map_err(Error::file("copy firmware variables to", &own))?;
         }
     }
-    for (index, disk) in spec.disks.iter().enumerate() {
-        if let Disk::Overlay { base, format, size_bytes } = disk {
+    for (index, drive) in spec.drives.iter().enumerate() {
+        if let Disk::Overlay { base, format, size_bytes } = &drive.content {
             make_overlay(&directory.join(overlay(index)), base, *format, *size_bytes)?;
         }
     }
@@ -73,88 +76,108 @@ fn make_overlay(path: &Path, base: &Path, format: DiskFormat, size_bytes: Option
     if let Some(asked) = size_bytes.filter(|asked| *asked < needed) {
         return Err(Error::DiskTooSmall { asked, needed, image: base });
     }
-    let mut command = Command::new("qemu-img");
+    let mut command = QEMU_IMG.command();
     command.args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"]).arg(&base).arg(path);
     command.args(size_bytes.map(|bytes| bytes.to_string()));
-    run("qemu-img", "qemu-utils", command).map(drop)
+    QEMU_IMG.run(command).map(drop)
 }
 
 /// Size of the disk that the image stands for.
 fn virtual_size(image: &Path) -> Result<u64, Error> {
-    let mut command = Command::new("qemu-img");
+    let mut command = QEMU_IMG.command();
     command.args(["info", "--output=json"]).arg(image);
-    let output = run("qemu-img", "qemu-utils", command)?;
+    let output = QEMU_IMG.run(command)?;
     let facts: serde_json::Value = serde_json::from_str(&output).unwrap_or_default();
-    let unreadable = || Error::Tool { program: "qemu-img".to_owned(), status: "no virtual-size".to_owned(), output };
+    let unreadable = || Error::Tool { program: QEMU_IMG.name.to_owned(), status: "no virtual-size".to_owned(), output };
     facts["virtual-size"].as_u64().ok_or_else(unreadable)
-}
-
-/// What the program printed.
-fn run(program: &str, package: &'static str, mut command: Command) -> Result<String, Error> {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|source| Error::Program { program: program.to_owned(), package, source })?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let output_text = complaints(&String::from_utf8_lossy(&output.stderr));
-    Err(Error::Tool { program: program.to_owned(), status: output.status.to_string(), output: output_text })
-}
-
-/// Without the warnings about processor features that emulation has not: there are a dozen, and they are no cause of anything.
-fn complaints(stderr: &str) -> String {
-    stderr.lines().filter(|line| !line.contains("warning: TCG doesn't support")).collect::<Vec<_>>().join("\n")
 }
 
 fn launch(spec: &MachineSpec, directory: &Path, accelerator: Accelerator, lifetime: Lifetime) -> Result<Machine, Error> {
     for stale in [files::PID, files::QMP_SOCKET, files::CONSOLE_SOCKET, files::CONSOLE_LOG] {
         let _ = fs::remove_file(directory.join(stale));
     }
-    let arguments = arguments(spec, accelerator, lifetime);
+    let tpm = spec.tpm.as_ref().map(|tpm| RunningTpm::start(tpm, directory, lifetime)).transpose()?;
+    let qemu = launch_qemu(&arguments(spec, accelerator, lifetime), directory, lifetime);
+    let (process, keeper) = match qemu {
+        Ok(running) => running,
+        Err(error) => {
+            tpm.into_iter().for_each(|tpm| tpm.end(false));
+            return Err(error);
+        }
+    };
+    let record =
+        RunningMachine { name: spec.name.clone(), directory: directory.to_owned(), process, accelerator, forwards: spec.forwards.clone() };
+    Ok(Machine { record, keeper, tpm, temporary: None })
+}
+
+fn launch_qemu(arguments: &[String], directory: &Path, lifetime: Lifetime) -> Result<(ProcessId, Option<JoinHandle<()>>), Error> {
     let keeper = match lifetime {
+        // It goes to the background by itself, once it has taken its arguments.
         Lifetime::Detached => {
-            let mut command = Command::new(QEMU);
-            command.args(&arguments).current_dir(directory);
-            run(QEMU, "qemu-system-x86", command)?;
+            let mut command = QEMU.command();
+            command.args(arguments).current_dir(directory);
+            QEMU.run(command)?;
             None
         }
-        Lifetime::DetachedFor(limit) => {
-            let mut command = limited(directory, &arguments, limit)?;
-            // A group of its own: Ctrl-C at the terminal is not meant for the machine.
-            let spawned = command.process_group(0).spawn();
-            spawned.map_err(|source| Error::Program { program: "timeout".to_owned(), package: "coreutils", source })?;
-            None
-        }
-        Lifetime::Bounded(limit) => Some(keep(directory, &arguments, limit)?),
+        Lifetime::DetachedFor(_) | Lifetime::Bounded(_) => run_beside(QEMU, directory, arguments, lifetime, Path::new(files::LOG))?,
     };
     let process = await_qmp(directory, keeper.as_ref()).inspect_err(|_| {
         if let Some(process) = pid(&directory.join(files::PID)) {
             process.kill();
         }
     })?;
-    let record =
-        RunningMachine { name: spec.name.clone(), directory: directory.to_owned(), process, accelerator, forwards: spec.forwards.clone() };
-    Ok(Machine { record, keeper, temporary: None })
+    Ok((process, keeper))
 }
 
-/// `timeout` ends QEMU after the limit, and QEMU ends with it.
-fn limited(directory: &Path, arguments: &[String], limit: Duration) -> Result<Command, Error> {
-    let log = directory.join(files::LOG);
+/// Runs a program in the machine's directory for as long as the machine may live; the thread that a bounded one's life is bound to.
+pub(super) fn run_beside(
+    program: Program,
+    directory: &Path,
+    arguments: &[String],
+    lifetime: Lifetime,
+    log: &Path,
+) -> Result<Option<JoinHandle<()>>, Error> {
+    let log = directory.join(log);
     let stderr = File::create(&log).map_err(Error::file("create", &log))?;
+    let mut command = match lifetime {
+        Lifetime::Detached => {
+            let mut command = program.command();
+            command.args(arguments);
+            command
+        }
+        Lifetime::DetachedFor(limit) => limited(program, arguments, limit),
+        Lifetime::Bounded(limit) => {
+            let inner = limited(program, arguments, limit);
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL"]).arg(inner.get_program()).args(inner.get_args());
+            command
+        }
+    };
+    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    if let Lifetime::Bounded(_) = lifetime {
+        return keep(command).map(Some);
+    }
+    // A group of its own: Ctrl-C at the terminal is not meant for the machine.
+    match command.process_group(0).spawn() {
+        Ok(_) => Ok(None),
+        Err(source) if lifetime == Lifetime::Detached => {
+            Err(Error::Program { program: program.name.to_owned(), package: program.package, source })
+        }
+        Err(source) => Err(Error::Program { program: "timeout".to_owned(), package: "coreutils", source }),
+    }
+}
+
+/// `timeout` ends the program after the limit, and the program ends with it.
+fn limited(program: Program, arguments: &[String], limit: Duration) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["-s", "KILL", &limit.as_secs().max(1).to_string(), "setpriv", "--pdeathsig", "KILL", QEMU]).args(arguments);
-    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-    Ok(command)
+    command.args(["-s", "KILL", &limit.as_secs().max(1).to_string(), "setpriv", "--pdeathsig", "KILL", program.name]).args(arguments);
+    command
 }
 
-/// Runs QEMU from a thread that lives as long as it does: the kernel's parent-death signal is sent when the *thread* that forked ends. Each
-/// link of the chain dies with the one above it, so that even a killed test process leaves no machine behind.
-fn keep(directory: &Path, arguments: &[String], limit: Duration) -> Result<JoinHandle<()>, Error> {
-    let inner = limited(directory, arguments, limit)?;
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(inner.get_program()).args(inner.get_args());
-    let log = directory.join(files::LOG);
-    let stderr = File::create(&log).map_err(Error::file("create", &log))?;
-    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+/// Runs a command from a thread that lives as long as it does: the kernel's parent-death signal is sent when the *thread* that forked ends.
+/// Each link of the chain dies with the one above it, so that even a killed test process leaves no machine behind.
+fn keep(mut command: Command) -> Result<JoinHandle<()>, Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let (send, receive) = mpsc::channel();
     let keeper = thread::spawn(move || {
         let child = command.spawn();
@@ -170,7 +193,7 @@ fn keep(directory: &Path, arguments: &[String], limit: Duration) -> Result<JoinH
     match receive.recv() {
         Ok(Ok(())) => Ok(keeper),
         Ok(Err(source)) => Err(Error::Program { program: "setpriv".to_owned(), package: "util-linux", source }),
-        Err(_) => Err(Error::Tool { program: QEMU.to_owned(), status: "no status".to_owned(), output: "its thread ended".to_owned() }),
+        Err(_) => Err(Error::Tool { program, status: "no status".to_owned(), output: "its thread ended".to_owned() }),
     }
 }
 
@@ -184,13 +207,14 @@ fn await_qmp(directory: &Path, keeper: Option<&JoinHandle<()>>) -> Result<Proces
             (_, Err(error)) if started.elapsed() >= START_PATIENCE => return Err(error),
             _ if ended || started.elapsed() >= START_PATIENCE => {
                 let output = complaints(&fs::read_to_string(directory.join(files::LOG)).unwrap_or_default());
-                return Err(Error::Tool { program: QEMU.to_owned(), status: "no machine".to_owned(), output });
+                return Err(Error::Tool { program: QEMU.name.to_owned(), status: "no machine".to_owned(), output });
             }
             _ => thread::sleep(POLL),
         }
     }
 }
 
-fn pid(file: &PathBuf) -> Option<ProcessId> {
+/// The process whose number the file holds.
+pub(super) fn pid(file: &Path) -> Option<ProcessId> {
     ProcessId::of(fs::read_to_string(file).ok()?.trim().parse().ok()?)
 }
