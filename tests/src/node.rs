@@ -1,5 +1,7 @@
-//! One machine on one disk, boot after boot. What happens between boots and to the power is the test's to say: that is what
+//! One machine, boot after boot. What happens between boots, to its disks and to the power is the test's to say: that is what
 //! [`crate::cluster::Cluster`], which people use as well, has no words for.
+
+mod hardware;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,12 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use controlplane::ports::API_SERVER_PORT;
+use serde_json::Value;
 use tempfile::TempDir;
 use testbed::nbd::NbdDisk;
-use testbed::{Accelerator, Boot, Firmware, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, free_port};
+use testbed::{Accelerator, Forward, Lifetime, Machine, NAME_SERVER, free_port};
 
 use crate::until::until;
 use crate::{place, program};
+pub use hardware::Hardware;
 
 /// No test needs a machine for longer.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -21,16 +25,16 @@ const BOOT: Duration = Duration::from_secs(180);
 /// More than any image: a machine grows into its disk.
 const DISK_BYTES: u64 = 20 << 30;
 
-/// What a machine is made of.
+/// A machine and the configs of its cluster.
 #[derive(Debug)]
 pub struct Node {
     folder: TempDir,
-    profile: &'static str,
+    image: PathBuf,
     forwards: Vec<Forward>,
     machine: Option<Machine>,
     boots: usize,
-    /// The guest's clock at the next power-on (`2026-01-31T12:00:00`, UTC). None: the host's.
-    pub clock: Option<String>,
+    /// What it has at the next power-on besides the disk.
+    pub hardware: Hardware,
 }
 
 /// How a machine came up.
@@ -44,26 +48,34 @@ pub enum Up {
 
 impl Node {
     /// A machine of an image that this repository built, with the configs of its cluster.
-    pub fn new(profile: &'static str) -> anyhow::Result<Node> {
+    pub fn new(profile: &str) -> anyhow::Result<Node> {
+        Node::with(profile, &[])
+    }
+
+    /// The same, with patches to its machine config, in YAML.
+    pub fn with(profile: &str, patches: &[&str]) -> anyhow::Result<Node> {
         let folder = tempfile::Builder::new().prefix("corten-node-").tempdir()?;
         let forwards = [api::PORT, API_SERVER_PORT].iter().map(|guest| Ok(Forward { host: free_port()?, guest: *guest }));
-        let node = Node { folder, profile, forwards: forwards.collect::<anyhow::Result<_>>()?, machine: None, boots: 0, clock: None };
+        let forwards = forwards.collect::<anyhow::Result<_>>()?;
+        let hardware = Hardware::of(profile, folder.path())?;
+        let node = Node { folder, image: place::image(profile), forwards, machine: None, boots: 0, hardware };
         let endpoint = format!("https://127.0.0.1:{}", node.port(API_SERVER_PORT)?);
         let output = node.folder.path().to_str().context("path of a temporary directory")?;
-        node.machinectl(&[
-            "gen",
-            "config",
-            "one",
-            &endpoint,
-            "--output",
-            output,
-            "--allow-scheduling-on-control-planes",
-            "--patch-control-plane",
-            &format!("{{ machine: {{ hostname: cp-1, network: {{ nameservers: [{NAME_SERVER}] }} }} }}"),
-            "--control-planes",
-            &node.address()?,
-        ])?;
+        let own = format!("{{ machine: {{ hostname: cp-1, network: {{ nameservers: [{NAME_SERVER}] }} }} }}");
+        let address = node.address()?;
+        let mut arguments = vec!["gen", "config", "one", &endpoint, "--output", output, "--allow-scheduling-on-control-planes"];
+        arguments.extend(["--control-planes", &address]);
+        for patch in std::iter::once(own.as_str()).chain(patches.iter().copied()) {
+            arguments.extend(["--patch-control-plane", patch]);
+        }
+        node.machinectl(&arguments)?;
         Ok(node)
+    }
+
+    /// The same machine from another image's folder.
+    pub fn from_image(mut self, image: impl Into<PathBuf>) -> Node {
+        self.image = image.into();
+        self
     }
 
     /// The disk that it boots from; what was not flushed can be lost.
@@ -73,19 +85,19 @@ impl Node {
 
     /// The folder of its image.
     pub fn image(&self) -> PathBuf {
-        place::image(self.profile)
+        self.image.clone()
     }
 
-    /// Turns the power on.
+    /// A file that lasts as long as the machine does, for media and further disks.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Turns the power on, with this disk before all others.
     pub fn boot(&mut self, disk: &NbdDisk) -> anyhow::Result<()> {
         ensure!(self.machine.is_none(), "the machine is on");
-        let kubernetes = self.profile != "bare";
-        let mut spec = MachineSpec::new("node", Boot::Firmware(Firmware::find()?))
-            .cpus(if kubernetes { 2 } else { 1 })
-            .memory_mib(if kubernetes { 3072 } else { 1024 })
-            .nbd(disk);
+        let mut spec = self.hardware.spec(disk);
         spec.forwards.clone_from(&self.forwards);
-        spec.clock.clone_from(&self.clock);
         self.boots += 1;
         let directory = self.folder.path().join(format!("boot-{}", self.boots));
         let asked = std::env::var("CORTEN_ACCEL").ok();
@@ -113,6 +125,52 @@ impl Node {
             }
         };
         machine.wait("the machine API", BOOT, look).with_context(|| trouble)
+    }
+
+    /// What tells this boot of the machine from all others.
+    pub fn boot_id(&self, up: &Up) -> anyhow::Result<String> {
+        let answers = self.json(up, &["version", "--timeout", "5s"])?;
+        answers[0]["bootId"].as_str().map(str::to_owned).with_context(|| format!("no boot id in {answers}"))
+    }
+
+    /// Waits until the machine answers its administrator in another boot than the one of that id, and gives the new one.
+    pub fn rebooted(&self, before: &str, deadline: Duration) -> anyhow::Result<String> {
+        let machine = self.machine()?;
+        let mut trouble = String::new();
+        let look = || match self.boot_id(&Up::Configured) {
+            Ok(id) if id != before => Ok(Some(id)),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                trouble = format!("{error:#}");
+                Ok(None)
+            }
+        };
+        machine.wait("another boot", deadline, look).with_context(|| trouble)
+    }
+
+    /// The slots that this machine booted since power-on, in their order, as the console tells: also those of boots that got no further.
+    pub fn slots_booted(&self) -> anyhow::Result<Vec<char>> {
+        let lines = self.machine()?.console().lines_with(" corten: slot ")?;
+        Ok(lines.iter().filter_map(|line| line.split(" corten: slot ").nth(1)?.chars().next()).collect())
+    }
+
+    /// All objects of a kind, as `machinectl get` shows them.
+    pub fn resources(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
+        match self.json(&Up::Configured, &["get", kind, "--timeout", "20s"])? {
+            Value::Array(objects) => Ok(objects),
+            other => anyhow::bail!("machinectl get {kind}: expected a list of objects, got {other}"),
+        }
+    }
+
+    /// One object.
+    pub fn resource(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
+        self.json(&Up::Configured, &["get", kind, name, "--timeout", "20s"])
+    }
+
+    /// What machinectl prints as JSON.
+    pub fn json(&self, up: &Up, arguments: &[&str]) -> anyhow::Result<Value> {
+        let text = self.ask(up, &[arguments, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("machinectl {arguments:?} printed {text:?}"))
     }
 
     /// As whom the machine API takes calls now.

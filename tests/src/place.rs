@@ -24,3 +24,12 @@ pub fn kubectl() -> PathBuf {
 pub fn machinectl() -> PathBuf {
     repository().join("target/debug/machinectl")
 }
+
+pub fn image_build() -> PathBuf {
+    repository().join("target/debug/image-build")
+}
+
+/// Our programs for the image.
+pub fn binaries() -> PathBuf {
+    repository().join("target/x86_64-unknown-linux-gnu/image")
+}

@@ -21,7 +21,7 @@ pub fn wrong_clocks() -> anyhow::Result<()> {
     for clock in clocks()? {
         let mut node = Node::new("bare")?;
         let disk = node.disk()?;
-        node.clock = Some(clock.clone());
+        node.hardware.clock = Some(clock.clone());
         node.boot(&disk)?;
         node.apply(&node.up()?).with_context(|| format!("first boot at {clock}"))?;
         node.kill();
@@ -45,7 +45,7 @@ fn a_cluster_lives_through_wrong_clocks() -> anyhow::Result<()> {
     let mut node = Node::new("controlplane")?;
     let disk = node.disk()?;
     for (boot, clock) in [first.clone(), tomorrow, first].into_iter().enumerate() {
-        node.clock = Some(clock.clone());
+        node.hardware.clock = Some(clock.clone());
         node.boot(&disk)?;
         let up = node.up().with_context(|| format!("boot {boot} at {clock}"))?;
         node.apply(&up)?;

@@ -1,0 +1,11 @@
+//! Images with a fault of a test's choosing: what an upgrade must survive. Built images give the material; nothing of ours is compiled.
+//!
+//! A fault in what the machine runs is built in ([`Build`], with one of our programs replaced by a few bytes, see [`program`]); a fault in
+//! the bytes of a slot, and one in what an update file says, is made of a built image's parts ([`Parts`]).
+
+mod build;
+mod parts;
+pub mod program;
+
+pub use build::Build;
+pub use parts::Parts;

@@ -1,0 +1,88 @@
+//! An image built anew from what is compiled already: another version, another signer, one of our programs replaced.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::{place, program};
+
+#[derive(Debug, Clone)]
+pub struct Build {
+    profile: String,
+    version: String,
+    replaced: Vec<(String, Vec<u8>)>,
+    further: Vec<OsString>,
+}
+
+impl Build {
+    /// An image of this profile, such as `bare`, that calls itself this version.
+    pub fn new(profile: &str, version: &str) -> Build {
+        Build { profile: profile.to_owned(), version: version.to_owned(), replaced: Vec::new(), further: Vec::new() }
+    }
+
+    /// Puts another program in the place of ours: `init` (in the initramfs as well) or `nodeagent`.
+    pub fn replace(mut self, name: &str, program: Vec<u8>) -> Build {
+        self.replaced.push((name.to_owned(), program));
+        self
+    }
+
+    /// A further argument of `image-build image`.
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Build {
+        self.further.push(argument.into());
+        self
+    }
+
+    /// Writes the image's folder, as `make image` does.
+    pub fn into(&self, out: &Path) -> anyhow::Result<()> {
+        let programs = tempfile::tempdir()?;
+        self.programs(&place::binaries(), programs.path())?;
+        let mut command = Command::new(place::image_build());
+        command.current_dir(place::repository()).arg("--quiet").arg("image");
+        command.arg("--profile").arg(format!("configs/profiles/{}.toml", self.profile)).arg("--image-version").arg(&self.version);
+        command.arg("--binaries").arg(programs.path()).arg("--out").arg(out).args(&self.further);
+        program::printed(&mut command).map(drop)
+    }
+
+    /// Our programs, with the replaced ones among them.
+    fn programs(&self, built: &Path, folder: &Path) -> anyhow::Result<()> {
+        for entry in fs::read_dir(built).with_context(|| format!("{} (make build)", built.display()))? {
+            let path = entry?.path();
+            if path.is_file() {
+                symlink(&path, folder.join(path.file_name().context("a file's name")?))?;
+            }
+        }
+        for (name, program) in &self.replaced {
+            let path = folder.join(name);
+            ensure!(path.exists(), "{name} is none of the programs in {}", built.display());
+            fs::remove_file(&path)?;
+            fs::write(&path, program)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::program::exits;
+
+    #[test]
+    fn a_replaced_program_stands_among_the_others_and_the_built_one_stays() {
+        let (built, folder) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        for name in ["init", "nodeagent"] {
+            fs::write(built.path().join(name), name).expect("write");
+        }
+        Build::new("bare", "0.2.0").replace("nodeagent", exits(1)).programs(built.path(), folder.path()).expect("programs");
+        assert_eq!(fs::read(folder.path().join("nodeagent")).expect("read"), exits(1));
+        assert_eq!(fs::read_to_string(folder.path().join("init")).expect("read"), "init");
+        assert_eq!(fs::read_to_string(built.path().join("nodeagent")).expect("read"), "nodeagent");
+        let other = tempfile::tempdir().expect("a directory");
+        let error = Build::new("bare", "0.2.0").replace("shell", exits(1)).programs(built.path(), other.path()).unwrap_err();
+        assert!(error.to_string().starts_with("shell is none of the programs"), "{error}");
+    }
+}
