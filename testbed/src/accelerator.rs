@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// What every kernel of ours says first on its console: seen, the accelerator works.
-pub const KERNEL_SPOKE: &str = "Linux version";
+/// Whether the console shows that a kernel runs, so that the accelerator works. One that is told to be quiet, as in our images, leaves the
+/// first word to init.
+pub fn guest_spoke(console: &str) -> bool {
+    console.contains("Linux version") || console.contains("] corten: ")
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +72,13 @@ mod tests {
         assert_eq!(Accelerator::candidates(Some("kvm"), none).expect("kvm"), [Accelerator::Kvm]);
         assert_eq!(Accelerator::candidates(Some("icount"), none).expect("icount"), [Accelerator::Icount]);
         assert!(Accelerator::candidates(Some("xen"), none).is_err());
+    }
+
+    #[test]
+    fn a_quiet_kernel_is_heard_by_its_init_and_the_firmware_alone_is_no_guest() {
+        assert!(guest_spoke("[    0.000000] Linux version 6.12.1"));
+        assert!(guest_spoke("BdsDxe: starting Boot0001\n[    1.204] corten: slot a on /dev/vda"));
+        assert!(!guest_spoke("BdsDxe: starting Boot0001 \"corten0\""));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod program;
 mod qmp;
 mod socket;
 
-pub use accelerator::{Accelerator, KERNEL_SPOKE};
+pub use accelerator::Accelerator;
 pub use console::Console;
 pub use error::Error;
 pub use firmware::Firmware;

@@ -12,7 +12,7 @@ use super::command::{arguments, overlay};
 use super::spec::{Boot, Lifetime, MachineSpec};
 use super::tpm::RunningTpm;
 use super::{Disk, DiskFormat, Machine, POLL, RunningMachine, files};
-use crate::accelerator::KERNEL_SPOKE;
+use crate::accelerator::guest_spoke;
 use crate::program::{Program, complaints};
 use crate::{Accelerator, Error, ProcessId, Qmp};
 
@@ -25,15 +25,16 @@ const KERNEL_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Machine {
     /// Starts the machine in `directory`, where it finds its disks again if it ran there before. Of several accelerators the first is taken
-    /// under which the kernel speaks.
+    /// under which the guest speaks.
     pub fn start(spec: &MachineSpec, directory: &Path, accelerators: &[Accelerator], lifetime: Lifetime) -> Result<Machine, Error> {
         fs::create_dir_all(directory).map_err(Error::file("make directory", directory))?;
         prepare(spec, directory)?;
         let (last, trials) = accelerators.split_last().unwrap_or((&Accelerator::Tcg, &[]));
         for accelerator in trials {
             let Ok(mut machine) = launch(spec, directory, *accelerator, lifetime) else { continue };
-            match machine.wait_console(KERNEL_SPOKE, KERNEL_PATIENCE) {
-                Ok(_) => return Ok(machine),
+            let spoke = || Ok(guest_spoke(&machine.console().text()?).then_some(()));
+            match machine.wait("the kernel or init", KERNEL_PATIENCE, spoke) {
+                Ok(()) => return Ok(machine),
                 Err(_) => machine.kill(),
             }
         }
