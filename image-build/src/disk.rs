@@ -6,35 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use gptman::{GPT, GPTPartitionEntry};
-use machine::disk::Partition;
+use machine::disk::Extent;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::digest;
 
-const SECTOR: u64 = 512;
-const ALIGNMENT: u64 = 1 << 20;
-
-/// Where a partition lies, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Extent {
-    pub partition: Partition,
-    pub start: u64,
-    pub size: u64,
-}
-
-/// A mebibyte for the table, the partitions one after the other, a mebibyte for the table's copy.
-pub fn layout(partitions: &[Partition]) -> (Vec<Extent>, u64) {
-    let mut at = ALIGNMENT;
-    let mut extents = Vec::new();
-    for &partition in partitions {
-        let size = partition.size_bytes();
-        extents.push(Extent { partition, start: at, size });
-        at += size;
-    }
-    (extents, at + ALIGNMENT)
-}
+/// Of the disks that images are for.
+pub const SECTOR: u64 = 512;
 
 /// Writes both copies of the table and the protective MBR. All ids follow from `seed`; first boot makes them unique.
 pub fn write_table(disk: &mut File, extents: &[Extent], size: u64, seed: &str) -> Result<()> {
@@ -108,20 +87,13 @@ pub fn fill(disk: &File, extent: &Extent, from: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn partitions_follow_each_other_on_whole_mebibytes() {
-        let (extents, size) = layout(&Partition::ALL);
-        assert!(extents.windows(2).all(|pair| pair[0].start + pair[0].size == pair[1].start));
-        assert!(extents.iter().all(|extent| extent.start % ALIGNMENT == 0));
-        let last = extents.last().unwrap();
-        assert_eq!((last.partition, last.start + last.size + ALIGNMENT), (Partition::Ephemeral, size));
-    }
+    use machine::disk::{self, Partition};
 
     #[test]
     fn the_table_reads_back() {
         let mut disk = tempfile::tempfile().unwrap();
-        let (extents, size) = layout(&Partition::ALL);
+        let size = disk::least_bytes(&Partition::ALL);
+        let extents = disk::layout(&Partition::ALL, size, SECTOR).unwrap();
         disk.set_len(size).unwrap();
         write_table(&mut disk, &extents, size, "seed").unwrap();
         let table = GPT::read_from(&mut disk, SECTOR).unwrap();

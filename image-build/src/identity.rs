@@ -70,6 +70,7 @@ mod tests {
             architecture: "x86_64".into(),
             kubernetes: "v1.37.1".into(),
             built_at: 1,
+            partitions: Vec::new(),
         };
         let expected = "NAME=\"Corten\"\nID=corten\nPRETTY_NAME=\"Corten 1.2.3 (worker)\"\nVERSION_ID=\"1.2.3\"\n\
                         IMAGE_ID=corten-worker\nIMAGE_VERSION=1.2.3\nVARIANT_ID=worker\nARCHITECTURE=x86_64\n";

@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use machine::disk::Partition;
+use machine::disk::{self, Extent, Partition};
 use machine::protocol::ImageFacts;
 use serde::Serialize;
 
-use crate::disk::{self, Extent};
+use crate::disk::SECTOR;
 use crate::lock::Lock;
 use crate::profile::{ArchiveProgram, Profile};
 use crate::versions::Components;
@@ -126,7 +126,8 @@ impl Plan {
             });
         }
         let kubernetes = if profile.component_names().contains("kubernetes") { components.pinned("kubernetes")? } else { String::new() };
-        let (partitions, disk_bytes) = disk::layout(&profile.partitions);
+        let disk_bytes = disk::least_bytes(&profile.partitions);
+        let partitions = disk::layout(&profile.partitions, disk_bytes, SECTOR)?;
         Ok(Plan {
             facts: ImageFacts {
                 version: inputs.version.clone(),
@@ -134,6 +135,7 @@ impl Plan {
                 architecture: profile.architecture.clone(),
                 kubernetes,
                 built_at: inputs.date,
+                partitions: profile.partitions.clone(),
             },
             kernel: PackageVersion { name: kernel.name.clone(), version: kernel.version.clone() },
             command_line: profile.kernel.command_line.join(" "),
@@ -171,7 +173,7 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ImageFacts { version, profile, architecture, kubernetes, built_at } = &self.facts;
+        let ImageFacts { version, profile, architecture, kubernetes, built_at, .. } = &self.facts;
         let kubernetes = if kubernetes.is_empty() { "without Kubernetes" } else { kubernetes };
         writeln!(f, "image      corten {version} {profile} {architecture}, {kubernetes}, date {built_at}")?;
         writeln!(f, "kernel     {} {}", self.kernel.name, self.kernel.version)?;

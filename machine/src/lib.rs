@@ -9,6 +9,7 @@ pub mod disk;
 pub mod file;
 pub mod paths;
 pub mod protocol;
+pub mod record;
 pub mod service;
 pub mod stage;
 

@@ -42,6 +42,9 @@ paths! {
     /// Logs of services until EPHEMERAL is open.
     early_log_directory = "run/corten/log";
     containerd_socket = "run/containerd/containerd.sock";
+    /// What the machine was booted from, where that is an installation medium or the network; read-only. Its directory `corten` holds
+    /// `root.erofs`, `root.verity` and what else an installation needs.
+    medium = "run/corten/medium";
 
     // /state: survives reboots and upgrades
     state = "state";
@@ -57,6 +60,8 @@ paths! {
     pki = "state/pki";
     kubelet_pki = "state/pki/kubelet";
     boot_records = "state/boots";
+    /// Why the last ordered shutdown was: [`crate::record::LastShutdown`] as JSON.
+    last_shutdown = "state/boots/last-shutdown.json";
     bootstrap_record = "state/bootstrap.json";
 
     // /etcd

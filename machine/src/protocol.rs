@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::disk::{Slot, Volume};
+use crate::disk::{Partition, Slot, Volume};
 use crate::service::{ServiceId, ServiceSpec, ServiceStatus};
 
 /// Largest message: a service table of hundreds of entries is far below it.
@@ -40,14 +40,16 @@ pub enum Request {
     ProveBoot(Proof),
     /// What init found at boot.
     GetBootFacts,
-    /// Writes Corten's partition table to a whole disk, for an installation. `wipe` allows a disk that holds other partitions. The kernel
-    /// has read the table when this is answered.
+    /// Writes a partition table with what [`ImageFacts::partitions`] names to a whole disk, for an installation. Only on a machine that was
+    /// booted from an installation medium or from the network and has adopted no disk. `wipe` allows a disk that holds anything else than
+    /// zeros or an installation that was cut short. The table is durable, the kernel has read it and the first MiB of each partition is
+    /// zero when this is answered.
     LayOutDisk {
         device: String,
         wipe: bool,
     },
     /// Takes a disk that an installation has filled as this machine's own, so that its volumes can be opened. Only on a machine that was
-    /// booted from an installation medium or from the network.
+    /// booted from an installation medium or from the network. The same disk once more: nothing happens.
     AdoptDisk {
         device: String,
     },
@@ -65,7 +67,8 @@ pub enum Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Proof {
-    /// Not decided yet: go on for so long from now.
+    /// Not decided yet: go on for so long from now, an hour at most. The last word counts, but the first five minutes after kernel entry
+    /// are free in any case.
     Pending { within: Duration },
     /// The image is good: from now on init's own loop is all that the watchdog asks for.
     Good,
@@ -143,6 +146,9 @@ pub struct ImageFacts {
     pub kubernetes: String,
     /// Seconds since the epoch: SOURCE_DATE_EPOCH of the build. The clock never starts before it.
     pub built_at: u64,
+    /// What a disk that the image is installed on has, in this order.
+    #[serde(default)]
+    pub partitions: Vec<Partition>,
 }
 
 /// What init found and did on the way up.
@@ -156,7 +162,8 @@ pub struct BootFacts {
     /// Where the machine runs: `metal`, `qemu`, `aws`, ... (kernel parameter `corten.platform`); empty where the command line has none.
     #[serde(default)]
     pub platform: String,
-    /// File name of the boot loader's entry, such as `corten-b+2-1.conf`; empty without a boot loader.
+    /// File name of the boot loader's entry, such as `corten-b+2-1.conf`: the name that a counted entry has since the loader counted this
+    /// boot. Empty without a boot loader.
     #[serde(default)]
     pub entry: String,
     /// Whether the boot loader counts the tries of that entry: the image is not yet known to be good.

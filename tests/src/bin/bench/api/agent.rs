@@ -29,6 +29,7 @@ pub async fn start(folder: &Path, identities: &Identities) -> anyhow::Result<Pro
         architecture: std::env::consts::ARCH.to_owned(),
         kubernetes: String::new(),
         built_at: 0,
+        partitions: Vec::new(),
     };
     write(&root.image_facts(), &serde_json::to_vec(&facts)?)?;
     init::answer(&root)?;
