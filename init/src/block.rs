@@ -70,6 +70,11 @@ pub fn sector_size(root: &Root, disk: &str) -> io::Result<u64> {
     if size.is_power_of_two() && (512..=65536).contains(&size) { Ok(size) } else { Err(io::Error::from(io::ErrorKind::InvalidData)) }
 }
 
+/// A device's number as the device mapper takes it: `major:minor`.
+pub fn number(root: &Root, name: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(root.path(&format!("/sys/class/block/{name}/dev")))?.trim().to_owned())
+}
+
 /// A disk's partition with one of Corten's labels.
 pub fn partition<'a>(nodes: &'a [Node], disk: &str, partition: Partition) -> Option<&'a Node> {
     nodes.iter().find(|node| node.disk.as_deref() == Some(disk) && node.label.as_deref() == Some(partition.label()))

@@ -35,7 +35,7 @@ use crate::supervisor::readiness::Watch;
 use crate::supervisor::service::Services;
 use crate::volume::Volumes;
 use crate::watchdog::{self, Watchdog};
-use crate::{clock, mount, uevent};
+use crate::{clock, mount, trial, uevent};
 
 /// How often the time of day is saved on STATE.
 const SAVE_CLOCK_EVERY: Duration = Duration::from_secs(300);
@@ -86,6 +86,7 @@ pub struct Init {
     volumes: Volumes,
     drivers: Drivers,
     watchdog: Watchdog,
+    trial: trial::State,
     boot: VecDeque<boot::Begun>,
     shutdown: Option<Shutdown>,
     save_clock_at: Duration,
@@ -121,6 +122,7 @@ impl Init {
             host,
             console,
             cgroups,
+            trial: trial::begin(facts.counted),
             facts,
             signals,
             uevents: None,
@@ -227,7 +229,7 @@ impl Init {
         });
         let clock = self.volumes.is_open(Volume::State).then_some(self.save_clock_at);
         let shutdown = self.shutdown.as_ref().map(Shutdown::look_again);
-        services.chain([self.watchdog.due(), clock, shutdown]).flatten().min()
+        services.chain([self.watchdog.due(), self.trial.deadline(), clock, shutdown]).flatten().min()
     }
 
     /// Carries out what is due.
@@ -239,7 +241,21 @@ impl Init {
             self.save_clock();
             self.save_clock_at = now + SAVE_CLOCK_EVERY;
         }
+        self.trial_event(trial::Event::Woke { now });
         self.fire_services(now);
+    }
+
+    /// Lets an event happen to the trial of the image.
+    fn trial_event(&mut self, event: trial::Event) {
+        let (state, effect) = trial::next(self.trial, event);
+        if state != self.trial && state == trial::State::Proven {
+            self.console.info("the image on trial is proven good");
+        }
+        self.trial = state;
+        match effect {
+            Some(trial::Effect::Restart) => self.begin_shutdown(machine::protocol::PowerAction::Reboot, Vec::new(), trial::REASON),
+            None => {}
+        }
     }
 
     fn take_signals(&mut self) {

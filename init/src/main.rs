@@ -11,6 +11,7 @@ mod files;
 #[cfg(test)]
 mod golden;
 mod gpt;
+mod loader;
 mod log;
 mod mount;
 mod power;
@@ -22,6 +23,7 @@ mod stage2;
 mod step;
 mod supervisor;
 mod sys;
+mod trial;
 mod uevent;
 mod volume;
 mod watchdog;

@@ -1,24 +1,31 @@
-//! Stage 1: init in the initramfs. It finds the disk that was booted and the slot that the command line's root hash belongs to, opens it
-//! through dm-verity, and hands over to the init in it. It writes to no disk.
+//! Stage 1: init in the initramfs. It finds what was booted and there the root that the command line's root hash belongs to: a slot of a
+//! disk, or files of an installation medium or of the initramfs itself. It opens the root through dm-verity and hands over to the init in
+//! it. It writes to no disk.
 
 mod device_mapper;
 mod disk;
+mod iso9660;
+mod loop_device;
+mod medium;
 mod modules;
 mod sequence;
 mod switch_root;
 mod verity;
+mod wait;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use machine::Root;
-use machine::protocol::BootFacts;
+use machine::protocol::{BootFacts, Medium};
 
 use crate::block::NoDisk;
 use crate::console::{self, Console};
 use crate::mount;
-use crate::step::{self, Answer, Step as _};
-use crate::{clock, cmdline, files, power};
+use crate::step::{self, Answer, Phase, Step as _};
+use crate::{clock, cmdline, files, loader, power};
+use loop_device::Loop;
+use medium::Images;
 use modules::Modules;
 use sequence::Step;
 use verity::Superblock;
@@ -42,6 +49,10 @@ enum Error {
     NoRootHash,
     #[error("no disk to boot from")]
     Disk(#[from] NoDisk),
+    #[error(transparent)]
+    Medium(#[from] medium::Error),
+    #[error(transparent)]
+    Loop(#[from] loop_device::Error),
     #[error("look for disks")]
     Sysfs(#[source] std::io::Error),
     #[error(transparent)]
@@ -63,21 +74,53 @@ pub fn run() -> ! {
         console: Console::standard_error(),
         facts: BootFacts::default(),
         line: cmdline::CommandLine::default(),
+        loader: loader::Loader::default(),
         modules: Modules::default(),
-        superblock: None,
+        images: None,
+        source: None,
         device: None,
         root,
     };
-    for phase in sequence::sequence() {
-        for step in phase.steps {
+    stage.carry_out(sequence::opening());
+    stage.carry_out(sequence::closing(stage.facts.medium));
+    power::restart_after(&stage.console, COUNTDOWN, "stage 1 came to its end without a next init");
+}
+
+/// What the root is opened from. Devices are `major:minor`.
+struct Source {
+    superblock: Superblock,
+    data: String,
+    hashes: String,
+    /// Kept until the device mapper holds them open.
+    _loops: Vec<Loop>,
+}
+
+struct Stage1 {
+    root: Root,
+    console: Console,
+    facts: BootFacts,
+    line: cmdline::CommandLine,
+    loader: loader::Loader,
+    modules: Modules,
+    /// The root's files, where it lies in files.
+    images: Option<Images>,
+    source: Option<Source>,
+    /// The verity device, once open.
+    device: Option<std::path::PathBuf>,
+}
+
+impl Stage1 {
+    /// Carries out phases; a step that the boot hangs on ends in a restart when it fails.
+    fn carry_out(&mut self, phases: Vec<Phase<Step>>) {
+        for step in phases.into_iter().flat_map(|phase| phase.steps) {
             let began = clock::since_boot();
             let mut tries = if let Answer::Retry(times) = step.answer() { times } else { 0 };
             let error = loop {
-                match stage.run(step) {
+                match self.run(step) {
                     Ok(()) => break None,
                     Err(error) if tries > 0 => {
                         tries -= 1;
-                        stage.console.warning(&format!("{}: {}; trying again", step.name(), console::chain(&error)));
+                        self.console.warning(&format!("{}: {}; trying again", step.name(), console::chain(&error)));
                         power::pause(Duration::from_secs(1));
                     }
                     Err(error) => break Some(console::chain(&error)),
@@ -86,28 +129,14 @@ pub fn run() -> ! {
             if let Some(error) = &error {
                 let text = format!("{}: {error}", step.name());
                 if step.answer() != Answer::GoOn {
-                    power::restart_after(&stage.console, COUNTDOWN, &text);
+                    power::restart_after(&self.console, COUNTDOWN, &text);
                 }
-                stage.console.warning(&text);
+                self.console.warning(&text);
             }
-            stage.facts.steps.push(step::record(&step, began, clock::since_boot(), error));
+            self.facts.steps.push(step::record(&step, began, clock::since_boot(), error));
         }
     }
-    power::restart_after(&stage.console, COUNTDOWN, "stage 1 came to its end without a next init");
-}
 
-struct Stage1 {
-    root: Root,
-    console: Console,
-    facts: BootFacts,
-    line: cmdline::CommandLine,
-    modules: Modules,
-    superblock: Option<Superblock>,
-    /// The verity device, once open.
-    device: Option<std::path::PathBuf>,
-}
-
-impl Stage1 {
     fn run(&mut self, step: Step) -> Result<(), Error> {
         match step {
             Step::Mount(mount) => {
@@ -126,26 +155,59 @@ impl Stage1 {
                 self.line = cmdline::parse(&text)?;
                 self.facts.root_hash = cmdline::hex(&self.line.root_hash.ok_or(Error::NoRootHash)?);
             }
+            Step::DecideMedium => {
+                self.loader = loader::read(&self.root);
+                self.facts.platform = self.line.platform.clone().unwrap_or_default();
+                self.facts.entry = self.loader.entry.clone().unwrap_or_default();
+                self.facts.counted = self.loader.counted;
+                self.facts.medium = medium::decide(self.line.medium, &self.loader, medium::is_in_initramfs(&self.root));
+            }
             Step::FindDisk => {
-                let hint = disk::hint(&self.root, &self.line);
-                let disk = disk::wait(&self.root, &self.console, &hint, || self.modules.load_next_driver(&self.root, &self.console))?;
+                let hint = disk::hint(&self.loader, &self.line);
+                let look = || disk::look(&self.root, &hint);
+                let load = || self.modules.load_next_driver(&self.root, &self.console);
+                let disk = wait::until_found(&self.console, "the disk", look, load)?;
                 self.facts.disk = format!("/dev/{disk}");
             }
             Step::FindSlot => {
-                let hash = self.line.root_hash.ok_or(Error::Order("find the slot"))?;
+                let hash = self.hash()?;
                 let nodes = crate::block::read(&self.root).map_err(Error::Sysfs)?;
-                let entry = disk::selected_entry(&self.root);
-                let (slot, superblock) = verity::find(&nodes, self.disk_name(), &hash, entry.as_deref())?;
+                let (slot, superblock) = verity::find(&nodes, self.disk_name(), &hash, self.loader.entry.as_deref())?;
+                let (data, hashes) = verity::numbers(&self.root, &nodes, self.disk_name(), slot)?;
                 self.console.info(&format!("slot {} on {}", slot.name(), self.facts.disk));
                 self.facts.slot = Some(slot);
-                self.superblock = Some(superblock);
+                self.source = Some(Source { superblock, data, hashes, _loops: Vec::new() });
+            }
+            Step::LoadMediumModules => {
+                let names: &[&str] = if self.facts.medium == Medium::Iso { &modules::ISO } else { &modules::NETWORK };
+                self.modules.load_named(names, &self.console);
+            }
+            Step::FindIso => {
+                let hash = self.hash()?;
+                let look = || medium::look(&self.root, &self.loader, &hash);
+                let load = || self.modules.load_next_driver(&self.root, &self.console);
+                let found = wait::until_found(&self.console, "the installation medium", look, load);
+                self.images = Some(found.map_err(medium::Error::None)?);
+            }
+            Step::KeepInitramfs => {
+                medium::keep(&self.root)?;
+                self.images = Some(medium::images(&self.root, &self.hash()?)?);
+            }
+            Step::AttachImages => {
+                let images = self.images.as_ref().ok_or(Error::Order("attach the root"))?;
+                let (data, hashes) = (loop_device::attach(&self.root, &images.root)?, loop_device::attach(&self.root, &images.tree)?);
+                self.source = Some(Source {
+                    superblock: images.superblock.clone(),
+                    data: data.number.clone(),
+                    hashes: hashes.number.clone(),
+                    _loops: vec![data, hashes],
+                });
             }
             Step::OpenVerity => {
-                let (Some(slot), Some(superblock), Some(hash)) = (self.facts.slot, &self.superblock, &self.line.root_hash) else {
+                let (Some(source), Some(hash)) = (&self.source, &self.line.root_hash) else {
                     return Err(Error::Order("open the root"));
                 };
-                let nodes = crate::block::read(&self.root).map_err(Error::Sysfs)?;
-                self.device = Some(device_mapper::open(&self.root, &nodes, self.disk_name(), slot, superblock, hash)?);
+                self.device = Some(device_mapper::open(&self.root, &source.data, &source.hashes, &source.superblock, hash)?);
             }
             Step::MountRoot => {
                 let device = self.device.as_ref().ok_or(Error::Order("mount the root"))?;
@@ -157,11 +219,15 @@ impl Stage1 {
                 files::replace(&path, &text, 0o644)?;
             }
             Step::SwitchRoot => {
-                let never: Infallible = switch_root::switch(NEW_ROOT, NEXT)?;
+                let never: Infallible = switch_root::switch(NEW_ROOT, NEXT, &self.root.path(medium::FILES))?;
                 match never {}
             }
         }
         Ok(())
+    }
+
+    fn hash(&self) -> Result<[u8; 32], Error> {
+        self.line.root_hash.ok_or(Error::Order("find the root"))
     }
 
     fn disk_name(&self) -> &str {

@@ -64,6 +64,56 @@ pub fn change_partition(disk: BorrowedFd<'_>, change: PartitionChange, number: i
     check(unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &mut argument as *mut BlkpgArgument) })
 }
 
+/// Has the kernel read a disk's partition table anew. It refuses (EBUSY) while any of the old partitions is in use.
+pub fn read_partition_table(disk: BorrowedFd<'_>) -> io::Result<()> {
+    const BLKRRPART: libc::c_ulong = 0x125f;
+    // SAFETY: the request takes no argument.
+    check(unsafe { libc::ioctl(disk.as_raw_fd(), BLKRRPART as _) })
+}
+
+/// The number of a loop device that nothing is attached to; the kernel makes one where there is none (loop(4), LOOP_CTL_GET_FREE).
+pub fn free_loop_device(control: BorrowedFd<'_>) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
+    // SAFETY: the request takes no argument.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// Attaches a file to a loop device, read-only, until nobody has the device open (linux/loop.h, LOOP_CONFIGURE).
+pub fn attach_loop(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct LoopInfo {
+        device: u64,
+        inode: u64,
+        rdevice: u64,
+        offset: u64,
+        size_limit: u64,
+        number: u32,
+        encrypt_type: u32,
+        encrypt_key_size: u32,
+        flags: u32,
+        file_name: [u8; 64],
+        crypt_name: [u8; 64],
+        encrypt_key: [u8; 32],
+        init: [u64; 2],
+    }
+    #[repr(C)]
+    struct LoopConfig {
+        file: u32,
+        block_size: u32,
+        info: LoopInfo,
+        reserved: [u64; 8],
+    }
+    const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
+    const READ_ONLY_AND_AUTOCLEAR: u32 = 1 | 4;
+    // SAFETY: integers of zero are valid.
+    let mut config: LoopConfig = unsafe { mem::zeroed() };
+    config.file = u32::try_from(file.as_raw_fd()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    config.info.flags = READ_ONLY_AND_AUTOCLEAR;
+    // SAFETY: the kernel reads a struct loop_config, whose layout `LoopConfig` has; it outlives the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &config as *const LoopConfig) })
+}
+
 /// Tells a disk that it may forget these bytes.
 pub fn discard(device: BorrowedFd<'_>, start: u64, length: u64) -> io::Result<()> {
     const BLKDISCARD: libc::c_ulong = 0x1277;

@@ -12,7 +12,7 @@ use crate::supervisor::order::{self, After};
 use crate::supervisor::service;
 use crate::supervisor::state::Event;
 use crate::volume::state;
-use crate::{clock, watchdog};
+use crate::{clock, trial, watchdog};
 
 impl Init {
     pub(super) fn serve_client(&mut self, client: u64, flags: PollFlags) {
@@ -76,7 +76,10 @@ impl Init {
                 Ok(_) => Some(Response::Done),
                 Err(error) => refused(format!("set the watchdog's timeout to {} s: {error}", timeout.as_secs())),
             },
-            Request::ProveBoot(_) => Some(Response::Done),
+            Request::ProveBoot(proof) => {
+                self.trial_event(trial::Event::Said { proof, now: clock::since_boot() });
+                Some(Response::Done)
+            }
             Request::LayOutDisk { device, .. } | Request::AdoptDisk { device } => refused(format!("{device}: not yet")),
             Request::GetBootFacts => Some(Response::BootFacts(Box::new(self.facts.clone()))),
             Request::Power { action, wipe, reason } => {

@@ -1,15 +1,13 @@
 //! Opens a verity device through the device mapper's ioctls (linux/dm-ioctl.h). A block that does not match its hash is an I/O error.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use machine::Root;
-use machine::disk::Slot;
 
 use super::verity::Superblock;
-use crate::block::{self, Node};
 use crate::sys::{self, DM_HEADER_BYTES};
 
 const NAME: &str = "corten-root";
@@ -25,10 +23,6 @@ const SPEC_BYTES: usize = 40;
 pub enum Error {
     #[error("open the device mapper (are its modules loaded?)")]
     Control(#[source] io::Error),
-    #[error("partition {0} is gone")]
-    Missing(&'static str),
-    #[error("read the number of the device {0}")]
-    Number(String, #[source] io::Error),
     #[error("create the verity device")]
     Create(#[source] io::Error),
     #[error("load the verity table {0:?}")]
@@ -37,15 +31,9 @@ pub enum Error {
     Resume(#[source] io::Error),
 }
 
-/// Opens a slot's root and answers its device node.
-pub fn open(root: &Root, nodes: &[Node], disk: &str, slot: Slot, superblock: &Superblock, hash: &[u8; 32]) -> Result<PathBuf, Error> {
-    let number = |partition: machine::disk::Partition| {
-        let node = block::partition(nodes, disk, partition).ok_or(Error::Missing(partition.label()))?;
-        let path = root.path(&format!("/sys/class/block/{}/dev", node.name));
-        let text = fs::read_to_string(path).map_err(|source| Error::Number(node.name.clone(), source))?;
-        Ok(text.trim().to_owned())
-    };
-    let table = superblock.table(&number(slot.root())?, &number(slot.verity())?, hash);
+/// Opens a root, its hash tree beside it, and answers its device node. Devices are `major:minor`.
+pub fn open(root: &Root, data: &str, hashes: &str, superblock: &Superblock, hash: &[u8; 32]) -> Result<PathBuf, Error> {
+    let table = superblock.table(data, hashes, hash);
     let control = OpenOptions::new().read(true).write(true).open(root.path("/dev/mapper/control")).map_err(Error::Control)?;
 
     let mut message = message(0, &[]);

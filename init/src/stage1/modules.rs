@@ -14,6 +14,9 @@ use crate::files;
 
 /// One absolute path a line, in load order.
 const LIST: &str = "/usr/lib/modules.list";
+/// Needed on the way to the root of an installation medium or of an initramfs that came over the network, and nowhere else.
+pub const ISO: [&str; 2] = ["isofs", "loop"];
+pub const NETWORK: [&str; 1] = ["loop"];
 /// `MODULE_INIT_COMPRESSED_FILE` (linux/module.h): the kernel decompresses.
 const COMPRESSED: i32 = 4;
 
@@ -48,6 +51,15 @@ impl Modules {
         }
     }
 
+    /// Loads modules by name, with what they stand on. What the list does not have is built into the kernel, or missing: that shows where
+    /// it is needed.
+    pub fn load_named(&mut self, names: &[&str], console: &Console) {
+        let named: Vec<usize> = (0..self.0.len()).filter(|index| self.0.get(*index).is_some_and(|m| names.contains(&&*m.name))).collect();
+        for index in with_dependencies(&self.0, &named) {
+            self.load(index, console);
+        }
+    }
+
     /// Loads the next driver that there is a device for, and what it stands on; `false` when there is none left. Devices may appear later,
     /// on a bus whose driver has just been loaded.
     pub fn load_next_driver(&mut self, root: &Root, console: &Console) -> bool {
@@ -68,9 +80,11 @@ impl Modules {
     }
 }
 
-/// The modules that drive no device and that no other of the list stands on, with what they stand on, in load order.
+/// The modules that drive no device, that no other of the list stands on and that are not for a medium, with what they stand on, in load
+/// order.
 fn general(modules: &[Module]) -> Vec<usize> {
-    let is_end = |module: &Module| module.devices.is_empty() && !modules.iter().any(|other| other.depends.contains(&module.name));
+    let stands_alone = |module: &Module| !modules.iter().any(|other| other.depends.contains(&module.name));
+    let is_end = |module: &Module| module.devices.is_empty() && stands_alone(module) && !ISO.contains(&&*module.name);
     let ends: Vec<usize> = modules.iter().enumerate().filter(|(_, module)| is_end(module)).map(|(index, _)| index).collect();
     with_dependencies(modules, &ends)
 }
@@ -188,6 +202,10 @@ mod tests {
             module("dm_mod", &[], &[]),
             module("dm_verity", &[], &["dm_mod"]),
             module("erofs", &[], &[]),
+            module("cdrom", &[], &[]),
+            module("sr_mod", &["scsi:t-0x05*"], &["scsi_mod", "cdrom"]),
+            module("isofs", &[], &["cdrom"]),
+            module("loop", &[], &[]),
         ]
     }
 
@@ -199,6 +217,17 @@ mod tests {
     fn what_drives_no_device_is_loaded_first() {
         let modules = list();
         assert_eq!(names(&modules, general(&modules)), ["dm_mod", "dm_verity", "erofs"]);
+    }
+
+    #[test]
+    fn what_a_medium_needs_is_loaded_by_name() {
+        let modules = list();
+        let named = |names: &[&str]| {
+            let ends: Vec<usize> = (0..modules.len()).filter(|index| names.contains(&&*modules[*index].name)).collect();
+            self::names(&modules, with_dependencies(&modules, &ends))
+        };
+        assert_eq!(named(&ISO), ["cdrom", "isofs", "loop"]);
+        assert_eq!(named(&NETWORK), ["loop"]);
     }
 
     #[test]

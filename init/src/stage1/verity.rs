@@ -1,10 +1,11 @@
 //! The dm-verity superblock (veritysetup's format, version 1) and which slot carries the root hash of the command line.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use machine::Root;
 use machine::disk::{Partition, Slot};
 use sha2::{Digest, Sha256};
 
@@ -18,11 +19,15 @@ const BLOCK_BYTES: u32 = 4096;
 pub enum Error {
     #[error("no slot holds the root hash {wanted}: {}", .reasons.join("; "))]
     NoSlot { wanted: String, reasons: Vec<String> },
+    #[error("partition {0} is gone")]
+    Gone(&'static str),
+    #[error("read the number of the device {0}")]
+    Number(String, #[source] io::Error),
 }
 
-/// Why a slot is not the one.
+/// Why a slot or a pair of files is not the one.
 #[derive(Debug, thiserror::Error)]
-enum Unfit {
+pub enum Unfit {
     #[error("has no partition {0}")]
     NoPartition(&'static str),
     #[error("cannot be read: {0}")]
@@ -31,6 +36,8 @@ enum Unfit {
     Superblock(#[from] BadSuperblock),
     #[error("has the root hash {0}")]
     OtherHash(String),
+    #[error("has {found} bytes; its hash tree is that of {expected}")]
+    Short { found: u64, expected: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +116,29 @@ pub fn find(nodes: &[Node], disk: &str, wanted: &[u8; 32], entry: Option<&str>) 
     Ok(fits.swap_remove(named.unwrap_or(0)))
 }
 
+/// The device numbers of a slot's root and hash tree.
+pub fn numbers(root: &Root, nodes: &[Node], disk: &str, slot: Slot) -> Result<(String, String), Error> {
+    let number = |partition: Partition| {
+        let node = block::partition(nodes, disk, partition).ok_or(Error::Gone(partition.label()))?;
+        block::number(root, &node.name).map_err(|source| Error::Number(node.name.clone(), source))
+    };
+    Ok((number(slot.root())?, number(slot.verity())?))
+}
+
+/// The superblock of a root and its hash tree that lie in files, if they are those of the root hash. The error says which file is not.
+pub fn of_image(image: &Path, tree: &Path, wanted: &[u8; 32]) -> Result<Superblock, (PathBuf, Unfit)> {
+    let (superblock, hash) = read(tree).map_err(|unfit| (tree.to_owned(), unfit))?;
+    if hash != *wanted {
+        return Err((tree.to_owned(), Unfit::OtherHash(hex(&hash))));
+    }
+    let expected = superblock.sectors().saturating_mul(512);
+    match fs::metadata(image) {
+        Ok(metadata) if metadata.len() < expected => Err((image.to_owned(), Unfit::Short { found: metadata.len(), expected })),
+        Ok(_) => Ok(superblock),
+        Err(error) => Err((image.to_owned(), error.into())),
+    }
+}
+
 /// Whether an entry's file name, counters included, is that of a slot: `corten-b+2-1.conf`.
 fn names(entry: &str, slot: Slot) -> bool {
     let rest = entry.strip_prefix("corten-").and_then(|rest| rest.strip_prefix(slot.name()));
@@ -163,6 +193,14 @@ mod tests {
             assert_eq!(hex(&superblock.salt), salt.trim_start_matches('-'));
             let table = superblock.table("254:2", "254:3", &hash);
             assert_eq!(table, format!("1 254:2 254:3 4096 4096 300 1 sha256 {} {salt}", expected.trim()));
+
+            assert_eq!(of_image(&data, &tree, &hash).expect("is the one"), superblock);
+            let (path, reason) = of_image(&data, &tree, &[0; 32]).expect_err("other hash");
+            assert_eq!((path, reason.to_string()), (tree.clone(), format!("has the root hash {}", expected.trim())));
+            let short = directory.path().join("short");
+            std::fs::write(&short, [0; 4096]).expect("write");
+            let (_, reason) = of_image(&short, &tree, &hash).expect_err("cut short");
+            assert_eq!(reason.to_string(), "has 4096 bytes; its hash tree is that of 1228800");
         }
     }
 
