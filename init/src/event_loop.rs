@@ -2,6 +2,7 @@
 //! state machines decide what follows. Nothing in it waits for anything else.
 
 mod boot;
+mod installation;
 mod requests;
 mod services;
 mod shutdown;
@@ -30,7 +31,7 @@ use crate::log::{self, Logs};
 use crate::process;
 use crate::server::Server;
 use crate::shutdown::Shutdown;
-use crate::stage2::drivers::Drivers;
+use crate::stage2::{self, drivers::Drivers};
 use crate::supervisor::readiness::Watch;
 use crate::supervisor::service::Services;
 use crate::volume::Volumes;
@@ -98,7 +99,8 @@ pub fn supervise(directory: PathBuf) -> ExitCode {
     let cgroups = Cgroups::at(root.path(mount::CGROUPS.target));
     // As PID 1, it takes over what its services leave behind.
     let adopts = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    let init = Init::new(root, Host::Directory, Console::standard_error(), cgroups, BootFacts::default());
+    let facts = stage2::read_facts(&root).unwrap_or_default();
+    let init = Init::new(root, Host::Directory, Console::standard_error(), cgroups, facts);
     match (adopts, init.and_then(|mut init| init.listen().map(|()| init))) {
         (Ok(()), Ok(mut init)) => init.run(),
         (adopts, init) => {

@@ -1,14 +1,20 @@
-//! The partition table of the disk that was booted. Once unique, it changes three times at most: at first boot, when the disk has grown,
-//! and when a file system is made or wiped. Every change is written so that a power cut at any instant leaves a readable table.
+//! The partition table of the disk that was booted, or is to be booted from. Once unique, it changes three times at most: at first boot,
+//! when the disk has grown, and when a file system is made or wiped. Every change is written so that a power cut at any instant leaves a
+//! readable table.
 
+pub mod content;
+pub mod fresh;
+pub mod guid;
 pub mod plan;
 pub mod table;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use machine::disk::Partition;
+use machine::disk::{Extent, Partition};
+use nix::libc::O_EXCL;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::gpt::table::{DiskWrite, Table};
@@ -27,6 +33,8 @@ pub enum Error {
     Missing(&'static str),
     #[error("partition GUIDs need random numbers")]
     Random(#[source] io::Error),
+    #[error("partition type {0} is no GUID")]
+    Type(&'static str),
 }
 
 /// A disk whose table is looked after.
@@ -40,6 +48,24 @@ impl Disk {
     pub fn open(path: &Path, sector_size: u64) -> Result<Disk, Error> {
         let file = OpenOptions::new().read(true).write(true).open(path);
         Ok(Disk { file: file.map_err(|source| Error::Open(path.display().to_string(), source))?, sector_size })
+    }
+
+    /// Opens a disk that nobody else uses: no file system, swap, RAID or device mapper on it or on any of its partitions (open(2), O_EXCL
+    /// on block devices).
+    pub fn claim(path: &Path, sector_size: u64) -> Result<Disk, Error> {
+        let file = OpenOptions::new().read(true).write(true).custom_flags(O_EXCL).open(path);
+        Ok(Disk { file: file.map_err(|source| Error::Open(path.display().to_string(), source))?, sector_size })
+    }
+
+    pub fn content(&mut self) -> Result<content::Content, Error> {
+        content::look(&mut self.file, self.sector_size).map_err(Error::Read)
+    }
+
+    /// Makes the disk hold nothing but a table with these partitions. Durable when it returns.
+    pub fn lay_out(&mut self, extents: &[Extent]) -> Result<(), Error> {
+        let sectors = self.file.seek(SeekFrom::End(0)).map_err(Error::Read)? / self.sector_size;
+        let table = fresh::table(extents, sectors, self.sector_size, random_bytes)?;
+        self.carry_out(fresh::writes(&table, extents, sectors))
     }
 
     pub fn file(&self) -> &File {
@@ -56,11 +82,10 @@ impl Disk {
         let seen = self.read()?;
         let mut random = Ok(());
         let wanted = plan::fix(&seen, || {
-            let mut guid = [0; 16];
-            if let Err(error) = getrandom(&mut guid, GetRandomFlags::empty()) {
-                random = Err(Error::Random(error.into()));
-            }
-            guid
+            random_bytes().unwrap_or_else(|error| {
+                random = Err(error);
+                [0; 16]
+            })
         });
         random?;
         match wanted {
@@ -82,7 +107,11 @@ impl Disk {
     }
 
     fn write(&mut self, table: &Table) -> Result<(), Error> {
-        for step in table.writes() {
+        self.carry_out(table.writes())
+    }
+
+    fn carry_out(&mut self, writes: Vec<DiskWrite>) -> Result<(), Error> {
+        for step in writes {
             match step {
                 DiskWrite::Bytes { at, bytes } => {
                     self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(&bytes)).map_err(Error::Write)?;
@@ -92,4 +121,10 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+fn random_bytes() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| Error::Random(error.into()))?;
+    Ok(bytes)
 }

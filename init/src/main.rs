@@ -11,6 +11,7 @@ mod files;
 #[cfg(test)]
 mod golden;
 mod gpt;
+mod installation;
 mod loader;
 mod log;
 mod mount;

@@ -59,7 +59,7 @@ pub const STAGE1: [Mount; 4] = [
 pub const EFI_VARIABLES: Mount = useful("efivarfs", "/sys/firmware/efi/efivars", NOTHING, "");
 
 /// What stage 2 mounts in the root.
-pub const STAGE2: [Mount; 8] = [
+pub const STAGE2: [Mount; 9] = [
     needed("tmpfs", "/etc", NOTHING, "mode=0755,size=64m"),
     // Until EPHEMERAL is open.
     needed("tmpfs", "/var", NOTHING, "mode=0755,size=64m"),
@@ -69,6 +69,8 @@ pub const STAGE2: [Mount; 8] = [
     useful("mqueue", "/dev/mqueue", NOTHING, ""),
     useful("securityfs", "/sys/kernel/security", NOTHING, ""),
     useful("tracefs", "/sys/kernel/tracing", NOTHING, "mode=0700"),
+    // What the kernel said last in a boot that crashed.
+    useful("pstore", "/sys/fs/pstore", NOTHING, ""),
 ];
 
 /// Pinned BPF programs of network plugins. Mounted while drivers are loaded.

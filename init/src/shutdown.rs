@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use machine::disk::Volume;
 use machine::protocol::PowerAction;
+use machine::record::LastShutdown;
 
 use sequence::Step;
 
 /// A shutdown under way.
 #[derive(Debug)]
 pub struct Shutdown {
+    action: PowerAction,
+    /// Why, in the words of whoever asked for it.
+    reason: String,
     steps: VecDeque<Step>,
     /// When the current step began.
     began: Option<Duration>,
@@ -35,9 +39,15 @@ pub enum Progress {
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 impl Shutdown {
-    pub fn new(action: PowerAction, wipe: &[Volume], now: Duration) -> Shutdown {
+    pub fn new(action: PowerAction, wipe: &[Volume], reason: &str, now: Duration) -> Shutdown {
         let steps = sequence::sequence(action, wipe).into_iter().flat_map(|phase| phase.steps).collect();
-        Shutdown { steps, began: None, shown: String::new(), look_again: now }
+        Shutdown { action, reason: reason.to_owned(), steps, began: None, shown: String::new(), look_again: now }
+    }
+
+    /// What the next boot is told of this one's end.
+    pub fn record(&self, boot_id: &str, at: u64) -> LastShutdown {
+        let (boot_id, reason) = (boot_id.to_owned(), self.reason.clone());
+        LastShutdown { version: LastShutdown::VERSION, boot_id, action: self.action, reason, at }
     }
 
     pub fn look_again(&self) -> Duration {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use machine::Root;
 use machine::account::Account;
-use machine::disk::Volume;
-use machine::protocol::{self, Event, PowerAction, Request, Response, VolumeState};
+use machine::disk::{self, Partition, Volume};
+use machine::protocol::{self, BootFacts, Event, ImageFacts, Medium, PowerAction, Proof, Request, Response, VolumeState};
 use machine::service::{
     Capabilities, Exit, Filesystem, Readiness, Resources, Restart, RestartPolicy, ServiceId, ServiceSpec, ServiceState, ServiceStatus,
     Slice, Stop, StopScope,
@@ -31,7 +31,13 @@ struct Init {
 
 impl Init {
     fn start() -> Init {
+        Init::start_with(|_| {})
+    }
+
+    /// Starts it on a directory that has been filled before.
+    fn start_with(fill: impl FnOnce(&Root)) -> Init {
         let directory = tempfile::tempdir().expect("temporary directory");
+        fill(&Root::new(directory.path()));
         let mut process = Command::new(env!("CARGO_BIN_EXE_init"))
             .arg("supervise")
             .arg(directory.path())
@@ -437,6 +443,132 @@ fn machine_without_a_disk_has_no_volumes() {
         init.ask(Request::ListVolumes),
         Response::Volumes(Volume::ALL.map(|volume| protocol::VolumeStatus { volume, ..status.clone() }).to_vec())
     );
+}
+
+fn write_json(path: &Path, value: serde_json::Result<Vec<u8>>) {
+    fs::create_dir_all(path.parent().expect("below the root")).expect("make");
+    fs::write(path, value.expect("encode")).expect("write");
+}
+
+fn write_facts(root: &Root, facts: &BootFacts) {
+    write_json(&root.boot_facts(), serde_json::to_vec(facts));
+}
+
+/// What sysfs would show of a disk or partition.
+fn show_device(root: &Root, place: &str, size: u64, more: &str) {
+    let directory = root.path("/sys/devices").join(place);
+    let kind = if place.contains('/') { "partition" } else { "disk" };
+    fs::create_dir_all(directory.join("queue")).expect("make");
+    fs::create_dir_all(directory.join("device")).expect("make");
+    fs::create_dir_all(root.path("/sys/class/block")).expect("make");
+    let files = [
+        ("uevent", format!("DEVTYPE={kind}\n{more}")),
+        ("size", (size / 512).to_string()),
+        ("ro", "0".to_owned()),
+        ("dev", "254:0".to_owned()),
+        ("queue/logical_block_size", "4096".to_owned()),
+    ];
+    files.iter().for_each(|(file, text)| fs::write(directory.join(file), text).expect("write"));
+    let leaf = directory.file_name().expect("a name").to_owned();
+    std::os::unix::fs::symlink(&directory, root.path("/sys/class/block").join(leaf)).expect("link");
+}
+
+#[test]
+fn machine_of_an_installation_medium_gets_a_disk() {
+    const PARTITIONS: [Partition; 4] = [Partition::Esp, Partition::RootA, Partition::State, Partition::Ephemeral];
+    let size = disk::least_bytes(&PARTITIONS) + (1 << 30);
+    let init = Init::start_with(|root| {
+        write_facts(root, &BootFacts { medium: Medium::Iso, ..BootFacts::default() });
+        let image = ImageFacts {
+            version: "1.2.3".into(),
+            profile: "worker".into(),
+            architecture: "x86_64".into(),
+            kubernetes: String::new(),
+            built_at: 0,
+            partitions: PARTITIONS.to_vec(),
+        };
+        write_json(&root.image_facts(), serde_json::to_vec(&image));
+        show_device(root, "vda", size, "");
+        fs::create_dir_all(root.path("/dev")).expect("make");
+        let disk = fs::File::create_new(root.path("/dev/vda")).expect("disk");
+        disk.set_len(size).expect("size");
+        std::os::unix::fs::FileExt::write_all_at(&disk, b"XFSB", 0).expect("write");
+    });
+    let root = init.root();
+    let device = || "/dev/vda".to_owned();
+    let refused = |request: Request| match init.ask(request) {
+        Response::Refused { reason } => reason,
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+
+    let reason = refused(Request::AdoptDisk { device: device() });
+    assert!(reason.contains("has no partition ESP"), "{reason}");
+    let reason = refused(Request::LayOutDisk { device: device(), wipe: false });
+    assert!(reason.contains("/dev/vda\" holds an XFS file system"), "{reason}");
+    assert_eq!(init.ask(Request::LayOutDisk { device: device(), wipe: true }), Response::Done);
+    assert_eq!(init.ask(Request::LayOutDisk { device: device(), wipe: false }), Response::Done, "once more: nothing was made on it yet");
+
+    let mut file = fs::File::open(root.path("/dev/vda")).expect("disk");
+    let table = gptman::GPT::find_from(&mut file).expect("a table");
+    assert_eq!(table.sector_size, 4096);
+    let expected = disk::layout(&PARTITIONS, size, 4096).expect("large enough");
+    for (number, extent) in (1..).zip(&expected) {
+        let entry = &table[number];
+        assert_eq!((entry.partition_name.as_str(), entry.starting_lba * 4096), (extent.partition.label(), extent.start));
+        let uevent = format!("PARTN={number}\nPARTNAME={}\n", extent.partition.label());
+        show_device(&root, &format!("vda/vda{number}"), extent.size, &uevent);
+    }
+
+    assert_eq!(init.ask(Request::AdoptDisk { device: device() }), Response::Done);
+    assert_eq!(init.ask(Request::AdoptDisk { device: device() }), Response::Done, "the same once more");
+    let Response::Volumes(volumes) = init.ask(Request::ListVolumes) else { panic!("expected volumes") };
+    let shown: Vec<_> = volumes.iter().map(|volume| (volume.volume, volume.state.clone(), volume.device.as_str())).collect();
+    let expected = [
+        (Volume::State, VolumeState::Closed, "/dev/vda3"),
+        (Volume::Etcd, VolumeState::Missing, ""),
+        (Volume::Ephemeral, VolumeState::Closed, "/dev/vda4"),
+    ];
+    assert_eq!(shown, expected);
+    let Response::BootFacts(facts) = init.ask(Request::GetBootFacts) else { panic!("expected facts") };
+    assert_eq!((facts.disk.as_str(), facts.first_boot, facts.medium), ("/dev/vda", true, Medium::Iso));
+    let reason = refused(Request::LayOutDisk { device: device(), wipe: true });
+    assert!(reason.contains("has taken /dev/vda as its own disk"), "{reason}");
+}
+
+#[test]
+fn machine_that_was_booted_from_its_disk_gets_no_other() {
+    let init = Init::start_with(|root| write_facts(root, &BootFacts { disk: "/dev/vda".into(), ..BootFacts::default() }));
+    for request in [Request::LayOutDisk { device: "/dev/vdb".into(), wipe: true }, Request::AdoptDisk { device: "/dev/vdb".into() }] {
+        let Response::Refused { reason } = init.ask(request) else { panic!("expected a refusal") };
+        assert!(reason.contains("booted from its disk /dev/vda"), "{reason}");
+    }
+}
+
+/// Five minutes after kernel entry the time that is free for all is over: on a host that has been up for longer init ends at once.
+#[test]
+fn boot_on_trial_that_nobody_vouches_for_ends() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    write_facts(&Root::new(directory.path()), &BootFacts { counted: true, ..BootFacts::default() });
+    let mut init = Command::new(env!("CARGO_BIN_EXE_init")).arg("supervise").arg(directory.path()).spawn().expect("init starts");
+    let deadline = Instant::now() + Duration::from_secs(300) + PATIENCE;
+    let status = loop {
+        match init.try_wait().expect("wait") {
+            Some(status) => break Some(status),
+            None if Instant::now() >= deadline => break None,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let _ = init.kill();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+}
+
+#[test]
+fn proof_changes_nothing_without_a_trial() {
+    let init = Init::start();
+    for proof in [Proof::Pending { within: Duration::ZERO }, Proof::Good] {
+        assert_eq!(init.ask(Request::ProveBoot(proof)), Response::Done);
+    }
+    assert_eq!(init.list(), []);
 }
 
 #[test]

@@ -13,14 +13,14 @@ use crate::gpt::table::Table;
 use crate::gpt::{self, Disk};
 use crate::stage1::COUNTDOWN;
 use crate::stage2;
-use crate::stage2::drivers::{self, Work};
+use crate::stage2::drivers::Work;
 use crate::stage2::sequence::Step;
 use crate::stage2::{agent, etc, identity, sysctl};
 use crate::step::{self, Answer, Phase, Step as _};
 use crate::sys::{self, PartitionChange};
 use crate::volume::Volumes;
 use crate::volume::state::{Event, State};
-use crate::{block, clock, files, mount, power, process, server, uevent};
+use crate::{block, clock, files, mount, power, process, server, uevent, watchdog};
 
 /// Output of init's own tools; no service can have that name.
 pub const TOOLS_LOG: &str = "init.tools";
@@ -167,11 +167,7 @@ impl Init {
             return;
         }
         let Some(work) = self.drivers.next() else { return };
-        let (program, arguments) = match work {
-            // In a process of its own: the walk through sysfs takes long.
-            Work::Coldplug => ("/proc/self/exe", vec![drivers::COLDPLUG.to_owned()]),
-            Work::Load(arguments) => (drivers::MODPROBE, arguments),
-        };
+        let (program, arguments) = work.command();
         match self.logs.output(TOOLS_LOG).and_then(|output| process::start_tool(program, &arguments, output)) {
             Ok(pid) => {
                 self.children.insert(pid, Child::Drivers);
@@ -184,8 +180,12 @@ impl Init {
     }
 
     pub(super) fn drivers_loaded(&mut self) {
-        self.drivers.finished();
+        let work = self.drivers.finished();
         self.open_watchdog(clock::since_boot());
+        // The drivers of all devices that were there at boot are loaded: where there is no watchdog by now, there is none.
+        if work == Some(Work::Coldplug) && !self.root.path(watchdog::DEVICE).exists() {
+            self.drivers.want_soft_watchdog();
+        }
     }
 
     pub(super) fn disk_name(&self) -> &str {
@@ -198,7 +198,7 @@ impl Init {
     }
 
     /// What cannot be fixed is reported after all that can be known of the volumes is.
-    fn fix_partition_table(&mut self) -> Result<(), Error> {
+    pub(super) fn fix_partition_table(&mut self) -> Result<(), Error> {
         let mut disk = self.open_disk()?;
         let seen = disk.read()?.table;
         let fixed = disk.fix().map_err(Error::from);

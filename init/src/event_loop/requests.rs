@@ -12,7 +12,7 @@ use crate::supervisor::order::{self, After};
 use crate::supervisor::service;
 use crate::supervisor::state::Event;
 use crate::volume::state;
-use crate::{clock, trial, watchdog};
+use crate::{clock, console, trial, watchdog};
 
 impl Init {
     pub(super) fn serve_client(&mut self, client: u64, flags: PollFlags) {
@@ -80,7 +80,14 @@ impl Init {
                 self.trial_event(trial::Event::Said { proof, now: clock::since_boot() });
                 Some(Response::Done)
             }
-            Request::LayOutDisk { device, .. } | Request::AdoptDisk { device } => refused(format!("{device}: not yet")),
+            Request::LayOutDisk { device, wipe } => match self.lay_out_disk(&device, wipe) {
+                Ok(()) => Some(Response::Done),
+                Err(error) => refused(console::chain(&error)),
+            },
+            Request::AdoptDisk { device } => match self.adopt_disk(&device) {
+                Ok(()) => Some(Response::Done),
+                Err(reason) => refused(reason),
+            },
             Request::GetBootFacts => Some(Response::BootFacts(Box::new(self.facts.clone()))),
             Request::Power { action, wipe, reason } => {
                 self.begin_shutdown(action, wipe, &reason);

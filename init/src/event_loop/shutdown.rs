@@ -14,7 +14,7 @@ use crate::shutdown::{Progress, Shutdown, mounts};
 use crate::stage2::identity;
 use crate::supervisor::order::{self, After};
 use crate::supervisor::state::Event;
-use crate::{clock, console, power, watchdog};
+use crate::{clock, console, files, power, watchdog};
 
 /// Where file systems keep their first superblocks.
 const WIPED_BYTES: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ impl Init {
         if let Err(error) = self.watchdog.set_timeout(watchdog::SHUTDOWN_TIMEOUT, now) {
             self.console.warning(&format!("watchdog: {error}"));
         }
-        self.shutdown = Some(Shutdown::new(action, &wipe, now));
+        self.shutdown = Some(Shutdown::new(action, &wipe, reason, now));
     }
 
     pub(super) fn advance_shutdown(&mut self) {
@@ -86,6 +86,14 @@ impl Init {
                 }
                 Progress::Done
             }
+            Step::Record => {
+                if self.volumes.is_open(Volume::State)
+                    && let Err(error) = self.record_shutdown()
+                {
+                    self.console.warning(&format!("write down why this boot ends: {error}"));
+                }
+                Progress::Done
+            }
             Step::Unmount => self.unmount(over),
             Step::Wipe(volume) => {
                 if let Err(error) = self.wipe(volume) {
@@ -118,6 +126,13 @@ impl Init {
             }
         }
         waits_for(left.keys().map(|id| id.to_string()).collect())
+    }
+
+    fn record_shutdown(&self) -> Result<(), String> {
+        let Some(shutdown) = &self.shutdown else { return Ok(()) };
+        let record = shutdown.record(&self.facts.boot_id, clock::time_of_day());
+        let text = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
+        files::replace(&self.root.last_shutdown(), &text, 0o644).map_err(|error| console::chain(&error))
     }
 
     fn unmount(&mut self, over: bool) -> Progress {

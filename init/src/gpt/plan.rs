@@ -1,13 +1,10 @@
 //! Decides what must change in a partition table.
 
 use gptman::GPTPartitionEntry;
-use machine::disk::{IMAGE_GUID_VERSION, MADE_ONCE_ATTRIBUTE_BIT, Partition};
+use machine::disk::{ALIGNMENT_BYTES, IMAGE_GUID_VERSION, MADE_ONCE_ATTRIBUTE_BIT, Partition};
 
 use super::Error;
 use super::table::{Seen, Table};
-
-/// Partitions begin and end at multiples of this.
-const ALIGNMENT_BYTES: u64 = 1024 * 1024;
 
 /// The table that should be on the disk, where it is another than the one that is: both copies whole and the backup at the disk's end, no
 /// GUID that every machine of the image has, EPHEMERAL up to the end of the disk.
@@ -58,7 +55,7 @@ fn is_the_images(guid: &[u8; 16]) -> bool {
 }
 
 /// RFC 9562, version 4.
-fn random_guid(mut bytes: [u8; 16]) -> [u8; 16] {
+pub fn random_guid(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes[7] = bytes[7] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     bytes

@@ -94,7 +94,8 @@ impl Table {
         Some((entry.starting_lba.checked_mul(self.sector_size)?, sectors.checked_mul(self.sector_size)?))
     }
 
-    fn array_sectors(&self) -> u64 {
+    /// Sectors that the entries take.
+    pub fn array_sectors(&self) -> u64 {
         (self.entries.len() as u64 * u64::from(ENTRY_BYTES)).div_ceil(self.sector_size)
     }
 

@@ -1,4 +1,4 @@
-//! Which mounts must go before the disk is at rest, and in which order.
+//! What is mounted, which mounts must go before the disk is at rest, and in which order.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -9,19 +9,27 @@ use rustix::mount::UnmountFlags;
 /// A line of /proc/self/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
+    /// `major:minor` of what is mounted.
+    pub device: String,
     pub target: PathBuf,
     pub kind: String,
 }
 
-/// Kernel interfaces and memory: nothing of the disk hangs on them.
-const KEPT_BELOW: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Kernel interfaces and memory: nothing of the disk hangs on them. The installation medium is read-only, and the root lies on it.
+const KEPT_BELOW: [&str; 4] = ["/proc", "/sys", "/dev", "/run/corten/medium"];
 const KEPT: [&str; 4] = ["/", "/run", "/etc", "/tmp"];
 /// A server that is gone would hold an ordinary unmount up for ever.
 const REMOTE: [&str; 7] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "fuse"];
 
+/// All that is mounted, in the order in which it was.
+pub fn all(mountinfo: &str) -> Vec<Mounted> {
+    mountinfo.lines().filter_map(parse).collect()
+}
+
 /// What to unmount, innermost first.
 pub fn unmount_order(mountinfo: &str) -> Vec<Mounted> {
-    let mut mounts: Vec<Mounted> = mountinfo.lines().filter_map(parse).filter(|mount| !is_kept(&mount.target)).collect();
+    let mut mounts = all(mountinfo);
+    mounts.retain(|mount| !is_kept(&mount.target));
     mounts.reverse();
     mounts
 }
@@ -36,11 +44,12 @@ fn is_kept(target: &Path) -> bool {
     KEPT_BELOW.iter().any(|kept| target.starts_with(kept)) || KEPT.iter().any(|kept| target == Path::new(kept))
 }
 
-/// proc_pid_mountinfo(5): the mount point is the fifth field, the kind the first behind the dash.
+/// proc_pid_mountinfo(5): the device is the third field, the mount point the fifth, the kind the first behind the dash.
 fn parse(line: &str) -> Option<Mounted> {
     let (before, behind) = line.split_once(" - ")?;
-    let target = unescape(before.split(' ').nth(4)?);
-    Some(Mounted { target, kind: behind.split(' ').next()?.to_owned() })
+    let mut fields = before.split(' ').skip(2);
+    let (device, target) = (fields.next()?.to_owned(), unescape(fields.nth(1)?));
+    Some(Mounted { device, target, kind: behind.split(' ').next()?.to_owned() })
 }
 
 /// Space, tab, line end and backslash are written as octal numbers.
@@ -81,12 +90,15 @@ mod tests {
 28 27 0:40 / /var/lib/kubelet/pods/a\\040b rw shared:3 - tmpfs tmpfs rw
 29 25 0:41 / /run/containerd/rootfs rw - overlay overlay rw,upperdir=/var/x
 30 27 0:42 / /var/nfs rw - nfs4 server:/x rw
+31 25 11:0 / /run/corten/medium ro - iso9660 /dev/sr0 ro
+32 25 253:1 / /run/corten/esp rw - vfat /dev/vda1 rw
 ";
         let order = unmount_order(info);
         let targets: Vec<&str> = order.iter().filter_map(|mount| mount.target.to_str()).collect();
-        assert_eq!(targets, ["/var/nfs", "/run/containerd/rootfs", "/var/lib/kubelet/pods/a b", "/var", "/state"]);
+        assert_eq!(targets, ["/run/corten/esp", "/var/nfs", "/run/containerd/rootfs", "/var/lib/kubelet/pods/a b", "/var", "/state"]);
+        assert_eq!(order.last().map(|mount| mount.device.as_str()), Some("253:6"));
         let detached: Vec<bool> = order.iter().map(|mount| flags(mount).contains(UnmountFlags::DETACH)).collect();
-        assert_eq!(detached, [true, false, false, false, false]);
+        assert_eq!(detached, [false, true, false, false, false, false]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub enum Step {
     TerminateRest,
     KillRest,
     SaveClock,
+    Record,
     Unmount,
     Wipe(Volume),
     Sync,
@@ -25,7 +26,10 @@ pub fn sequence(action: PowerAction, wipe: &[Volume]) -> Vec<Phase<Step>> {
     wipe.dedup();
     vec![
         Phase { name: "processes", steps: vec![Step::StopServices, Step::TerminateRest, Step::KillRest] },
-        Phase { name: "volumes", steps: [Step::SaveClock, Step::Unmount].into_iter().chain(wipe.into_iter().map(Step::Wipe)).collect() },
+        Phase {
+            name: "volumes",
+            steps: [Step::SaveClock, Step::Record, Step::Unmount].into_iter().chain(wipe.into_iter().map(Step::Wipe)).collect(),
+        },
         Phase { name: "end", steps: vec![Step::Sync, Step::End(action)] },
     ]
 }
@@ -38,7 +42,7 @@ impl Step {
             Step::TerminateRest => 20,
             Step::KillRest => 10,
             Step::Unmount => 20,
-            Step::SaveClock | Step::Wipe(_) | Step::Sync | Step::End(_) => 0,
+            Step::SaveClock | Step::Record | Step::Wipe(_) | Step::Sync | Step::End(_) => 0,
         })
     }
 
@@ -49,6 +53,7 @@ impl Step {
             Step::TerminateRest => "stopping pods".to_owned(),
             Step::KillRest => "killing what is left".to_owned(),
             Step::SaveClock => "saving clock and random seed".to_owned(),
+            Step::Record => "writing down why this boot ends".to_owned(),
             Step::Unmount => "unmounting volumes".to_owned(),
             Step::Wipe(volume) => format!("wiping {}", volume.partition().label()),
             Step::Sync => "flushing disks".to_owned(),

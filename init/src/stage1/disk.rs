@@ -5,8 +5,8 @@ use std::fs::File;
 use machine::Root;
 
 use crate::block::{self, Hint, NoDisk, Node};
-use crate::cmdline::{CommandLine, hex};
-use crate::gpt::table;
+use crate::cmdline::CommandLine;
+use crate::gpt::{guid, table};
 use crate::loader::Loader;
 
 /// What points to the disk: the boot loader first, then the command line.
@@ -39,22 +39,14 @@ pub fn name_partitions(root: &Root, nodes: &mut [Node]) {
         for node in nodes.iter_mut().filter(|node| node.disk.as_ref() == Some(&disk)) {
             let index = node.number.and_then(|number| usize::try_from(number).ok()?.checked_sub(1));
             let entry = index.and_then(|index| seen.table.entries.get(index));
-            node.guid = entry.map(|entry| guid_text(&entry.unique_partition_guid));
+            node.guid = entry.map(|entry| guid::text(&entry.unique_partition_guid));
         }
     }
-}
-
-/// A GUID as text: the first three fields are little-endian on the disk (UEFI 2.10, appendix A).
-fn guid_text(guid: &[u8; 16]) -> String {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
-    let (node, clock) = (hex(rest.get(2..).unwrap_or_default()), hex(rest.get(..2).unwrap_or_default()));
-    format!("{}-{}-{}-{clock}-{node}", hex(&[*d, *c, *b, *a]), hex(&[*f, *e]), hex(&[*h, *g]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use machine::disk::Partition;
     use std::fs;
 
     #[test]
@@ -64,12 +56,6 @@ mod tests {
         assert_eq!(hint(&Loader::default(), &CommandLine::default()), Hint::Nothing);
         let loader = Loader { partition: Some("ab-12".into()), ..Loader::default() };
         assert_eq!(hint(&loader, &line), Hint::LoaderPartition("ab-12".into()));
-    }
-
-    #[test]
-    fn guid_is_written_as_firmware_and_boot_loader_do() {
-        let esp = [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
-        assert_eq!(guid_text(&esp), Partition::Esp.type_guid());
     }
 
     #[test]

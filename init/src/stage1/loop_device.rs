@@ -46,3 +46,30 @@ pub fn attach(root: &Root, file: &Path) -> Result<Loop, Error> {
     let numbers = block::number(root, &format!("loop{number}")).map_err(|source| Error::Number(number, source))?;
     Ok(Loop { number: numbers, _device: device })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root and a free loop device; a boot from the ISO image needs it as well"]
+    fn file_is_read_through_the_device_until_it_is_dropped() {
+        let root = Root::new("/");
+        let file = tempfile::NamedTempFile::new().expect("file");
+        std::fs::write(file.path(), [7; 8192]).expect("write");
+        let attached = attach(&root, file.path()).expect("attaches");
+        let minor = attached.number.strip_prefix("7:").expect("a loop device").to_owned();
+        let content = std::fs::read(format!("/dev/loop{minor}")).expect("reads");
+        let backing = || std::fs::read_to_string(format!("/sys/class/block/loop{minor}/loop/backing_file")).ok();
+        let read_only = std::fs::read_to_string(format!("/sys/class/block/loop{minor}/ro")).expect("sysfs");
+        assert_eq!((content, read_only.trim()), (vec![7; 8192], "1"));
+        assert!(backing().is_some_and(|path| path.trim() == file.path().display().to_string()));
+        drop(attached);
+        // The kernel detaches it in its own time.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while backing().is_some() {
+            assert!(std::time::Instant::now() < deadline, "still attached");
+            std::thread::yield_now();
+        }
+    }
+}

@@ -20,20 +20,39 @@ const MOST_ALIASES: usize = 500;
 /// Buses of disks and network cards.
 const HARDWARE: [&str; 4] = ["virtio:", "pci:", "vmbus:", "scsi:"];
 
+/// No device calls for it: the kernel's crash records in the firmware's variables, shown in /sys/fs/pstore.
+const CRASH_RECORDS: &str = "efi_pstore";
+/// The kernel's own watchdog, for machines that have none. It panics instead of restarting, so that the crash records tell of it.
+const SOFT_WATCHDOG: [&str; 4] = ["-q", "--", "softdog", "soft_panic=1"];
+
 /// What waits to be loaded. One process does it at a time.
 #[derive(Debug, Default)]
 pub struct Drivers {
     all: bool,
+    soft_watchdog: bool,
     waiting: BTreeSet<String>,
-    running: bool,
+    running: Option<Work>,
 }
 
 /// What the next process is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     Coldplug,
-    /// modprobe with these arguments.
-    Load(Vec<String>),
+    SoftWatchdog,
+    /// modprobe for these aliases.
+    Load(BTreeSet<String>),
+}
+
+impl Work {
+    /// The program that does it, and its arguments.
+    pub fn command(&self) -> (&'static str, Vec<String>) {
+        match self {
+            // In a process of its own: the walk through sysfs takes long.
+            Work::Coldplug => ("/proc/self/exe", vec![COLDPLUG.to_owned()]),
+            Work::SoftWatchdog => (MODPROBE, SOFT_WATCHDOG.map(str::to_owned).to_vec()),
+            Work::Load(aliases) => (MODPROBE, arguments(aliases.iter().cloned())),
+        }
+    }
 }
 
 impl Drivers {
@@ -51,23 +70,30 @@ impl Drivers {
         }
     }
 
-    /// What to do next; until [`Drivers::finished`] there is nothing more.
-    pub fn next(&mut self) -> Option<Work> {
-        if self.running {
-            return None;
-        }
-        if std::mem::take(&mut self.all) {
-            self.waiting.clear();
-            self.running = true;
-            return Some(Work::Coldplug);
-        }
-        let waiting = std::mem::take(&mut self.waiting);
-        self.running = !waiting.is_empty();
-        self.running.then(|| Work::Load(arguments(waiting)))
+    /// The machine turned out to have no watchdog.
+    pub fn want_soft_watchdog(&mut self) {
+        self.soft_watchdog = true;
     }
 
-    pub fn finished(&mut self) {
-        self.running = false;
+    /// What to do next; until [`Drivers::finished`] there is nothing more.
+    pub fn next(&mut self) -> Option<Work> {
+        if self.running.is_some() {
+            return None;
+        }
+        self.running = if std::mem::take(&mut self.all) {
+            self.waiting.clear();
+            Some(Work::Coldplug)
+        } else if std::mem::take(&mut self.soft_watchdog) {
+            Some(Work::SoftWatchdog)
+        } else {
+            Some(std::mem::take(&mut self.waiting)).filter(|waiting| !waiting.is_empty()).map(Work::Load)
+        };
+        self.running.clone()
+    }
+
+    /// The process has ended: what it did.
+    pub fn finished(&mut self) -> Option<Work> {
+        self.running.take()
     }
 }
 
@@ -83,7 +109,7 @@ pub fn coldplug(root: &Root) -> io::Result<()> {
     let mut aliases: Vec<String> = aliases.into_iter().collect();
     aliases.sort_by_key(|alias| urgency(alias));
     let (first, rest): (Vec<String>, _) = aliases.into_iter().partition(|alias| urgency(alias) != Urgency::Idle);
-    let modprobe = |aliases| Command::new(MODPROBE).args(arguments(aliases)).status();
+    let modprobe = |aliases: Vec<String>| Command::new(MODPROBE).args(arguments(aliases)).status();
     modprobe(first)?;
     // The kernel fills it with programs from a module of its own, which takes longer than any other mount.
     if let Err(error) = mount::BPF.apply(root) {
@@ -91,7 +117,7 @@ pub fn coldplug(root: &Root) -> io::Result<()> {
     }
     // Instructions of the processor and the like: faster when there is time for it.
     let _ = rustix::process::nice(10);
-    modprobe(rest)?;
+    modprobe(rest.into_iter().chain([CRASH_RECORDS.to_owned()]).collect())?;
     Ok(())
 }
 
@@ -159,13 +185,25 @@ mod tests {
         assert_eq!(drivers.next(), Some(Work::Coldplug));
         drivers.want("pci:1".into());
         assert_eq!(drivers.next(), None, "the coldplug runs");
-        drivers.finished();
-        assert_eq!(drivers.next(), Some(Work::Load(arguments(["pci:1".to_owned()]))));
+        assert_eq!(drivers.finished(), Some(Work::Coldplug));
+        let load = Work::Load(BTreeSet::from(["pci:1".to_owned()]));
+        assert_eq!(load.command().1, ["-a", "-b", "-q", "--", "pci:1"]);
+        assert_eq!(drivers.next(), Some(load));
         drivers.finished();
         assert_eq!(drivers.next(), None, "nothing waits");
+        assert_eq!(drivers.finished(), None);
         for device in 0..=MOST_ALIASES {
             drivers.want(device.to_string());
         }
         assert_eq!(drivers.next(), Some(Work::Coldplug), "more than a command line holds");
+    }
+
+    #[test]
+    fn soft_watchdog_is_loaded_once() {
+        let mut drivers = Drivers::default();
+        drivers.want_soft_watchdog();
+        assert_eq!(drivers.next(), Some(Work::SoftWatchdog));
+        drivers.finished();
+        assert_eq!(drivers.next(), None);
     }
 }
