@@ -15,6 +15,7 @@ mod identity;
 mod image;
 mod initramfs;
 mod kernel;
+mod keys;
 mod libraries;
 mod lock;
 mod manifest;
@@ -70,6 +71,8 @@ enum Command {
     Components(components::Args),
     /// Shows what an image consists of, with versions and licences
     Sbom(sbom::Args),
+    /// Makes keys that images and updates are signed with
+    Keys(keys::Args),
 }
 
 #[derive(Debug, Args)]
@@ -207,6 +210,7 @@ fn main() -> ExitCode {
         Command::Size(arguments) => size::run(&arguments),
         Command::Components(arguments) => components::run(&arguments, quiet),
         Command::Sbom(arguments) => sbom::run(&arguments),
+        Command::Keys(arguments) => keys::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,10 +31,19 @@ pub const MLABEL: Tool = tool("mlabel", "mtools");
 pub const MMD: Tool = tool("mmd", "mtools");
 pub const MCOPY: Tool = tool("mcopy", "mtools");
 pub const QEMU_IMG: Tool = tool("qemu-img", "qemu-utils");
+pub const XORRISO: Tool = tool("xorriso", "xorriso");
+pub const TAR: Tool = tool("tar", "tar");
+pub const GZIP: Tool = tool("gzip", "gzip");
+pub const SH: Tool = tool("sh", "dash");
+pub const OPENSSL: Tool = tool("openssl", "openssl");
+pub const CERT_TO_EFI_SIG_LIST: Tool = tool("cert-to-efi-sig-list", "efitools");
+pub const SIGN_EFI_SIG_LIST: Tool = tool("sign-efi-sig-list", "efitools");
+pub const SBSIGN: Tool = tool("sbsign", "sbsigntool");
+pub const SBVERIFY: Tool = tool("sbverify", "sbsigntool");
 
-/// What a build of an image starts.
-pub const FOR_IMAGES: [Tool; 12] =
-    [APT_GET, APT_CACHE, APT_CONFIG, DPKG_DEB, DEPMOD, MKFS_EROFS, VERITYSETUP, MKFS_FAT, MLABEL, MMD, MCOPY, QEMU_IMG];
+/// What a build of any image starts.
+pub const FOR_IMAGES: [Tool; 11] =
+    [APT_GET, APT_CACHE, APT_CONFIG, DPKG_DEB, DEPMOD, MKFS_EROFS, VERITYSETUP, MKFS_FAT, MLABEL, MMD, MCOPY];
 
 /// Directories that hold administration programs, which PATH of an ordinary Debian user lacks, and apt's own.
 const MORE_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/lib/apt"];
