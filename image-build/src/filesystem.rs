@@ -1,4 +1,5 @@
-//! The root file system and its dm-verity tree, made by the host's tools without privileges.
+//! The root file system and its dm-verity tree, and copies of the disk in the forms that clouds take, made by the host's tools without
+//! privileges.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{digest, tools};
+use crate::platform::DISK_RAW;
+use crate::{digest, tools, vhd};
 
 /// Block size of both.
 const BLOCK: &str = "4096";
@@ -56,6 +58,25 @@ pub fn qcow2(disk: &Path, copy: &Path) -> Result<()> {
     let mut command = tools::QEMU_IMG.command()?;
     // One coroutine: with more, the order of the clusters is a race.
     command.args(["convert", "-m", "1", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"]).arg(disk).arg(copy);
+    tools::run(&mut command).with_context(|| format!("making {}", copy.display()))?;
+    Ok(())
+}
+
+/// A fixed VHD of the same size: Azure takes no dynamic one, and only whole mebibytes.
+pub fn vhd(disk: &Path, copy: &Path, date: u64, seed: &str) -> Result<()> {
+    let mut command = tools::QEMU_IMG.command()?;
+    command.args(["convert", "-f", "raw", "-O", "vpc", "-o", "subformat=fixed,force_size"]).arg(disk).arg(copy);
+    tools::run(&mut command).with_context(|| format!("making {}", copy.display()))?;
+    vhd::settle(copy, date, digest::uuid("VHD", seed))
+}
+
+/// The disk in a tar archive as Google Compute Engine takes it: GNU's old format, gzip, one file by this name.
+pub fn google_archive(disk: &Path, copy: &Path, date: u64) -> Result<()> {
+    let folder = disk.parent().unwrap_or(Path::new("."));
+    let mut command = tools::TAR.command()?;
+    // Holes are found by reading: what the file system says of them depends on its block size.
+    command.args(["--format=oldgnu", "--sparse", "--hole-detection=raw", "--owner=root:0", "--group=root:0", "--mode=0644"]);
+    command.arg(format!("--mtime=@{date}")).arg("--use-compress-program=gzip -n").arg("-cf").arg(copy).arg("-C").arg(folder).arg(DISK_RAW);
     tools::run(&mut command).with_context(|| format!("making {}", copy.display()))?;
     Ok(())
 }

@@ -1,10 +1,12 @@
-//! What an image says of itself and of its accounts: os-release, image.json, and the templates of /etc.
+//! What an image says of itself and of its accounts: os-release, image.json, the keys whose
+//! updates it takes, and the templates of /etc.
 
 use std::fmt::Write;
 
 use anyhow::Result;
 use machine::account::Account;
 use machine::protocol::ImageFacts;
+use update::TrustedKeys;
 
 use crate::tree::Tree;
 
@@ -29,6 +31,11 @@ pub fn add(tree: &mut Tree, facts: &ImageFacts) -> Result<()> {
     tree.file(&format!("{template}/hosts"), HOSTS)?;
     tree.file(&format!("{template}/fstab"), "")?;
     tree.link(&format!("{template}/mtab"), "/proc/self/mounts")
+}
+
+/// Adds the keys whose updates the image takes.
+pub fn trust(tree: &mut Tree, keys: &TrustedKeys) -> Result<()> {
+    tree.file("/usr/share/corten/update-keys.json", serde_json::to_string_pretty(keys)? + "\n")
 }
 
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\nnetworks: files\n";

@@ -15,20 +15,29 @@ use crate::lock::{Lock, Package};
 use crate::manifest::{Manifest, OutputFile, UsedProgram};
 use crate::output::Output;
 use crate::packages::{Dropped, Store};
-use crate::plan::{Inputs, Plan};
+use crate::plan::{Inputs, LOADER, Plan};
+use crate::platform::{DISK_RAW, DISK_VHD, Platform};
 use crate::profile::Profile;
 use crate::progress::Progress;
+use crate::signing::Signer;
 use crate::tree::{Node, Source, Tree};
-use crate::{check, digest, esp, filesystem, identity, initramfs, root, sbom, uki};
+use crate::update_file::Updates;
+use crate::{check, digest, esp, filesystem, forms, identity, initramfs, root, sbom, uki};
 
 #[derive(Debug)]
 pub struct Request {
     pub profile: Profile,
+    pub platform: Platform,
     pub inputs: Inputs,
     pub out: PathBuf,
     /// Whether a version that the mirror has dropped ends the build.
     pub locked: bool,
     pub accept_executables: bool,
+    pub updates: Updates,
+    /// Who signs for Secure Boot.
+    pub signer: Option<Signer>,
+    /// Secure Boot variables that the ISO enrols.
+    pub enrolled: Vec<(String, Vec<u8>)>,
 }
 
 /// Everything that stands before the first byte is written.
@@ -46,12 +55,15 @@ pub struct Composition {
 }
 
 pub fn build(request: &Request, lock: Lock, asked: &BTreeSet<String>, store: &mut Store, progress: &Progress) -> Result<()> {
-    Plan::decide(&request.profile, &lock, &request.inputs)?.check_inputs(&request.profile, &request.inputs)?;
+    Plan::decide(&request.profile, &request.platform, &lock, &request.inputs)?.check_inputs(&request.profile, &request.inputs)?;
     let composition = compose_or_renew(request, lock, asked, store, progress)?;
     let output = Output::begin(&request.out)?;
     write(request, &composition, output.folder(), progress).map_err(explain_full_disk)?;
     progress.phase("syncing");
     output.publish().map_err(explain_full_disk)?;
+    if let Some(notice) = request.updates.notice() {
+        progress.notice(notice);
+    }
     progress.phase(&format!("done: {}", request.out.display()));
     Ok(())
 }
@@ -84,19 +96,22 @@ fn compose_or_renew(
 }
 
 fn compose(request: &Request, lock: &Lock, notices: Vec<String>, store: &mut Store, progress: &Progress) -> Result<Composition> {
-    let Request { profile, inputs, .. } = request;
-    let plan = Plan::decide(profile, lock, inputs)?;
+    let Request { profile, platform, inputs, .. } = request;
+    let plan = Plan::decide(profile, platform, lock, inputs)?;
     progress.phase("packages");
     let mut contents = Contents::new(lock, store);
     let kernel = Kernel::read(&contents.file(&plan.kernel.name)?)?;
     let loader = contents.bytes(&profile.boot_loader.package, &profile.boot_loader.loader)?;
     let stub = contents.bytes(&profile.boot_loader.package, &profile.boot_loader.stub)?;
     progress.phase("root tree");
-    let modules = kernel.select(&profile.modules.root)?;
-    let root = root::compose(profile, &plan, &mut contents, &modules, &kernel.release)?;
+    let modules = kernel.select(&plan.root_modules)?;
+    let mut root = root::compose(profile, &plan, &mut contents, &modules, &kernel.release)?;
+    if let Some(keys) = &request.updates.trusted {
+        identity::trust(&mut root, keys)?;
+    }
     check::forbidden(&root)?;
     check::golden(profile, &check::executables(&root), request.accept_executables)?;
-    let early: Vec<Module> = kernel.select(&profile.modules.initramfs)?;
+    let early: Vec<Module> = kernel.select(&plan.initramfs_modules)?;
     let initramfs = initramfs::tree(&kernel.release, &early, Source::Path(inputs.binaries.join("init")))?;
     Ok(Composition { plan, root, initramfs, packages: contents.used(), kernel, stub, loader, notices })
 }
@@ -130,13 +145,29 @@ fn write(request: &Request, composition: &Composition, folder: &Path, progress: 
         kernel: &composition.kernel.image,
         initramfs: &initramfs,
     };
-    let uki = uki::assemble(&composition.stub, &parts)?;
+    let uki = signed(request, "the UKI", uki::assemble(&composition.stub, &parts)?, folder)?;
     put(&at("uki.efi"), &uki)?;
+    let loader = signed(request, "the boot loader", composition.loader.clone(), folder)?;
+    put(&at(LOADER), &loader)?;
 
     progress.phase("disk");
-    write_disk(composition, &uki, folder, &root_hash)?;
-    progress.phase("QCOW2");
-    filesystem::qcow2(&at("disk.raw"), &at("disk.qcow2"))?;
+    write_disk(plan, &loader, &uki, folder, &root_hash)?;
+    let parts = forms::Parts {
+        folder,
+        kernel: &composition.kernel.image,
+        initramfs: &initramfs,
+        command_line: &command_line,
+        root_hash: &root_hash,
+        version: &plan.facts.version,
+        profile: &plan.facts.profile,
+        enrolled: &request.enrolled,
+        date,
+    };
+    forms::make(&request.platform, &parts, progress)?;
+    if request.updates.signs() {
+        progress.phase("update file");
+        request.updates.write(&plan.facts, &composition.kernel.release, &root_hash, folder, progress)?;
+    }
 
     progress.phase("SBOM");
     let parts = sbom::Request {
@@ -150,11 +181,13 @@ fn write(request: &Request, composition: &Composition, folder: &Path, progress: 
 
     progress.phase("manifest");
     let mut files = Vec::new();
-    for name in ["disk.qcow2", "root-hash", "root.erofs", "root.verity", "uki.efi"] {
+    for name in plan.outputs.iter().filter(|name| !NOT_LISTED.contains(&name.as_str())) {
         files.push(OutputFile::of(folder, name)?);
     }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
     let manifest = Manifest {
         image: plan.facts.clone(),
+        platform: request.platform.name.clone(),
         kernel_release: composition.kernel.release.clone(),
         root_hash,
         command_line,
@@ -164,6 +197,17 @@ fn write(request: &Request, composition: &Composition, folder: &Path, progress: 
         notices: composition.notices.clone(),
     };
     manifest.write(&at("manifest.json"))
+}
+
+/// Files without a digest in the manifest: itself, and disks that are gigabytes of holes.
+const NOT_LISTED: [&str; 3] = ["manifest.json", DISK_RAW, DISK_VHD];
+
+/// What the firmware starts, signed where there is a key.
+fn signed(request: &Request, what: &str, program: Vec<u8>, folder: &Path) -> Result<Vec<u8>> {
+    match &request.signer {
+        Some(signer) => signer.sign(what, &program, folder),
+        None => Ok(program),
+    }
 }
 
 /// Keeps of depmod's files what libkmod reads, and of Debian's lists what the kubelet and kube-proxy look into.
@@ -190,17 +234,16 @@ fn index_modules(staging: &Path, kernel: &Kernel) -> Result<()> {
     Ok(())
 }
 
-fn write_disk(composition: &Composition, uki: &[u8], folder: &Path, root_hash: &str) -> Result<()> {
-    let plan = &composition.plan;
-    let path = folder.join("disk.raw");
+fn write_disk(plan: &Plan, loader: &[u8], uki: &[u8], folder: &Path, root_hash: &str) -> Result<()> {
+    let path = folder.join(DISK_RAW);
     let making = || format!("making {}", path.display());
     let mut file = File::options().read(true).write(true).create_new(true).open(&path).with_context(making)?;
     file.set_len(plan.disk_bytes).with_context(making)?;
     disk::write_table(&mut file, &plan.partitions, plan.disk_bytes, root_hash)?;
     let entry = esp::first_entry(&plan.facts.version, &plan.facts.profile);
     let files: &esp::Files<'_> = &[
-        ("EFI/BOOT/BOOTX64.EFI", &composition.loader),
-        ("EFI/systemd/systemd-bootx64.efi", &composition.loader),
+        ("EFI/BOOT/BOOTX64.EFI", loader),
+        ("EFI/systemd/systemd-bootx64.efi", loader),
         ("loader/loader.conf", esp::LOADER_CONFIG.as_bytes()),
         ("loader/entries/corten-a.conf", entry.as_bytes()),
         ("corten/a.efi", uki),

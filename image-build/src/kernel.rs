@@ -76,7 +76,11 @@ impl Kernel {
             }
         }
         if !unknown.is_empty() {
-            bail!("kernel {} has no module {}; correct [modules] in configs/profiles", self.release, unknown.join(", "));
+            bail!(
+                "kernel {} has no module {}; correct [modules] in configs/profiles or configs/platforms",
+                self.release,
+                unknown.join(", ")
+            );
         }
         Ok(chosen.modules)
     }

@@ -11,41 +11,52 @@ mod digest;
 mod disk;
 mod esp;
 mod filesystem;
+mod forms;
 mod identity;
 mod image;
 mod initramfs;
+mod iso;
 mod kernel;
 mod keys;
 mod libraries;
 mod lock;
 mod manifest;
+mod network_boot;
 mod output;
 mod packages;
 mod plan;
+mod platform;
 mod profile;
 mod progress;
 mod root;
 mod sbom;
+mod signing;
 mod size;
 mod tools;
 mod tree;
 mod uki;
+mod update_file;
 mod versions;
+mod vhd;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use apt::mirrors::Environment;
 use lock::Lock;
 use packages::{Sources, Store};
 use plan::{Inputs, Plan};
+use platform::Platform;
 use profile::Profile;
 use progress::Progress;
+use signing::{Signer, With};
+use update::Version;
+use update_file::UpdateArguments;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Makes Corten images")]
@@ -61,7 +72,7 @@ struct Arguments {
 enum Command {
     /// Builds an image from a profile
     Image(ImageArguments),
-    /// Resolves the Debian packages of all profiles anew and writes the lock file
+    /// Resolves the Debian packages of all profiles and platforms anew and writes the lock file
     Lock(LockArguments),
     /// Shows what an image weighs
     Size(size::Args),
@@ -80,6 +91,12 @@ struct ImageArguments {
     /// Profile, such as configs/profiles/controlplane.toml
     #[arg(long)]
     profile: PathBuf,
+    /// Where machines of this image run: a file of the platforms' folder
+    #[arg(long, default_value = platform::DEFAULT)]
+    platform: String,
+    /// Folder of the platforms
+    #[arg(long, default_value = "configs/platforms")]
+    platforms: PathBuf,
     /// Output folder; replaced as a whole when the build has succeeded
     #[arg(long, required_unless_present = "dry_run")]
     out: Option<PathBuf>,
@@ -96,8 +113,8 @@ struct ImageArguments {
     #[arg(long)]
     accept_executables: bool,
     /// Version of the image
-    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
-    image_version: String,
+    #[arg(long = "version", alias = "image-version", default_value = env!("CARGO_PKG_VERSION"))]
+    image_version: Version,
     /// Built components: <name>/bin/<file>
     #[arg(long, default_value = "build/components")]
     components: PathBuf,
@@ -108,7 +125,42 @@ struct ImageArguments {
     #[arg(long, default_value = "target/x86_64-unknown-linux-gnu/image")]
     binaries: PathBuf,
     #[command(flatten)]
+    updates: UpdateArguments,
+    #[command(flatten)]
+    secure_boot: SecureBootArguments,
+    #[command(flatten)]
     packages: PackageArguments,
+}
+
+#[derive(Debug, Args)]
+struct SecureBootArguments {
+    /// Private key (PEM) that signs boot loader and UKI for Secure Boot
+    #[arg(long, value_name = "FILE", requires = "secure_boot_certificate", conflicts_with = "secure_boot_sign_command")]
+    secure_boot_key: Option<PathBuf>,
+    /// Command that signs instead, such as one that asks a KMS; it gets two more arguments: the file to sign and the file to write
+    #[arg(long, value_name = "COMMAND", requires = "secure_boot_certificate")]
+    secure_boot_sign_command: Option<String>,
+    /// Certificate (PEM) that belongs to the key
+    #[arg(long, value_name = "FILE")]
+    secure_boot_certificate: Option<PathBuf>,
+    /// Folder with PK.auth, KEK.auth and db.auth, which the ISO enrols in firmware that is in setup mode
+    #[arg(long, value_name = "DIR")]
+    secure_boot_enroll: Option<PathBuf>,
+}
+
+impl SecureBootArguments {
+    fn signer(&self) -> Result<Option<Signer>> {
+        let with = match (&self.secure_boot_key, &self.secure_boot_sign_command) {
+            (Some(key), _) => With::Key(key.clone()),
+            (None, Some(command)) => With::Command(command.clone()),
+            (None, None) if self.secure_boot_certificate.is_some() => {
+                bail!("--secure-boot-certificate: nothing signs; give --secure-boot-key or --secure-boot-sign-command as well")
+            }
+            (None, None) => return Ok(None),
+        };
+        let certificate = self.secure_boot_certificate.clone().context("no certificate: give --secure-boot-certificate")?;
+        Ok(Some(Signer { with, certificate }))
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -122,6 +174,9 @@ struct LockArguments {
     /// Folder of the profiles
     #[arg(long, default_value = "configs/profiles")]
     profiles: PathBuf,
+    /// Folder of the platforms
+    #[arg(long, default_value = "configs/platforms")]
+    platforms: PathBuf,
     #[command(flatten)]
     packages: PackageArguments,
 }
@@ -223,32 +278,49 @@ fn main() -> ExitCode {
 
 fn image(arguments: ImageArguments, progress: &Progress) -> Result<()> {
     let profile = Profile::load(&arguments.profile)?;
+    let platform = Platform::load(&arguments.platforms, &arguments.platform)?;
     let lock = Lock::load(&arguments.packages.lock)?;
+    let updates = arguments.updates.read()?;
     let inputs = Inputs {
         binaries: arguments.binaries,
         components: arguments.components,
         component_sources: arguments.component_sources,
-        version: arguments.image_version,
+        version: arguments.image_version.to_string(),
         date: arguments.packages.source_date_epoch.unwrap_or(lock.date),
+        signs_update: updates.signs(),
     };
     if arguments.dry_run {
-        let plan = Plan::decide(&profile, &lock, &inputs)?;
+        let plan = Plan::decide(&profile, &platform, &lock, &inputs)?;
         match arguments.output {
             Form::Text => print!("{plan}"),
             Form::Json => println!("{}", serde_json::to_string_pretty(&plan)?),
         }
         return Ok(());
     }
-    tools::check(&tools::FOR_IMAGES)?;
+    let signer = arguments.secure_boot.signer()?;
+    let enrolled = arguments.secure_boot.secure_boot_enroll.as_deref().map(signing::enrolled).transpose()?.unwrap_or_default();
+    let more = signer.iter().flat_map(Signer::tools).chain(platform.outputs.iter().flat_map(|form| form.tools().iter().copied()));
+    tools::check(&tools::FOR_IMAGES.into_iter().chain(more).collect::<Vec<_>>())?;
     let mut store = Store::open(arguments.packages.sources())?;
     let out = arguments.out.context("no output folder: give --out")?;
-    let asked: BTreeSet<String> = lock.asked.iter().cloned().chain(profile.asked()).collect();
-    let request = image::Request { profile, inputs, out, locked: arguments.locked, accept_executables: arguments.accept_executables };
+    let asked: BTreeSet<String> = lock.asked.iter().cloned().chain(profile.asked()).chain([platform.kernel.package.clone()]).collect();
+    let request = image::Request {
+        profile,
+        platform,
+        inputs,
+        out,
+        locked: arguments.locked,
+        accept_executables: arguments.accept_executables,
+        updates,
+        signer,
+        enrolled,
+    };
     image::build(&request, lock, &asked, &mut store, progress)
 }
 
 fn lock(arguments: &LockArguments, progress: &Progress) -> Result<()> {
-    let asked = Profile::load_all(&arguments.profiles)?.iter().flat_map(Profile::asked).collect();
+    let kernels = Platform::load_all(&arguments.platforms)?.into_iter().map(|platform| platform.kernel.package);
+    let asked = Profile::load_all(&arguments.profiles)?.iter().flat_map(Profile::asked).chain(kernels).collect();
     let path = &arguments.packages.lock;
     let old = if path.exists() { Some(Lock::load(path)?) } else { None };
     progress.phase("resolving Debian packages");

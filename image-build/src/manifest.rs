@@ -14,6 +14,8 @@ use crate::lock::Package;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
     pub image: ImageFacts,
+    /// Where its machines run: a file of configs/platforms.
+    pub platform: String,
     pub kernel_release: String,
     pub root_hash: String,
     /// As sealed in the UKI.

@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use crate::disk::SECTOR;
 use crate::lock::Lock;
+use crate::platform::Platform;
 use crate::profile::{ArchiveProgram, Profile};
+use crate::update_file;
 use crate::versions::Components;
 
 /// Where inputs lie and what is wanted.
@@ -25,6 +27,8 @@ pub struct Inputs {
     pub version: String,
     /// Seconds since the epoch.
     pub date: u64,
+    /// Whether there are keys that sign an update file.
+    pub signs_update: bool,
 }
 
 impl Inputs {
@@ -48,7 +52,8 @@ pub struct Plan {
     pub root_modules: Vec<String>,
     pub partitions: Vec<Extent>,
     pub disk_bytes: u64,
-    pub outputs: Vec<&'static str>,
+    /// Names in the output folder.
+    pub outputs: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -85,13 +90,14 @@ pub struct PlannedArchive {
     pub user: String,
 }
 
-/// Names in the output folder.
-pub const OUTPUTS: [&str; 8] =
-    ["disk.raw", "disk.qcow2", "uki.efi", "root.erofs", "root.verity", "root-hash", "manifest.json", "sbom.spdx.json"];
+/// systemd-boot in the output folder.
+pub const LOADER: &str = "systemd-bootx64.efi";
+/// What every output folder holds besides the platform's forms.
+const OUTPUTS: [&str; 7] = ["uki.efi", LOADER, "root.erofs", "root.verity", "root-hash", "manifest.json", "sbom.spdx.json"];
 
 impl Plan {
-    pub fn decide(profile: &Profile, lock: &Lock, inputs: &Inputs) -> Result<Plan> {
-        let kernel = lock.behind(&profile.kernel.package, "linux-image-")?;
+    pub fn decide(profile: &Profile, platform: &Platform, lock: &Lock, inputs: &Inputs) -> Result<Plan> {
+        let kernel = lock.behind(&platform.kernel.package, "linux-image-")?;
         let mut packages = Vec::new();
         for wanted in &profile.packages {
             let version = lock.require(&wanted.name)?.version.clone();
@@ -128,25 +134,29 @@ impl Plan {
         let kubernetes = if profile.component_names().contains("kubernetes") { components.pinned("kubernetes")? } else { String::new() };
         let disk_bytes = disk::least_bytes(&profile.partitions);
         let partitions = disk::layout(&profile.partitions, disk_bytes, SECTOR)?;
+        let mut arguments = [platform.kernel.command_line.as_slice(), &profile.kernel.command_line].concat();
+        arguments.push(format!("corten.platform={}", platform.name));
+        let facts = ImageFacts {
+            version: inputs.version.clone(),
+            profile: platform.image_name(&profile.name),
+            architecture: profile.architecture.clone(),
+            kubernetes,
+            built_at: inputs.date,
+            partitions: profile.partitions.clone(),
+        };
+        let update = inputs.signs_update.then(|| update_file::name(&facts));
         Ok(Plan {
-            facts: ImageFacts {
-                version: inputs.version.clone(),
-                profile: profile.name.clone(),
-                architecture: profile.architecture.clone(),
-                kubernetes,
-                built_at: inputs.date,
-                partitions: profile.partitions.clone(),
-            },
+            outputs: platform.files().chain(OUTPUTS).map(str::to_owned).chain(update).collect(),
+            facts,
             kernel: PackageVersion { name: kernel.name.clone(), version: kernel.version.clone() },
-            command_line: profile.kernel.command_line.join(" "),
+            command_line: arguments.join(" "),
             packages,
             files: ours.chain(theirs).collect(),
             archives,
-            initramfs_modules: profile.modules.initramfs.clone(),
-            root_modules: profile.modules.root.clone(),
+            initramfs_modules: [profile.modules.initramfs.as_slice(), &platform.modules.initramfs].concat(),
+            root_modules: [profile.modules.root.as_slice(), &platform.modules.root].concat(),
             partitions,
             disk_bytes,
-            outputs: OUTPUTS.to_vec(),
         })
     }
 
@@ -208,8 +218,13 @@ mod tests {
     use std::path::Path;
 
     fn plan(profile: &str) -> Plan {
+        plan_for(profile, "qemu")
+    }
+
+    fn plan_for(profile: &str, platform: &str) -> Plan {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let profile = Profile::load(&workspace.join(format!("configs/profiles/{profile}.toml"))).unwrap();
+        let platform = Platform::load(&workspace.join("configs/platforms"), platform).unwrap();
         let lock = Lock::load(&workspace.join("configs/packages.lock")).unwrap();
         let inputs = Inputs {
             binaries: "binaries".into(),
@@ -217,8 +232,9 @@ mod tests {
             component_sources: workspace.join("components"),
             version: "1.2.3".into(),
             date: 1_700_000_000,
+            signs_update: true,
         };
-        Plan::decide(&profile, &lock, &inputs).unwrap()
+        Plan::decide(&profile, &platform, &lock, &inputs).unwrap()
     }
 
     #[test]
@@ -247,6 +263,27 @@ mod tests {
         for argument in ["panic=10", "oops=panic", "sysctl.kernel.hung_task_panic=1", "module.sig_enforce=1", "lockdown=integrity"] {
             assert!(line.split(' ').any(|word| word == argument), "{argument}: {line}");
         }
+    }
+
+    #[test]
+    fn a_platform_brings_kernel_console_and_drivers() {
+        let (qemu, metal) = (plan("worker"), plan_for("worker", "metal"));
+        assert!(
+            qemu.kernel.name.contains("-cloud-amd64") && !metal.kernel.name.contains("-cloud-"),
+            "{:?} {:?}",
+            qemu.kernel,
+            metal.kernel
+        );
+        assert!(qemu.command_line.contains("console=ttyS0,115200 quiet ") && qemu.command_line.ends_with(" corten.platform=qemu"));
+        assert!(metal.command_line.contains("console=tty0 quiet ") && metal.command_line.ends_with(" corten.platform=metal"));
+        for (modules, name) in
+            [(&metal.initramfs_modules, "usb_storage"), (&metal.initramfs_modules, "dm_verity"), (&metal.root_modules, "e1000")]
+        {
+            assert!(modules.iter().any(|module| module == name), "{name}");
+        }
+        assert_eq!((qemu.facts.profile.as_str(), metal.facts.profile.as_str()), ("worker", "worker-metal"));
+        let has = |name: &str| metal.outputs.iter().any(|output| output == name);
+        assert!(has("corten.iso") && has("corten-1.2.3-worker-metal.update") && !has("disk.qcow2"), "{:?}", metal.outputs);
     }
 
     #[test]

@@ -63,9 +63,7 @@ pub struct Profile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Kernel {
-    /// Debian's meta package; the lock says what it stands for.
-    pub package: String,
-    /// Arguments; the root hash is added.
+    /// Arguments, behind the platform's; platform and root hash are added.
     pub command_line: Vec<String>,
 }
 
@@ -197,7 +195,7 @@ impl Profile {
     /// Debian packages that it names.
     pub fn asked(&self) -> BTreeSet<String> {
         let named = self.packages.iter().map(|package| &package.name).chain(self.bundles.iter().map(|bundle| &bundle.package));
-        named.cloned().chain([self.kernel.package.clone(), self.boot_loader.package.clone()]).collect()
+        named.cloned().chain([self.boot_loader.package.clone()]).collect()
     }
 
     /// Components that something is taken from.
@@ -287,10 +285,11 @@ fn once<T>(into: &mut Option<T>, value: Option<T>, field: &str, path: &Path) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::Platform;
 
     const BASE: &str = r#"
 architecture = "x86_64"
-kernel = { package = "linux-image-cloud-amd64", command-line = ["quiet"] }
+kernel = { command-line = ["quiet"] }
 boot-loader = { package = "systemd-boot-efi", loader = "/usr/lib/l.efi", stub = "/usr/lib/s.stub" }
 modules.root = ["overlay"]
 "#;
@@ -311,7 +310,7 @@ modules.root = ["overlay"]
         let profile =
             profile(&format!("{HEAD}[modules]\nroot = [\"nft_*\"]\n[[package]]\nname = \"kmod\"\nfiles = [\"/usr/bin/kmod\"]\n")).unwrap();
         assert_eq!(profile.modules.root, ["overlay", "nft_*"]);
-        assert_eq!(profile.asked(), BTreeSet::from(["kmod", "linux-image-cloud-amd64", "systemd-boot-efi"].map(str::to_owned)));
+        assert_eq!(profile.asked(), BTreeSet::from(["kmod", "systemd-boot-efi"].map(str::to_owned)));
         assert_eq!(profile.partitions.len(), 7);
     }
 
@@ -336,12 +335,14 @@ modules.root = ["overlay"]
     }
 
     #[test]
-    fn the_profiles_of_this_repository_and_their_package_lock_go_together() {
+    fn the_profiles_and_platforms_of_this_repository_and_their_package_lock_go_together() {
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         let profiles = Profile::load_all(&configs.join("profiles")).unwrap();
+        let platforms = Platform::load_all(&configs.join("platforms")).unwrap();
         let lock = crate::lock::Lock::load(&configs.join("packages.lock")).unwrap();
-        let asked: BTreeSet<String> = profiles.iter().flat_map(Profile::asked).collect();
-        assert_eq!(lock.asked, asked.into_iter().collect::<Vec<_>>(), "`make lock` was not run after a profile changed");
+        let kernels = platforms.into_iter().map(|platform| platform.kernel.package);
+        let asked: BTreeSet<String> = profiles.iter().flat_map(Profile::asked).chain(kernels).collect();
+        assert_eq!(lock.asked, asked.into_iter().collect::<Vec<_>>(), "`make lock` was not run after a profile or platform changed");
         for profile in &profiles {
             assert!(profile.executables().is_file(), "{}: no golden list of executables", profile.name);
             assert_eq!(profile.path.file_stem().unwrap().to_str(), Some(profile.name.as_str()));

@@ -139,12 +139,12 @@ fn read_u32(bytes: &[u8], at: usize) -> Result<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use object::{Object, ObjectSection};
 
     /// A PE32+ file with one section `.text` and room for `room` section headers.
-    fn stub(room: usize) -> Vec<u8> {
+    pub fn stub(room: usize) -> Vec<u8> {
         let table = 0x40 + OPTIONAL_HEADER + 240;
         let headers = (table + room * SECTION_HEADER).next_multiple_of(512);
         let mut bytes = vec![0; headers + 512];

@@ -98,6 +98,8 @@ paths! {
     etc_template = "usr/share/corten/etc";
     /// The image's own record: [`crate::protocol::ImageFacts`] as JSON.
     image_facts = "usr/share/corten/image.json";
+    /// Whose updates the image takes: `update::TrustedKeys` as JSON. Absent in an image that was built without keys.
+    update_keys = "usr/share/corten/update-keys.json";
     /// OCI layouts (tar) to import into containerd at boot: `pause.tar`, `coredns.tar`.
     image_archives = "usr/share/corten/images";
     cni_plugins = "usr/libexec/cni";

@@ -70,6 +70,7 @@ mod tests {
             component_sources: "sources".into(),
             version: "1".into(),
             date: 0,
+            signs_update: false,
         };
         let profile = Profile::load(&repository.join("configs/profiles/controlplane.toml")).expect("profile");
         let found = of_image(&profile, &inputs).expect("programs");

@@ -2,8 +2,10 @@
 //! come from the host's mirror, once, and then from the workspace's cache.
 
 mod archive;
+mod keys;
 mod mirror;
 mod packages;
 mod refusals;
 mod reproducible;
+mod secure_boot;
 mod support;

@@ -14,17 +14,40 @@ fn two_builds_give_the_same_bytes_and_need_no_privileges() {
     let binaries = support::binaries();
     let directory = tempfile::tempdir().unwrap();
     let [first, second] = ["first", "elsewhere/second"].map(|name| directory.path().join(name));
-    support::succeeded(&support::image_build().args(support::image_arguments(binaries.path(), &first)).output().unwrap());
+    let key = directory.path().join("update.key");
+    fs::write(&key, update::SigningKey::from_seed(&[7; 32]).unwrap().to_pem()).unwrap();
+    let arguments = |out: &Path| {
+        let mut arguments = support::image_arguments(binaries.path(), out);
+        arguments.extend(["--update-key", &key.display().to_string(), "--update-level", "3"].map(str::to_owned));
+        arguments
+    };
+    support::succeeded(&support::image_build().args(arguments(&first)).output().unwrap());
 
     // Other time zone, language and umask; root without any capability is an ordinary user who owns files.
     let mut command = support::cleared(Command::new("sh"));
     let strip = if rustix::process::getuid().is_root() { "setpriv --bounding-set=-all --inh-caps=-all --no-new-privs" } else { "" };
     command.arg("-c").arg(format!("umask 077; exec {strip} \"$0\" \"$@\"")).arg(support::PROGRAM);
     command.env("TZ", "Asia/Kathmandu").env("LANG", "de_DE.UTF-8");
-    support::succeeded(&command.args(support::image_arguments(binaries.path(), &second)).output().unwrap());
+    support::succeeded(&command.args(arguments(&second)).output().unwrap());
 
-    let expected = ["disk.qcow2", "disk.raw", "manifest.json", "root-hash", "root.erofs", "root.verity", "sbom.spdx.json", "uki.efi"]
-        .map(str::to_owned);
+    let update = concat!("corten-", env!("CARGO_PKG_VERSION"), "-bare.update");
+    let expected = [
+        "command-line",
+        update,
+        "corten.iso",
+        "disk.qcow2",
+        "disk.raw",
+        "initramfs.pxe",
+        "kernel",
+        "manifest.json",
+        "root-hash",
+        "root.erofs",
+        "root.verity",
+        "sbom.spdx.json",
+        "systemd-bootx64.efi",
+        "uki.efi",
+    ]
+    .map(str::to_owned);
     assert_eq!(support::names(&first), expected);
     assert_eq!(support::names(&second), expected);
     for name in expected {
@@ -32,6 +55,28 @@ fn two_builds_give_the_same_bytes_and_need_no_privileges() {
     }
     verity_accepts(&first);
     manifest_tells_the_truth(&first);
+    update_file_holds_the_image(&first, update);
+}
+
+/// What the image trusts has signed what it would become.
+fn update_file_holds_the_image(image: &Path, name: &str) {
+    let file = update::UpdateFile::open(image.join(name)).unwrap();
+    file.verify_all().unwrap();
+    let root = fs::read(image.join("root.erofs")).unwrap();
+    let trusted = update::SigningKey::from_seed(&[7; 32]).unwrap().public().to_string();
+    // An uncompressed erofs holds a small file as it is.
+    assert!(root.windows(trusted.len()).any(|window| window == trusted.as_bytes()), "the image does not trust its own key");
+    let keys = update::TrustedKeys { threshold: 1, keys: vec![trusted.parse().unwrap()] };
+    let manifest = file.manifest().verify(&keys, 0).unwrap();
+    assert_eq!((manifest.profile.as_str(), manifest.architecture.as_str()), ("bare", "x86_64"));
+    assert_eq!(manifest.root_hash.to_string(), fs::read_to_string(image.join("root-hash")).unwrap().trim());
+    for (part, content) in
+        [(update::PartName::Root, "root.erofs"), (update::PartName::Verity, "root.verity"), (update::PartName::Uki, "uki.efi")]
+    {
+        let mut unpacked = Vec::new();
+        file.copy_part(part, &mut unpacked).unwrap();
+        assert!(unpacked == fs::read(image.join(content)).unwrap(), "{content}");
+    }
 }
 
 /// The root hash that the UKI seals covers the root.
