@@ -80,3 +80,35 @@ pub fn google_archive(disk: &Path, copy: &Path, date: u64) -> Result<()> {
     tools::run(&mut command).with_context(|| format!("making {}", copy.display()))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn the_archive_for_google_has_one_sparse_file_and_is_the_same_each_time() {
+        let packed = [(1_600_000_000, 0o600), (1_700_000_000, 0o644)].map(|(changed, mode)| {
+            let directory = tempfile::tempdir().unwrap();
+            let disk = directory.path().join(DISK_RAW);
+            let file = File::create(&disk).unwrap();
+            file.set_len(64 << 20).unwrap();
+            file.write_all_at(&[7; 4096], 32 << 20).unwrap();
+            // Zeros that are written are no hole of the file system, but one of the archive.
+            file.write_all_at(&[0; 8192], u64::from(mode)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(changed)).unwrap();
+            fs::set_permissions(&disk, fs::Permissions::from_mode(mode)).unwrap();
+            let archive = directory.path().join("disk.tar.gz");
+            google_archive(&disk, &archive, 1_650_000_000).unwrap();
+            fs::read(&archive).unwrap()
+        });
+        assert!(packed[0] == packed[1]);
+        assert!(packed[0].len() < 4096, "{} bytes", packed[0].len());
+        let directory = tempfile::tempdir().unwrap();
+        let archive = directory.path().join("disk.tar.gz");
+        fs::write(&archive, &packed[0]).unwrap();
+        let printed = tools::TAR.run(["--utc".as_ref(), "--full-time".as_ref(), "-tvzf".as_ref(), archive.as_os_str()]).unwrap();
+        assert_eq!(printed, "-rw-r--r-- root/root  67108864 2022-04-15 05:20:00 disk.raw\n");
+    }
+}

@@ -71,7 +71,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Builds an image from a profile
-    Image(ImageArguments),
+    Image(Box<ImageArguments>),
     /// Resolves the Debian packages of all profiles and platforms anew and writes the lock file
     Lock(LockArguments),
     /// Shows what an image weighs
@@ -259,7 +259,7 @@ fn main() -> ExitCode {
     let quiet = arguments.quiet;
     let progress = Progress::new(quiet);
     let result = match arguments.command {
-        Command::Image(arguments) => image(arguments, &progress),
+        Command::Image(arguments) => image(*arguments, &progress),
         Command::Lock(arguments) => lock(&arguments, &progress),
         Command::Archive(arguments) => archive(arguments),
         Command::Size(arguments) => size::run(&arguments),

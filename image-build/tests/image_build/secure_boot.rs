@@ -1,4 +1,4 @@
-//! Images whose boot loader and UKI are signed.
+//! Images whose boot loader and UKI are signed: here those for servers, which have another kernel.
 
 use std::fs;
 use std::path::Path;
@@ -17,9 +17,14 @@ fn what_the_firmware_starts_is_signed_and_the_medium_enrols_the_keys() {
     support::succeeded(&support::image_build().args(["keys", "new", "--secure-boot", "--out"]).arg(&keys).output().unwrap());
     let folder = keys.join("secure-boot");
     let mut command = support::image_build();
-    command.args(support::image_arguments(binaries.path(), &out));
+    command.args(support::image_arguments(binaries.path(), &out)).args(["--platform", "metal"]);
     command.arg("--secure-boot-key").arg(folder.join("db.key")).arg("--secure-boot-certificate").arg(folder.join("db.crt"));
-    support::succeeded(&command.arg("--secure-boot-enroll").arg(&folder).output().unwrap());
+    let said = support::succeeded(&command.arg("--secure-boot-enroll").arg(&folder).output().unwrap());
+    assert!(said.contains("notice: no --update-key"), "{said}");
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!((&manifest["image"]["profile"], &manifest["platform"]), (&"bare-metal".into(), &"metal".into()));
+    assert!(!manifest["kernelRelease"].as_str().unwrap().contains("cloud"), "{}", manifest["kernelRelease"]);
+    assert!(!support::names(&out).iter().any(|name| name.ends_with(".update") || name == "disk.qcow2"), "{:?}", support::names(&out));
     for name in ["uki.efi", "systemd-bootx64.efi"] {
         assert!(accepts(&folder.join("db.crt"), &out.join(name)), "{name}");
         assert!(!accepts(&folder.join("KEK.crt"), &out.join(name)), "{name}: any certificate is accepted");
