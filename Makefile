@@ -1,7 +1,7 @@
 # Every target that people and CI use. `make help` lists them.
 #
 # Variables: SEEDS (make vm-test-long: cuts of each kind), ONLINE=1 (make run: let the machine reach the network), T=NAME (make vm-test: one group),
-# PROFILE (make image: controlplane, worker, bare).
+# PROFILE (make image: controlplane, worker, bare), PLATFORM (make image: a file of configs/platforms), VERSION and UPDATE_KEY (make image).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,13 +16,18 @@ BINARIES := target/$(TARGET)/$(IMAGE_CARGO_PROFILE)
 STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --target $(TARGET) --profile $(IMAGE_CARGO_PROFILE)
 PROFILES := bare worker controlplane
 PROFILE ?= $(PROFILES)
+PLATFORM ?= qemu
+# Signs update files, and is what images trust. Made once, where none is given; keep it: machines take no update that others sign.
+UPDATE_KEY ?= build/keys/update.key
+# Level of zstd for update files. Releases take 19: 5 % smaller for thirty times the work (bare image: 28.6 instead of 30.0 MB, 17 s more of a processor).
+UPDATE_LEVEL ?= 9
 
 # What a bare Debian 12 or 13 with Rust, Go and gcc lacks, as <program or file>:<package>.
 NEEDS := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf mkfs.erofs:erofs-utils \
 	veritysetup:cryptsetup-bin mcopy:mtools mkfs.fat:dosfstools protoc:protobuf-compiler \
 	/usr/include/google/protobuf/any.proto:libprotobuf-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config \
-	xorriso:xorriso swtpm:swtpm sbsign:sbsigntool openssl:openssl \
-	zstd:zstd depmod:kmod mkfs.ext4:e2fsprogs ip:iproute2 nft:nftables objcopy:binutils git:git
+	zstd:zstd depmod:kmod mkfs.ext4:e2fsprogs ip:iproute2 nft:nftables objcopy:binutils git:git \
+	xorriso:xorriso sbsign:sbsigntool cert-to-efi-sig-list:efitools openssl:openssl swtpm:swtpm
 
 .PHONY: help
 help: ## List the targets
@@ -64,11 +69,15 @@ build: setup tools binaries ## Build our own programs
 components: setup tools ## Build the upstream parts that are stale
 	target/debug/image-build components --out build/components
 
+build/keys/update.key: | tools
+	target/debug/image-build keys new --out build/keys
+
 .PHONY: image
-image: build components ## Build the images (PROFILE=controlplane|worker|bare)
+image: build components $(UPDATE_KEY) ## Build the images (PROFILE=controlplane|worker|bare, PLATFORM=qemu|metal|aws|...)
 	@for profile in $(PROFILE); do \
-	  target/debug/image-build image --profile configs/profiles/$$profile.toml --components build/components \
-	    --binaries $(BINARIES) --out $(IMAGES)/$$profile; \
+	  target/debug/image-build image --profile configs/profiles/$$profile.toml --platform $(PLATFORM) --components build/components \
+	    --binaries $(BINARIES) --update-key $(UPDATE_KEY) --update-level $(UPDATE_LEVEL) $(if $(VERSION),--version $(VERSION)) \
+	    --out $(IMAGES)/$$profile$(patsubst %,-%,$(filter-out qemu,$(PLATFORM))); \
 	done
 	target/debug/image-build archive --binary $(BINARIES)/hello --name corten.dev/hello:v1 --port 8080 --out $(IMAGES)/hello.tar
 
@@ -108,7 +117,7 @@ vm-test-long: image ## Power cuts by the hundred: half an hour for each ten seed
 
 .PHONY: bench
 bench: setup ## Measure the figures of docs/benchmarks.md, or some (T="sizes api"); needs root and mmdebstrap
-	$(MAKE) image IMAGE_CARGO_PROFILE=release IMAGES=build/bench/images
+	$(MAKE) image IMAGE_CARGO_PROFILE=release IMAGES=build/bench/images UPDATE_LEVEL=19
 	cargo run --quiet --profile image -p tests --bin bench -- $(T)
 
 .PHONY: golden
@@ -132,5 +141,6 @@ doc: ## API documentation of the crates
 	cargo doc --workspace --no-deps
 
 .PHONY: clean
-clean: ## Remove build results (not the compilers' caches)
-	rm -rf build target
+clean: ## Remove build results (not the compilers' caches, not build/keys)
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name keys -exec rm -rf {} +; fi
+	rm -rf target
