@@ -160,6 +160,7 @@ mod tests {
             architecture: "x86_64".to_owned(),
             kubernetes: String::new(),
             built_at: 1_700_000_000,
+            partitions: Vec::new(),
         };
         let manifest = serde_json::json!({ "image": facts, "kernelRelease": "6.12.1", "rootHash": HASH, "files": [] });
         fs::write(at("manifest.json"), manifest.to_string()).expect("manifest");
