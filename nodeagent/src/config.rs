@@ -46,7 +46,7 @@ pub struct Wanted {
     pub document: Vec<u8>,
     pub dry_run: bool,
     pub revert_after: Option<Duration>,
-    /// Subject of the user's certificate; empty in maintenance.
+    /// Subject of the user's certificate, or `source: <name>`; empty in maintenance.
     pub by: String,
 }
 
@@ -137,9 +137,25 @@ impl Configs {
 
     /// Checks a config, keeps it as a new generation and puts it in force. The same config again changes nothing.
     pub async fn apply(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
+        let _busy = self.busy.lock().await;
+        self.apply_alone(wanted).await
+    }
+
+    /// The same for a config that no caller sent: a source outside the machine holds it, and `by` names the source. It can only be the first
+    /// one, whoever else applies one in the meantime.
+    pub async fn apply_first(&self, document: Vec<u8>, by: String) -> Result<Outcome, Refusal> {
+        let _busy = self.busy.lock().await;
+        if identity::configured(&self.node) {
+            let problem = "the machine has a config or an identity already".to_owned();
+            return Err(Refusal::NotPermitted { problem, remedy: "change the config by machinectl apply".to_owned() });
+        }
+        self.apply_alone(Wanted { document, dry_run: false, revert_after: None, by }).await
+    }
+
+    /// Applies while no other change is under way.
+    async fn apply_alone(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
         let text = text_of(wanted.document)?;
         let revert_after = wanted.revert_after.map(trials::length).transpose()?;
-        let _busy = self.busy.lock().await;
         let now = self.current().await?;
         self.require_fitting(&wanted.by, now.is_some(), revert_after.is_some())?;
         let reading = reading::read(&text)?;

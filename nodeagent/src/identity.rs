@@ -26,8 +26,12 @@ use crate::server::tls::Credentials;
 
 /// Whether a stranger must not configure this machine: it has an identity, or that cannot be known because STATE is not open.
 pub fn held(node: &Node) -> bool {
-    let on_state = || has_certificate(&node.root) || crate::config::exists(&node.root.config_directory());
-    node.config().is_some() || state_problem(node).is_some() || on_state()
+    state_problem(node).is_some() || configured(node)
+}
+
+/// Whether this machine has a config in force, or STATE, as far as it is open, holds an identity or a config.
+pub fn configured(node: &Node) -> bool {
+    node.config().is_some() || has_certificate(&node.root) || crate::config::exists(&node.root.config_directory())
 }
 
 /// Whether this machine ever had a certificate, or a config by which to get one.
