@@ -41,6 +41,7 @@ use crate::init_events;
 use crate::node::Node;
 use crate::power::Power;
 use crate::server::{self, Api};
+use crate::sources;
 use crate::stage::StageEvent;
 
 /// What the agent is told from outside.
@@ -72,6 +73,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(health::watch(node.clone()));
     tokio::spawn(announce(node.clone(), fingerprint));
     tokio::spawn(configs.clone().end_trials());
+    tokio::spawn(sources::watch(node.clone(), configs.clone()));
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
 

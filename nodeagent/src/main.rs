@@ -26,6 +26,7 @@ mod power;
 mod refusal;
 mod resources;
 mod server;
+mod sources;
 mod stage;
 mod store;
 

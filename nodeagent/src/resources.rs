@@ -6,4 +6,5 @@ pub mod kinds;
 pub mod machine;
 pub mod network;
 pub mod services;
+pub mod sources;
 pub mod time;

@@ -51,6 +51,17 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "configsources",
+        "Where a machine in maintenance looks for its first config.",
+        &[
+            ("RESULT", "status.result"),
+            ("PLACE", "status.place"),
+            ("TRIED AT", "status.triedAt"),
+            ("TRIES", "status.tries"),
+            ("MESSAGE", "status.message"),
+        ],
+    ),
+    seen(
         "controllers",
         "What the agent's controllers are doing.",
         &[("STATE", "status.state"), ("WAITS FOR", "status.waitsFor"), ("ERROR", "status.error")],
