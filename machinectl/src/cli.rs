@@ -39,7 +39,7 @@ pub enum Verb {
     Explain(verbs::validate::Explain),
     Apply(verbs::apply::Apply),
     Patch(verbs::apply::Patch),
-    /// The machine config: show it, its generations, confirm or roll back
+    /// The machine config: show it, its history, confirm or roll back
     #[command(subcommand)]
     Config(verbs::config::Config),
     Bootstrap(verbs::bootstrap::Bootstrap),

@@ -20,9 +20,10 @@ struct Way {
     /// Only show the difference and what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Go back to the config before by itself, across reboots too, unless `machinectl config confirm` is called within this time
-    #[arg(long, value_name = "DURATION")]
-    revert_after: Option<machine::config::Duration>,
+    /// Try it for this long, such as 2m: the machine goes back by itself, across reboots too, unless `machinectl config confirm` is
+    /// called within that time
+    #[arg(long = "try", value_name = "DURATION", alias = "revert-after")]
+    try_for: Option<machine::config::Duration>,
 }
 
 /// Give machines a config
@@ -84,7 +85,7 @@ fn patched(text: &str, name: &str, patches: &[String]) -> Result<String, Failure
 }
 
 async fn apply(session: &Session, document: String, way: &Way) -> Result<ApplyResponse, Failure> {
-    let revert_after = way.revert_after.and_then(|after| prost_types::Duration::try_from(after.0).ok());
+    let revert_after = way.try_for.and_then(|after| prost_types::Duration::try_from(after.0).ok());
     let request = ApplyRequest { document: document.into_bytes(), dry_run: way.dry_run, revert_after };
     session.ask(session.config().apply(request)).await
 }
@@ -105,8 +106,9 @@ fn report(answers: Answers<ApplyResponse>, way: &Way) -> Result<(), Failure> {
             write(&format!("{node}: part of it takes effect at the next boot: machinectl reboot -n {node}\n"));
         }
     }
-    if let (Some(after), false, false) = (way.revert_after, way.dry_run, answers.done.is_empty()) {
-        tell(&format!("it is taken back in {after} unless you confirm it: machinectl config confirm"));
+    if let (Some(after), false, false) = (way.try_for, way.dry_run, answers.done.is_empty()) {
+        let nodes = answers.done.iter().map(|(node, _)| node.to_string()).collect::<Vec<_>>().join(",");
+        tell(&format!("it is taken back in {after} unless you confirm it: machinectl config confirm -n {nodes}"));
     }
     answers.outcome()
 }

@@ -1,6 +1,6 @@
 //! `config`: the config that a machine has, and those before it.
 
-use api::v1::{ConfirmRequest, Generation, GetConfigRequest, ListGenerationsRequest, RollbackRequest};
+use api::v1::{ConfirmRequest, DiffRequest, Generation, GetConfigRequest, ListGenerationsRequest, RollbackRequest};
 use clap::{Args, Subcommand};
 use machine::config::HostPort;
 use serde_json::{Value, json};
@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 use super::{QUICK, SLOW};
 use crate::cli::World;
 use crate::failure::Failure;
-use crate::output::{Output, Table, write};
+use crate::output::{Output, Table, tell, write};
 use crate::session::Session;
 use crate::times;
 
 #[derive(Debug, Subcommand)]
 pub enum Config {
     Show(Show),
-    List(List),
+    #[command(visible_alias = "list")]
+    History(History),
+    Diff(Diff),
     Confirm(Confirm),
     Rollback(Rollback),
 }
@@ -28,11 +30,20 @@ pub struct Show {
     generation: Option<u64>,
 }
 
-/// List the configs that a machine has kept
+/// Show the generations of config that a machine has kept: who applied each, when, and how many lines it changed
 #[derive(Debug, Args)]
-pub struct List {
+pub struct History {
     #[command(flatten)]
     output: Output,
+}
+
+/// Show how one generation differs from another; secrets are masked
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Generation to compare with [default: the one before TO]
+    from: Option<u64>,
+    /// Generation to look at [default: the one in force]
+    to: Option<u64>,
 }
 
 /// Make a config that is tried with a deadline the lasting one
@@ -54,7 +65,8 @@ impl Config {
     pub async fn run(self, world: &World) -> Result<(), Failure> {
         match self {
             Config::Show(show) => show.run(world).await,
-            Config::List(list) => list.run(world).await,
+            Config::History(history) => history.run(world).await,
+            Config::Diff(diff) => diff.run(world).await,
             Config::Confirm(_) => confirm(world).await,
             Config::Rollback(rollback) => rollback.run(world).await,
         }
@@ -70,7 +82,7 @@ impl Show {
     }
 }
 
-impl List {
+impl History {
     async fn run(self, world: &World) -> Result<(), Failure> {
         let ask = async |session: Session| session.ask(session.config().list_generations(ListGenerationsRequest {})).await;
         let answers = world.connection.each(QUICK, ask).await?;
@@ -82,15 +94,36 @@ impl List {
     }
 }
 
+impl Diff {
+    async fn run(self, world: &World) -> Result<(), Failure> {
+        let request = DiffRequest { from: self.from, to: self.to };
+        let response = world.connection.one(QUICK, async |session| session.ask(session.config().diff(request)).await).await?;
+        if response.diff.is_empty() {
+            tell(&format!("generations {} and {} do not differ", response.from, response.to));
+        }
+        write(&response.diff);
+        Ok(())
+    }
+}
+
 fn table(rows: &[(&HostPort, &Generation)], wide: bool) -> Table {
-    let mut table = Table::new(&["NODE", "GENERATION", "CURRENT", "APPLIED", "BY", "REVERTS"]);
+    let mut table = Table::new(&["NODE", "GENERATION", "CURRENT", "APPLIED", "BY", "CHANGES", "REVERTS"]);
     table.headings.extend(wide.then(|| "DIGEST".to_owned()));
     for (node, g) in rows {
         let current = if g.current { "yes" } else { "" };
         let (applied, reverts) = (times::shown(g.applied_at.as_ref()), times::shown(g.revert_at.as_ref()));
-        table.row([node.to_string(), g.number.to_string(), current.to_owned(), applied, g.applied_by.clone(), reverts, g.digest.clone()]);
+        let (number, by, changes) = (g.number.to_string(), g.applied_by.clone(), changes(g));
+        table.row([node.to_string(), number, current.to_owned(), applied, by, changes, reverts, g.digest.clone()]);
     }
     table
+}
+
+/// `+3 -1`; nothing for the first generation, which has none before it.
+fn changes(generation: &Generation) -> String {
+    match (generation.lines_added, generation.lines_removed) {
+        (0, 0) => String::new(),
+        (added, removed) => format!("+{added} -{removed}"),
+    }
 }
 
 fn value(node: &HostPort, generation: &Generation) -> Value {
@@ -101,6 +134,8 @@ fn value(node: &HostPort, generation: &Generation) -> Value {
         "appliedAt": times::shown(generation.applied_at.as_ref()),
         "appliedBy": generation.applied_by,
         "digest": generation.digest,
+        "linesAdded": generation.lines_added,
+        "linesRemoved": generation.lines_removed,
     });
     if generation.revert_at.is_some() {
         value["revertAt"] = times::shown(generation.revert_at.as_ref()).into();

@@ -26,13 +26,17 @@ fn apply_shows_what_would_be_done_and_does_it() {
             "-old\n+new\n{node}: would be done:\n  restart kubelet\n{node}: part of it takes effect at the next boot: machinectl reboot -n {node}\n"
         )
     );
-    let ran = fake.run(&["apply", "-f", &file, "--revert-after", "5m", "-p", "machine: { hostname: cp-2 }"]);
-    assert!(ran.err.contains("it is taken back in 5m unless you confirm it"), "{}", ran.err);
+    let ran = fake.run(&["apply", "-f", &file, "--try", "5m", "-p", "machine: { hostname: cp-2 }"]);
+    let confirm = format!("it is taken back in 5m unless you confirm it: machinectl config confirm -n {node}\n");
+    assert_eq!(ran.err, confirm);
     assert!(ran.printed().starts_with(&format!("{node}: generation 4 is in force\n")));
     assert_eq!(
         fake.asked.lines(),
         ["apply dry_run=true revert_after=None hostname: cp-1", "apply dry_run=false revert_after=Some(300) hostname: cp-2"]
     );
+    // Its name in releases before this one.
+    fake.run(&["apply", "-f", &file, "--revert-after", "90s"]).printed();
+    assert_eq!(fake.asked.lines()[2], "apply dry_run=false revert_after=Some(90) hostname: cp-1");
 }
 
 #[test]

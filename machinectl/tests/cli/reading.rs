@@ -82,7 +82,27 @@ fn logs_come_byte_for_byte() {
     assert_eq!(fake.run(&["files", "cat", "/etc/hosts"]).printed(), "127.0.0.1 localhost\n");
     assert!(fake.run(&["files", "ls", "/etc"]).printed().contains("lrwxrwxrwx   0       12     2026-09-21T14:13:20Z   localtime -> /usr"));
     assert!(fake.run(&["image", "list"]).printed().contains("hello:1   sha256:ab"));
-    assert!(fake.run(&["config", "list"]).printed().contains("os:admin/alice"));
+}
+
+#[test]
+fn the_history_of_configs_says_who_when_and_how_much() {
+    let fake = Fake::member();
+    let history = fake.run(&["config", "history"]).printed();
+    let row = format!("{}   3            yes       2026-09-21T14:13:20Z   os:admin/alice   +3 -1     -\n", fake.address);
+    assert!(history.starts_with("NODE") && history.ends_with(&row), "{history}");
+    assert_eq!(fake.run(&["config", "list"]).printed(), history);
+    let values = fake.run(&["config", "history", "-o", "json"]).json();
+    assert_eq!((values[1]["linesAdded"].as_i64(), values[1]["current"].as_bool()), (Some(3), Some(true)));
+}
+
+#[test]
+fn generations_are_compared() {
+    let fake = Fake::member();
+    assert_eq!(fake.run(&["config", "diff"]).printed(), "--- 2\n+++ 3\n");
+    assert_eq!(fake.run(&["config", "diff", "1"]).printed(), "--- 1\n+++ 3\n");
+    assert_eq!(fake.run(&["config", "diff", "1", "2"]).printed(), "--- 1\n+++ 2\n");
+    let ran = fake.run(&["config", "diff", "2", "2"]);
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "generations 2 and 2 do not differ\n"));
 }
 
 #[test]

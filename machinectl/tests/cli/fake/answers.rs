@@ -108,7 +108,10 @@ impl config_server::Config for Answers {
 
     async fn diff(&self, request: Request<DiffRequest>) -> Answer<DiffResponse> {
         let DiffRequest { from, to } = request.into_inner();
-        Ok(Response::new(DiffResponse { from: from.unwrap_or(1), to: to.unwrap_or(2), diff: "--- old\n+++ new\n".to_owned() }))
+        let to = to.unwrap_or(3);
+        let from = from.unwrap_or(to - 1);
+        let diff = if from == to { String::new() } else { format!("--- {from}\n+++ {to}\n") };
+        answer(DiffResponse { from, to, diff })
     }
 
     async fn list_generations(&self, _: Request<ListGenerationsRequest>) -> Answer<ListGenerationsResponse> {
