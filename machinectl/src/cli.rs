@@ -57,6 +57,8 @@ pub enum Verb {
     /// A machine's files, to look at
     #[command(subcommand)]
     Files(verbs::files::Files),
+    Upgrade(verbs::upgrade::Upgrade),
+    Rollback(verbs::rollback::Rollback),
     Reboot(verbs::power::Reboot),
     Shutdown(verbs::power::Shutdown),
     Reset(verbs::power::Reset),
@@ -104,6 +106,8 @@ impl Cli {
             Verb::Version(verb) => verb.run(&world).await,
             Verb::Image(verb) => verb.run(&world).await,
             Verb::Files(verb) => verb.run(&world).await,
+            Verb::Upgrade(verb) => verb.run(&world).await,
+            Verb::Rollback(verb) => verb.run(&world).await,
             Verb::Reboot(verb) => verb.run(&world).await,
             Verb::Shutdown(verb) => verb.run(&world).await,
             Verb::Reset(verb) => verb.run(&world).await,

@@ -120,14 +120,29 @@ impl Connection {
         }
         let context = self.current()?;
         let own = if context.nodes.is_empty() { &context.endpoints } else { &context.nodes };
-        let parse =
-            |text: &String| node(text).map_err(|error| Failure::new(self.config_path().display(), format!("endpoint {text:?}: {error}")));
-        let own = own.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let own = own.iter().map(|text| self.in_context(text)).collect::<Result<Vec<_>, _>>()?;
         let nodes = if said.is_empty() { own } else { said.clone() };
         if nodes.is_empty() {
             return Err(Failure::usage(self.config_path().display(), "the context names no machine").remedy("name one with --nodes"));
         }
         Ok((nodes, Trust::Cluster(Box::new(context))))
+    }
+
+    /// Other machines, reached in the same way.
+    pub fn among(&self, nodes: Vec<HostPort>) -> Connection {
+        Connection { nodes, ..self.clone() }
+    }
+
+    /// The machine APIs that the context names: those of control planes.
+    pub fn context_endpoints(&self) -> Result<Vec<HostPort>, Failure> {
+        if self.is_maintenance() {
+            return Ok(Vec::new());
+        }
+        self.current()?.endpoints.iter().map(|text| self.in_context(text)).collect()
+    }
+
+    fn in_context(&self, text: &str) -> Result<HostPort, Failure> {
+        node(text).map_err(|error| Failure::new(self.config_path().display(), format!("endpoint {text:?}: {error}")))
     }
 
     /// The same machines, which may be on their way up.

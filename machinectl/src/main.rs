@@ -11,6 +11,7 @@ mod patch;
 mod places;
 mod progress;
 mod session;
+mod swap;
 mod times;
 mod tls;
 mod verbs;

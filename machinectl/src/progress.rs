@@ -39,6 +39,17 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
+    /// How many bytes of the bar are done.
+    pub fn set(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+
+    /// [`Progress::advance`] for another thread.
+    pub fn counter(&self) -> impl Fn(u64) + Send + 'static {
+        let bar = self.bar.clone();
+        move |bytes| bar.inc(bytes)
+    }
+
     /// What is waited for now. Only a terminal shows it.
     pub fn wait_for(&self, what: impl Into<String>) {
         self.bar.set_message(what.into());

@@ -16,6 +16,7 @@ use api::v1::log_client::LogClient;
 use api::v1::machine_client::MachineClient;
 use api::v1::resource_client::ResourceClient;
 use api::v1::service_control_client::ServiceControlClient;
+use api::v1::upgrade_client::UpgradeClient;
 use hyper_util::rt::TokioIo;
 use machine::config::{Host, HostPort};
 use rustls_pki_types::{DnsName, ServerName};
@@ -197,6 +198,7 @@ clients! {
     machine: MachineClient;
     resource: ResourceClient;
     service_control: ServiceControlClient;
+    upgrade: UpgradeClient;
 }
 
 impl Session {

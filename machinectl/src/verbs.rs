@@ -13,7 +13,9 @@ pub mod image;
 pub mod kubeconfig;
 pub mod log;
 pub mod power;
+pub mod rollback;
 pub mod services;
+pub mod upgrade;
 pub mod validate;
 pub mod version;
 

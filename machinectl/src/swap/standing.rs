@@ -1,0 +1,46 @@
+//! What a machine is in its cluster, by its config.
+
+use api::v1::GetConfigRequest;
+use machine::config::{HostPort, Role, yaml};
+use serde_json::Value;
+
+use crate::connection::node;
+use crate::failure::Failure;
+use crate::session::Session;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub role: Role,
+    /// Machine APIs of control planes that the machine knows.
+    pub control_planes: Vec<HostPort>,
+}
+
+impl Standing {
+    pub async fn ask(session: &Session) -> Result<Standing, Failure> {
+        let document = session.ask(session.config().get(GetConfigRequest { generation: None })).await?.document;
+        // It may be another release's, so no more of it is read than is needed.
+        let config = yaml::read_one(&String::from_utf8_lossy(&document), &session.node.to_string())?;
+        Ok(Standing::of(&config.value()))
+    }
+
+    fn of(config: &Value) -> Standing {
+        let role = if config["machine"]["role"] == "controlPlane" { Role::ControlPlane } else { Role::Worker };
+        let named = config["cluster"]["controlPlanes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        Standing { role, control_planes: named.filter_map(|text| node(text).ok()).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn little_of_a_config_is_needed() {
+        let cp = json!({ "machine": { "role": "controlPlane", "new": 1 }, "cluster": { "controlPlanes": ["192.0.2.1:50000", "?", 5] } });
+        let first = node("192.0.2.1").expect("a node");
+        assert_eq!(Standing::of(&cp), Standing { role: Role::ControlPlane, control_planes: vec![first] });
+        assert_eq!(Standing::of(&json!({ "machine": null })), Standing { role: Role::Worker, control_planes: Vec::new() });
+    }
+}

@@ -1,0 +1,73 @@
+//! `upgrade`: the image of an update file onto machines.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{ArgAction, Args};
+use prost_types::Timestamp;
+use update::{Manifest, UpdateFile};
+
+use crate::cli::World;
+use crate::failure::Failure;
+use crate::output::write;
+use crate::swap::{self, Change, Update, Way};
+use crate::times;
+
+/// Give machines a new image, which stays only if they prove good with it
+///
+/// The file is sent as far as a machine lacks it, and written beside the image that runs. The machine boots it, and falls back by itself,
+/// image and config together, unless its checks pass. Machines are taken one after the other, control planes first, and the first that
+/// falls back ends it.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// Update file: corten-<version>-<profile>.update
+    file: PathBuf,
+    /// Take a version that is lower than the running one
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// Take a version that failed on a machine before
+    #[arg(long)]
+    retry_failed: bool,
+    /// Keep EPHEMERAL (containers and their logs); it always is: see `machinectl reset --wipe ephemeral`
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    preserve: bool,
+    #[command(flatten)]
+    way: Way,
+}
+
+impl Upgrade {
+    pub async fn run(self, world: &World) -> Result<(), Failure> {
+        if !self.preserve {
+            let problem = "an upgrade never wipes EPHEMERAL: what it would have wiped could not be brought back by falling back";
+            return Err(Failure::usage("--preserve=false", problem)
+                .remedy("leave it out, and wipe after the upgrade with `machinectl reset --wipe ephemeral`"));
+        }
+        let file = UpdateFile::open(&self.file).map_err(|error| Failure::of(self.file.display(), &error))?;
+        write(&description(file.manifest().peek()));
+        let update = Update { file: Arc::new(file), allow_downgrade: self.allow_downgrade, retry_failed: self.retry_failed };
+        swap::run(world, &Change::Update(update), &self.way).await
+    }
+}
+
+/// What the file says of itself; the machine verifies who signed it.
+fn description(manifest: &Manifest) -> String {
+    let built = times::shown(Some(&Timestamp { seconds: i64::try_from(manifest.built_at).unwrap_or_default(), nanos: 0 }));
+    let kubernetes = manifest.kubernetes.as_ref().map(|version| format!(", Kubernetes v{version}")).unwrap_or_default();
+    let mut text = format!(
+        "Corten {} ({}, {}), kernel {}{kubernetes}, built {built}\n",
+        manifest.version, manifest.profile, manifest.architecture, manifest.kernel_release
+    );
+    for line in manifest.release_notes.trim().lines() {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text + "\n"
+}
