@@ -61,7 +61,7 @@ pub async fn run(world: &World, change: &Change, way: &Way) -> Result<(), Failur
 /// The plan for one machine: what it says it will do, between what is done from here.
 fn show(member: &Member, change: &Change, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
     write(&format!("{}:\n", member.heading(change)));
-    let mut steps = vec![];
+    let mut steps: Vec<String> = member.planned.send.iter().cloned().collect();
     if !way.stage
         && let Some(quorum) = fleet.quorum(member)
     {
@@ -85,7 +85,7 @@ async fn one(world: &World, member: &Member, change: &Change, way: &Way, fleet: 
     let before = record::ended(session).await?;
     let progress = Progress::waiting(world.quiet);
     if way.stage {
-        change.begin(member, way, &progress).await?;
+        change.begin(member, &before, way, &progress).await?;
         drop(progress);
         write(&format!("{node}: {} at its next reboot: machinectl reboot -n {node}\n", change.staged(member)));
         return Ok(());
@@ -97,7 +97,7 @@ async fn one(world: &World, member: &Member, change: &Change, way: &Way, fleet: 
         (Some(name), Some(deadline)) => Some(drain::drain(world, member, name, fleet, deadline, &progress).await?),
         _ => None,
     };
-    let begun = change.begin(member, way, &progress).await;
+    let begun = change.begin(member, &before, way, &progress).await;
     if let Err(failure) = begun {
         return Err(lift_after(failure, cordon, &progress).await);
     }

@@ -1,5 +1,6 @@
 //! What is done to each machine: a new image by an update file, or the other slot's again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::v1::{OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress};
@@ -10,6 +11,7 @@ use update::UpdateFile;
 
 use super::backoff::Backoff;
 use super::fleet::Member;
+use super::record;
 use super::upload::{self, PATIENCE};
 use super::way::Way;
 use crate::cli::World;
@@ -33,7 +35,9 @@ pub struct Update {
 /// What a machine answers to a dry run.
 #[derive(Debug, Default)]
 pub struct Planned {
-    /// What it will do, in words.
+    /// What is sent to it first, in words.
+    pub send: Option<String>,
+    /// What it will do then, in words.
     pub steps: Vec<String>,
     /// There is nothing to do.
     pub settled: bool,
@@ -55,17 +59,12 @@ impl Update {
     }
 
     fn planned(&self, offered: OfferResponse) -> Planned {
-        let OfferResponse { missing_bytes, total_bytes, missing, mut plan, running, .. } = offered;
-        if !running {
-            let send = format!(
-                "send {} chunks, {} of {}: the machine has the others",
-                missing.len(),
-                HumanBytes(missing_bytes),
-                HumanBytes(total_bytes)
-            );
-            plan.insert(0, if missing.is_empty() { "send nothing: the machine has every chunk".to_owned() } else { send });
-        }
-        Planned { steps: plan, settled: running }
+        let OfferResponse { missing_bytes, total_bytes, missing, plan, running, .. } = offered;
+        let send = match missing.len() {
+            0 => "send nothing: the machine has every chunk".to_owned(),
+            1.. => format!("send {} of {} in chunks that the machine lacks", HumanBytes(missing_bytes), HumanBytes(total_bytes)),
+        };
+        Planned { send: Some(send), steps: plan, settled: running }
     }
 }
 
@@ -81,7 +80,7 @@ impl Change {
                 while let Some(answer) = answers.next().await {
                     steps.extend(answer.map_err(|status| session.failed(&status))?.plan);
                 }
-                Ok(Planned { steps, settled: false })
+                Ok(Planned { send: None, steps, settled: false })
             }
         }
     }
@@ -94,76 +93,61 @@ impl Change {
         }
     }
 
-    /// Makes the other slot the next to boot, and reboots unless it is staged. A connection that breaks is made anew: the calls may be
-    /// repeated.
-    pub async fn begin(&self, member: &Member, way: &Way, progress: &Progress) -> Result<(), Failure> {
+    /// Makes the other slot the next to boot, and reboots unless it is staged. After a connection that broke, the machine's record says
+    /// whether it did; `before` are the records of earlier changes.
+    pub async fn begin(&self, member: &Member, before: &BTreeSet<u64>, way: &Way, progress: &Progress) -> Result<(), Failure> {
         let mut backoff = Backoff::new(PATIENCE);
-        let mut told = String::new();
         loop {
-            let followed = match self.start(&member.session, way).await {
-                Ok(answers) => follow(answers, member, &mut told, progress).await,
-                Err(status) => Err(status),
+            let status = match self.start(member, way, progress).await {
+                Ok(()) => return Ok(()),
+                Err(status) => status,
             };
-            match followed {
-                Ok(Last::Finished) => return Ok(()),
-                // Its reboot takes the connection with it.
-                Ok(Last::Phase(phase)) | Err(Broken { phase, .. }) if phase == "booting" => return Ok(()),
-                Ok(Last::Phase(_)) => return Err(Failure::new(member.node(), "the machine ended the call before it was done")),
-                Err(Broken { status, .. }) if Session::is_broken(&status) && backoff.wait().await => {}
-                Err(Broken { status, .. }) => return Err(member.session.failed(&status)),
+            let failure = member.session.failed(&status);
+            loop {
+                if !Session::is_broken(&status) || !backoff.wait().await {
+                    return Err(failure);
+                }
+                match record::is_flipped(&member.session, before, way.stage).await {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => break,
+                    Err(_) => {}
+                }
             }
         }
     }
 
-    async fn start(&self, session: &Session, way: &Way) -> Result<Streaming<UpgradeProgress>, Broken> {
+    async fn start(&self, member: &Member, way: &Way, progress: &Progress) -> Result<(), Status> {
         let (stage, reboot_mode) = (way.stage, way.reboot_mode().into());
+        let mut client = member.session.upgrade();
         let answers = match self {
             Change::Update(update) => {
-                session.upgrade().start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode }).await
+                client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode }).await?
             }
-            Change::Rollback => session.upgrade().rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode }).await,
+            Change::Rollback => client.rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode }).await?,
         };
-        answers.map(tonic::Response::into_inner).map_err(|status| Broken { phase: String::new(), status })
+        follow(answers.into_inner(), member, progress).await
     }
-}
-
-/// How a stream of progress ended.
-enum Last {
-    Finished,
-    /// Without the last message; the phase that was told last.
-    Phase(String),
-}
-
-struct Broken {
-    phase: String,
-    status: Status,
 }
 
 /// Shows what the machine does until it is done.
-async fn follow(
-    mut answers: Streaming<UpgradeProgress>,
-    member: &Member,
-    told: &mut String,
-    progress: &Progress,
-) -> Result<Last, Broken> {
-    let mut phase = String::new();
+async fn follow(mut answers: Streaming<UpgradeProgress>, member: &Member, progress: &Progress) -> Result<(), Status> {
+    let mut told = String::new();
     while let Some(answer) = answers.next().await {
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(status) => return Err(Broken { phase, status }),
-        };
+        let answer = answer?;
         let line = format!("{}: {}: {}", member.node(), answer.phase, answer.message);
-        match answer.total_bytes {
-            0 if *told != line => progress.done(&line),
-            0 => {}
-            total => progress.wait_for(format!("{line} ({} of {})", HumanBytes(answer.done_bytes), HumanBytes(total))),
+        if line != told {
+            progress.done(&line);
         }
-        (*told, phase) = (line, answer.phase);
+        if answer.total_bytes > 0 {
+            progress.wait_for(format!("{line} ({} of {})", HumanBytes(answer.done_bytes), HumanBytes(answer.total_bytes)));
+        }
+        told = line;
         if answer.finished {
-            return Ok(Last::Finished);
+            return Ok(());
         }
     }
-    Ok(Last::Phase(phase))
+    // As good as a broken connection: the machine's record says what became of it.
+    Err(Status::unavailable("the machine ended the call before it was done"))
 }
 
 /// How it is told.

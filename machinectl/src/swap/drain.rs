@@ -49,7 +49,7 @@ pub async fn drain(
 ) -> Result<Cordon, Failure> {
     progress.wait_for(format!("{}: takes node {name} out of service", member.node()));
     let client = client(world, member, fleet).await?;
-    let cordon = Cordon::lay(client, name).await?;
+    let cordon = Cordon::lay(client, name).await.map_err(|failure| failure.remedy("leave its pods alone with --no-drain"))?;
     progress.done(&format!("{}: node {name} takes no new pods", member.node()));
     let evicted = cordon.evict(deadline, progress).await;
     match evicted {
@@ -82,7 +82,9 @@ async fn client(world: &World, member: &Member, fleet: &Fleet) -> Result<kube::C
 async fn connect(kubeconfig: &str) -> Result<kube::Client, Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::of("kubeconfig of the control plane", error);
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| failed(&error))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|error| failed(&error))?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|error| failed(&error))?;
+    // What a disruption budget refuses is told to the user, and asked again here.
+    config.default_retry = false;
     kube::Client::try_from(config).map_err(|error| failed(&error))
 }
 
@@ -153,7 +155,7 @@ impl Cordon {
             Ok(count) => count,
             Err(_) => {
                 let problem = format!("node {} was not drained within {}", self.name, machine::config::Duration(deadline));
-                let remedy = "nothing was changed; give it more time with --drain, or leave the pods alone with --no-drain";
+                let remedy = "its machine goes on as it is; give it more time with --drain, or leave the pods alone with --no-drain";
                 let problems = [refusals, vec![problem]].concat();
                 Err(Failure { kind: Kind::Deadline, problems, ..Failure::new("", "") }.remedy(remedy))
             }

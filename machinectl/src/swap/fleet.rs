@@ -75,7 +75,11 @@ impl Fleet {
             known.extend(member.control_planes.iter().cloned());
         }
         let mut distinct = Vec::new();
-        known.into_iter().filter(|node| !distinct.contains(node)).for_each(|node| distinct.push(node));
+        for node in known {
+            if !distinct.contains(&node) {
+                distinct.push(node);
+            }
+        }
         Ok(distinct)
     }
 

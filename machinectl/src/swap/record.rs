@@ -11,18 +11,19 @@ use serde::Deserialize;
 use tokio_stream::StreamExt;
 use tonic::Status;
 
-use crate::failure::{Failure, Kind};
+use crate::failure::{self, Failure};
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::verbs::health::AGAIN;
 
-const KIND: &str = "upgrades";
+const RESOURCES: &str = "upgrades";
 
 /// What is needed of it. All fields have defaults: the machine may be of another release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
     pub number: u64,
+    kind: Kind,
     pub from_version: String,
     pub to_version: String,
     pub from_slot: String,
@@ -30,6 +31,15 @@ pub struct Record {
     phase: Phase,
     boots: u64,
     reason: Option<Reason>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Kind {
+    Rollback,
+    #[default]
+    #[serde(other)]
+    Upgrade,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -104,18 +114,34 @@ impl Record {
         };
         let log = (!log_tail.is_empty()).then(|| format!("last lines of the log:\n    {}", log_tail.join("\n    ")));
         let problems = log.into_iter().chain([format!("{to_version} was not kept, the machine falls back to {from_version}: {said}")]);
-        let remedy = format!(
-            "see `machinectl get upgrades {} -n {node} -o yaml`; it is not tried again on its own: --retry-failed does",
-            self.number
-        );
+        let again = match self.kind {
+            Kind::Upgrade => "; this version is taken again only with --retry-failed",
+            Kind::Rollback => "",
+        };
+        let remedy = format!("see `machinectl get upgrades {} -n {node} -o yaml`{again}", self.number);
         Failure { problems: problems.collect(), ..Failure::new(node, "") }.remedy(remedy)
     }
 }
 
+async fn list(session: &Session) -> Result<Vec<Record>, Failure> {
+    let objects = session.ask(session.resource().list(ListResourcesRequest { kind: RESOURCES.to_owned() })).await?.objects;
+    Ok(objects.into_iter().filter_map(Record::of).collect())
+}
+
 /// Numbers of the records that have ended: none of them is that of a change which is begun now.
 pub async fn ended(session: &Session) -> Result<BTreeSet<u64>, Failure> {
-    let objects = session.ask(session.resource().list(ListResourcesRequest { kind: KIND.to_owned() })).await?.objects;
-    Ok(objects.into_iter().filter_map(Record::of).filter(|record| record.phase.has_ended()).map(|record| record.number).collect())
+    let ended = list(session).await?.into_iter().filter(|record| record.phase.has_ended());
+    Ok(ended.map(|record| record.number).collect())
+}
+
+/// Whether the other slot is the one to boot: for whoever lost the connection while asking for that.
+pub async fn is_flipped(session: &Session, before: &BTreeSet<u64>, staged: bool) -> Result<bool, Failure> {
+    let ours = list(session).await?.into_iter().filter(|record| !before.contains(&record.number)).max_by_key(|record| record.number);
+    Ok(ours.is_some_and(|record| match record.phase {
+        Phase::Writing | Phase::Verifying | Phase::Unknown => false,
+        Phase::Ready => staged,
+        Phase::Booting | Phase::Proving | Phase::Blessed | Phase::Failed | Phase::Cancelled => true,
+    }))
 }
 
 /// Waits until the change that was begun has ended, over reboots: a connection that breaks is made anew for as long as there is time.
@@ -137,7 +163,7 @@ pub async fn fate(session: &Session, before: &BTreeSet<u64>, deadline: Duration,
         Err(_) => {
             let problem = format!("not proven good within {}; {last}", machine::config::Duration(deadline));
             let remedy = format!("it may still be: see `machinectl get upgrades -n {}`; give it more time with --wait", session.node);
-            Err(Failure { kind: Kind::Deadline, ..Failure::new(&session.node, problem) }.remedy(remedy))
+            Err(Failure { kind: failure::Kind::Deadline, ..Failure::new(&session.node, problem) }.remedy(remedy))
         }
     }
 }
@@ -167,7 +193,7 @@ async fn follow(
     last: &mut Last,
     progress: &Progress,
 ) -> Result<Option<Result<Fate, Failure>>, Status> {
-    let request = WatchResourcesRequest { kind: KIND.to_owned(), name: String::new() };
+    let request = WatchResourcesRequest { kind: RESOURCES.to_owned(), name: String::new() };
     let mut changes = session.resource().watch(request).await?.into_inner();
     last.trouble.clear();
     let mut newest: Option<Record> = None;
@@ -222,7 +248,7 @@ mod tests {
 
     fn record(status: serde_json::Value) -> Record {
         let status = status.as_object().cloned().map(api::json::to_struct);
-        Record::of(Object { kind: KIND.to_owned(), name: "7".to_owned(), revision: 1, spec: None, status }).expect("a record")
+        Record::of(Object { kind: RESOURCES.to_owned(), name: "7".to_owned(), revision: 1, spec: None, status }).expect("a record")
     }
 
     #[test]
@@ -241,9 +267,9 @@ mod tests {
             text,
             "cp-1:50000: last lines of the log:\n    one\n    two\n\
              cp-1:50000: 0.2.0 was not kept, the machine falls back to 0.1.0: check kubelet: kubelet ended with status 1; \
-             see `machinectl get upgrades 7 -n cp-1:50000 -o yaml`; it is not tried again on its own: --retry-failed does"
+             see `machinectl get upgrades 7 -n cp-1:50000 -o yaml`; this version is taken again only with --retry-failed"
         );
-        let silent = record(json!({ "number": 8, "phase": "failed" })).failure(&node).to_string();
-        assert!(silent.contains("the machine gives no reason"), "{silent}");
+        let silent = record(json!({ "number": 8, "kind": "rollback", "phase": "failed" })).failure(&node).to_string();
+        assert!(silent.contains("the machine gives no reason") && silent.ends_with("-o yaml`"), "{silent}");
     }
 }

@@ -19,7 +19,7 @@ impl Standing {
     pub async fn ask(session: &Session) -> Result<Standing, Failure> {
         let document = session.ask(session.config().get(GetConfigRequest { generation: None })).await?.document;
         // It may be another release's, so no more of it is read than is needed.
-        let config = yaml::read_one(&String::from_utf8_lossy(&document), &session.node.to_string())?;
+        let config = yaml::read_one(document, &session.node.to_string())?;
         Ok(Standing::of(&config.value()))
     }
 

@@ -1,6 +1,10 @@
 //! A machine API that answers what the tests expect and remembers what it was asked.
 
 mod answers;
+mod kubernetes;
+mod lines;
+mod story;
+mod upgrades;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
@@ -14,6 +18,7 @@ use api::v1::log_server::LogServer;
 use api::v1::machine_server::MachineServer;
 use api::v1::resource_server::ResourceServer;
 use api::v1::service_control_server::ServiceControlServer;
+use api::v1::upgrade_server::UpgradeServer;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -24,6 +29,10 @@ use tonic::transport::Server;
 
 use crate::terminal::{Ran, machinectl};
 use crate::trust::{self, Identity};
+use lines::Lines;
+
+pub use kubernetes::Kubernetes;
+pub use story::{Fate, Story};
 
 /// What the machine was asked: one line a call that changes something or carries something to look at.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +53,8 @@ pub struct Fake {
     pub address: SocketAddr,
     pub asked: Asked,
     pub home: TempDir,
+    /// What the machine is, and what becomes of it.
+    pub story: Arc<Mutex<Story>>,
     _runtime: Runtime,
 }
 
@@ -63,8 +74,14 @@ impl Fake {
     pub fn on(listener: StdListener, identity: Identity) -> Fake {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let (address, asked) = (listener.local_addr().expect("an address"), Asked::default());
-        runtime.spawn(serve(listener, identity, asked.clone()));
-        Fake { address, asked, home: tempfile::tempdir().expect("temporary directory"), _runtime: runtime }
+        let story = Arc::new(Mutex::new(Story::new(address)));
+        runtime.spawn(serve(listener, identity, answers::Answers { asked: asked.clone(), story: story.clone() }));
+        Fake { address, asked, home: tempfile::tempdir().expect("temporary directory"), story, _runtime: runtime }
+    }
+
+    /// Changes what the machine is or what will become of it.
+    pub fn tell(&self, change: impl FnOnce(&mut Story)) {
+        change(&mut self.story.lock().expect("unpoisoned"));
     }
 
     pub fn home(&self) -> &Path {
@@ -98,14 +115,15 @@ pub fn dead_port() -> u16 {
     StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("an address").port()
 }
 
-async fn serve(listener: StdListener, identity: Identity, asked: Asked) {
+async fn serve(listener: StdListener, identity: Identity, fake: answers::Answers) {
     listener.set_nonblocking(true).expect("non-blocking");
     let listener = TcpListener::from_std(listener).expect("a listener");
     let acceptor = TlsAcceptor::from(identity.tls);
+    let lines: Lines = fake.story.lock().expect("unpoisoned").lines.clone();
     let (sender, connections) = mpsc::channel(8);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, sender) = (acceptor.clone(), sender.clone());
+            let (acceptor, sender, stream) = (acceptor.clone(), sender.clone(), lines.through(stream));
             tokio::spawn(async move {
                 if let Ok(stream) = acceptor.accept(stream).await {
                     let _ = sender.send(Ok::<_, std::io::Error>(stream)).await;
@@ -113,7 +131,6 @@ async fn serve(listener: StdListener, identity: Identity, asked: Asked) {
             });
         }
     });
-    let fake = answers::Answers(asked);
     Server::builder()
         .add_service(MachineServer::new(fake.clone()))
         .add_service(ConfigServer::new(fake.clone()))
@@ -122,6 +139,7 @@ async fn serve(listener: StdListener, identity: Identity, asked: Asked) {
         .add_service(LogServer::new(fake.clone()))
         .add_service(ClusterServer::new(fake.clone()))
         .add_service(ImageServer::new(fake.clone()))
+        .add_service(UpgradeServer::new(fake.clone()))
         .add_service(FileServer::new(fake))
         .serve_with_incoming(ReceiverStream::new(connections))
         .await

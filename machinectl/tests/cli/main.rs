@@ -8,3 +8,4 @@ mod generating;
 mod reading;
 mod terminal;
 mod trust;
+mod upgrading;

@@ -1,6 +1,8 @@
 //! The fake machine's answers, service by service.
 
 use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use api::v1::watch_resources_response::Change;
 use api::v1::*;
@@ -10,23 +12,32 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::Asked;
+use super::{Asked, Story};
 
 #[derive(Debug, Clone)]
-pub struct Answers(pub Asked);
+pub struct Answers {
+    pub asked: Asked,
+    pub story: Arc<Mutex<Story>>,
+}
 
-type Answer<T> = Result<Response<T>, Status>;
-type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
+impl Answers {
+    pub fn story(&self) -> MutexGuard<'_, Story> {
+        self.story.lock().expect("unpoisoned")
+    }
+}
 
-fn answer<T>(message: T) -> Answer<T> {
+pub type Answer<T> = Result<Response<T>, Status>;
+pub type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+pub fn answer<T>(message: T) -> Answer<T> {
     Ok(Response::new(message))
 }
 
-fn stream<T>(messages: Vec<T>) -> Answer<Stream<T>> {
-    Ok(Response::new(tokio_stream::iter(messages.into_iter().map(Ok).collect::<Vec<_>>())))
+pub fn stream<T: Send + 'static>(messages: Vec<T>) -> Answer<Stream<T>> {
+    Ok(Response::new(Box::pin(tokio_stream::iter(messages.into_iter().map(Ok)))))
 }
 
-fn with_remedy(code: Code, text: &str, remedy: &str) -> Status {
+pub fn with_remedy(code: Code, text: &str, remedy: &str) -> Status {
     let mut details = ErrorDetails::with_error_info("REASON", "corten.dev", HashMap::new());
     details.add_help_link(remedy, "");
     Status::with_error_details(code, text, details)
@@ -39,45 +50,51 @@ fn noon() -> Option<Timestamp> {
 #[tonic::async_trait]
 impl machine_server::Machine for Answers {
     async fn get_version(&self, _: Request<GetVersionRequest>) -> Answer<GetVersionResponse> {
+        let reboots = self.asked.lines().iter().filter(|line| *line == "reboot dry_run=false").count();
+        let story = self.story();
         answer(GetVersionResponse {
-            version: "0.1.0".to_owned(),
+            version: story.version.clone(),
             profile: "controlplane".to_owned(),
             architecture: "x86_64".to_owned(),
             kubernetes: "v1.37.1".to_owned(),
             kernel: "6.12.1".to_owned(),
             stage: "running".to_owned(),
-            slot: "a".to_owned(),
-            hostname: "cp-1".to_owned(),
-            boot_id: format!("boot {}", self.0.lines().iter().filter(|line| *line == "reboot dry_run=false").count()),
+            slot: story.slot.to_owned(),
+            hostname: story.hostname.clone(),
+            boot_id: format!("{} boot {}", story.address, story.boots + reboots),
         })
     }
 
     type GetHealthStream = Stream<GetHealthResponse>;
     /// Unhealthy; with a wait of more than half an hour, healthy in the second report.
     async fn get_health(&self, request: Request<GetHealthRequest>) -> Answer<Self::GetHealthStream> {
-        let check = |name: &str, passed: bool| Check {
+        let check = |name: &str, passed: bool, wrong: &str| Check {
             name: name.to_owned(),
             passed,
-            message: if passed { String::new() } else { "waits for etcd".to_owned() },
+            message: if passed { String::new() } else { wrong.to_owned() },
         };
-        let report = |healthy| GetHealthResponse { checks: vec![check("etcd", true), check("kubelet", healthy)], healthy };
+        let has_etcd = self.story().has_etcd;
+        let report = |healthy| {
+            let checks = vec![check("etcd", has_etcd, "etcd is starting"), check("kubelet", healthy, "waits for etcd")];
+            GetHealthResponse { checks, healthy }
+        };
         let becomes_healthy = request.into_inner().wait.is_some_and(|wait| wait.seconds > 1800);
         stream(if becomes_healthy { vec![report(false), report(true)] } else { vec![report(false)] })
     }
 
     async fn reboot(&self, request: Request<RebootRequest>) -> Answer<RebootResponse> {
-        self.0.note(format!("reboot dry_run={}", request.into_inner().dry_run));
+        self.asked.note(format!("reboot dry_run={}", request.into_inner().dry_run));
         answer(RebootResponse { plan: vec!["stop 9 services".to_owned(), "reboot".to_owned()] })
     }
 
     async fn shutdown(&self, request: Request<ShutdownRequest>) -> Answer<ShutdownResponse> {
-        self.0.note(format!("shutdown dry_run={}", request.into_inner().dry_run));
+        self.asked.note(format!("shutdown dry_run={}", request.into_inner().dry_run));
         answer(ShutdownResponse { plan: vec!["power off".to_owned()] })
     }
 
     async fn reset(&self, request: Request<ResetRequest>) -> Answer<ResetResponse> {
         let ResetRequest { dry_run, volumes, confirm, power_off } = request.into_inner();
-        self.0.note(format!("reset dry_run={dry_run} volumes={volumes:?} confirm={confirm} power_off={power_off}"));
+        self.asked.note(format!("reset dry_run={dry_run} volumes={volumes:?} confirm={confirm} power_off={power_off}"));
         answer(ResetResponse { plan: vec!["wipe EPHEMERAL".to_owned()] })
     }
 }
@@ -88,7 +105,7 @@ impl config_server::Config for Answers {
         let ApplyRequest { document, dry_run, revert_after } = request.into_inner();
         let document = String::from_utf8(document).expect("text");
         let hostname = document.lines().find(|line| line.contains("hostname:")).unwrap_or("no hostname").trim().to_owned();
-        self.0.note(format!("apply dry_run={dry_run} revert_after={:?} {hostname}", revert_after.map(|after| after.seconds)));
+        self.asked.note(format!("apply dry_run={dry_run} revert_after={:?} {hostname}", revert_after.map(|after| after.seconds)));
         if hostname.contains("refuse-me") {
             let mut details = ErrorDetails::new();
             details.add_bad_request_violation("machine.hostname", "\"refuse-me\"; expected another name");
@@ -103,7 +120,8 @@ impl config_server::Config for Answers {
         if generation == Some(99) {
             return Err(with_remedy(Code::NotFound, "generation 99 is not there", "see `machinectl config list`"));
         }
-        answer(GetConfigResponse { generation: 3, document: b"machine:\n  hostname: cp-1\n  kernel: {}\n".to_vec() })
+        let document = format!("machine:\n  hostname: cp-1\n  kernel: {{}}\n  role: {}\n", self.story().role);
+        answer(GetConfigResponse { generation: 3, document: document.into_bytes() })
     }
 
     async fn diff(&self, request: Request<DiffRequest>) -> Answer<DiffResponse> {
@@ -133,7 +151,7 @@ impl config_server::Config for Answers {
     }
 
     async fn rollback(&self, request: Request<RollbackRequest>) -> Answer<RollbackResponse> {
-        self.0.note(format!("rollback {:?}", request.into_inner()));
+        self.asked.note(format!("rollback {:?}", request.into_inner()));
         answer(RollbackResponse { generation: 5, diff: "-new\n+old\n".to_owned() })
     }
 }
@@ -154,11 +172,17 @@ impl resource_server::Resource for Answers {
         let column = |heading: &str, path: &str| Column { heading: heading.to_owned(), path: path.to_owned() };
         let columns = vec![column("state", "status.state"), column("after", "status.after"), column("restarts", "status.restarts")];
         let kind = |name: &str, columns| Kind { name: name.to_owned(), description: format!("All {name}."), columns, sensitive: false };
-        answer(ListKindsResponse { kinds: vec![kind("addresses", vec![]), kind("services", columns)] })
+        let upgrades = vec![column("to", "status.toVersion"), column("phase", "status.phase"), column("reason", "status.reason")];
+        answer(ListKindsResponse { kinds: vec![kind("addresses", vec![]), kind("services", columns), kind("upgrades", upgrades)] })
     }
 
-    async fn list(&self, _: Request<ListResourcesRequest>) -> Answer<ListResourcesResponse> {
-        answer(ListResourcesResponse { objects: services() })
+    async fn list(&self, request: Request<ListResourcesRequest>) -> Answer<ListResourcesResponse> {
+        let objects = match request.into_inner().kind.as_str() {
+            "nodes" => self.story().nodes(),
+            "upgrades" => self.story().upgrades(),
+            _ => services(),
+        };
+        answer(ListResourcesResponse { objects })
     }
 
     async fn get(&self, request: Request<GetResourceRequest>) -> Answer<GetResourceResponse> {
@@ -170,7 +194,10 @@ impl resource_server::Resource for Answers {
     }
 
     type WatchStream = Stream<WatchResourcesResponse>;
-    async fn watch(&self, _: Request<WatchResourcesRequest>) -> Answer<Self::WatchStream> {
+    async fn watch(&self, request: Request<WatchResourcesRequest>) -> Answer<Self::WatchStream> {
+        if request.into_inner().kind == "upgrades" {
+            return Ok(Response::new(Box::pin(self.story().lives_on())));
+        }
         let change = |change: Change, object| WatchResourcesResponse { change: change.into(), object };
         let mut changes: Vec<_> = services().into_iter().map(|object| change(Change::Put, Some(object))).collect();
         changes.push(change(Change::Synced, None));
@@ -183,7 +210,7 @@ impl resource_server::Resource for Answers {
 #[tonic::async_trait]
 impl service_control_server::ServiceControl for Answers {
     async fn start(&self, request: Request<StartRequest>) -> Answer<StartResponse> {
-        self.0.note(format!("start {}", request.into_inner().service));
+        self.asked.note(format!("start {}", request.into_inner().service));
         answer(StartResponse { plan: vec!["start".to_owned()] })
     }
 
@@ -194,7 +221,7 @@ impl service_control_server::ServiceControl for Answers {
 
     async fn restart(&self, request: Request<RestartRequest>) -> Answer<RestartResponse> {
         let RestartRequest { service, dry_run } = request.into_inner();
-        self.0.note(format!("restart {service} dry_run={dry_run}"));
+        self.asked.note(format!("restart {service} dry_run={dry_run}"));
         answer(RestartResponse { plan: vec![format!("stop {service}"), format!("start {service}")] })
     }
 }
@@ -203,7 +230,7 @@ impl service_control_server::ServiceControl for Answers {
 impl log_server::Log for Answers {
     type StreamStream = Stream<StreamResponse>;
     async fn stream(&self, request: Request<StreamRequest>) -> Answer<Self::StreamStream> {
-        self.0.note(format!("{:?}", request.into_inner()));
+        self.asked.note(format!("{:?}", request.into_inner()));
         let chunk = |lines: &[u8]| StreamResponse { lines: lines.to_vec() };
         stream(vec![chunk(b"one\ntwo\n"), chunk(b"three \xff\n")])
     }
@@ -223,12 +250,15 @@ impl log_server::Log for Answers {
 #[tonic::async_trait]
 impl cluster_server::Cluster for Answers {
     async fn bootstrap(&self, request: Request<BootstrapRequest>) -> Answer<BootstrapResponse> {
-        self.0.note(format!("bootstrap dry_run={}", request.into_inner().dry_run));
+        self.asked.note(format!("bootstrap dry_run={}", request.into_inner().dry_run));
         answer(BootstrapResponse { plan: vec!["start etcd as a new cluster".to_owned()], already_bootstrapped: false })
     }
 
     async fn get_kubeconfig(&self, request: Request<GetKubeconfigRequest>) -> Answer<GetKubeconfigResponse> {
-        self.0.note(format!("kubeconfig valid_for={:?}", request.into_inner().valid_for.map(|valid| valid.seconds)));
+        if let Some(kubeconfig) = self.story().kubeconfig.clone() {
+            return answer(GetKubeconfigResponse { kubeconfig });
+        }
+        self.asked.note(format!("kubeconfig valid_for={:?}", request.into_inner().valid_for.map(|valid| valid.seconds)));
         let auth = controlplane::kubeconfig::Auth::Embedded { certificate: "CERTIFICATE", key: &machine::config::Secret::new("KEY") };
         let kubeconfig =
             controlplane::kubeconfig::render("demo", "https://192.0.2.10:6443", "AUTHORITY", "admin", auth).expect("a kubeconfig");
@@ -246,7 +276,7 @@ impl image_server::Image for Answers {
             bytes += chunk.len();
             sum = chunk.iter().fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
         }
-        self.0.note(format!("import {bytes} bytes {sum:x}"));
+        self.asked.note(format!("import {bytes} bytes {sum:x}"));
         answer(ImportResponse { names: vec!["hello:1".to_owned()] })
     }
 
