@@ -8,11 +8,12 @@ mod drain;
 mod fleet;
 mod quorum;
 mod record;
+mod skew;
 mod standing;
 mod upload;
 mod way;
 
-pub use change::{Change, Update};
+pub use change::{Update, Wish};
 pub use way::Way;
 
 use std::time::Duration;
@@ -30,10 +31,10 @@ use fleet::{Fleet, Member};
 use record::{Fate, Record};
 use way::Wait;
 
-pub async fn run(world: &World, change: &Change, way: &Way) -> Result<(), Failure> {
-    let fleet = Fleet::look(world, change).await?;
+pub async fn run(world: &World, wish: &Wish, way: &Way) -> Result<(), Failure> {
+    let fleet = Fleet::look(world, wish).await?;
     for member in fleet.settled() {
-        write(&format!("{}: {}\n", member.node(), change.settled(member)));
+        write(&format!("{}: {}\n", member.node(), member.change.settled(member)));
     }
     let members: Vec<&Member> = fleet.in_order().collect();
     if members.is_empty() {
@@ -43,24 +44,25 @@ pub async fn run(world: &World, change: &Change, way: &Way) -> Result<(), Failur
         let problem = "with several machines, each is waited for before the next one is begun";
         return Err(Failure::usage("--no-wait", problem).remedy("leave it out, or name one machine"));
     }
+    fleet.check_skew()?;
     for member in &members {
-        show(member, change, way, &fleet)?;
+        show(member, way, &fleet)?;
     }
     if way.dry_run || !(way.yes || confirmed("Go on?")?) {
         return Ok(());
     }
     for (index, member) in members.iter().enumerate() {
-        if let Err(failure) = one(world, member, change, way, &fleet).await {
+        if let Err(failure) = one(world, member, way, &fleet).await {
             let done = index + fleet.settled().count();
-            return Err(stopped(failure, done, &members[index + 1..], change));
+            return Err(stopped(failure, done, &members[index + 1..], wish));
         }
     }
     Ok(())
 }
 
 /// The plan for one machine: what it says it will do, between what is done from here.
-fn show(member: &Member, change: &Change, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
-    write(&format!("{}:\n", member.heading(change)));
+fn show(member: &Member, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
+    write(&format!("{}:\n", member.heading()));
     let mut steps: Vec<String> = member.planned.send.iter().cloned().collect();
     if !way.stage
         && let Some(quorum) = fleet.quorum(member)
@@ -79,8 +81,8 @@ fn show(member: &Member, change: &Change, way: &Way, fleet: &Fleet) -> Result<()
 }
 
 /// All of it for one machine.
-async fn one(world: &World, member: &Member, change: &Change, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
-    let (node, session) = (member.node(), &member.session);
+async fn one(world: &World, member: &Member, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
+    let (node, session, change) = (member.node(), &member.session, &member.change);
     change.prepare(world, member).await?;
     let before = record::ended(session).await?;
     let progress = Progress::waiting(world.quiet);
@@ -167,10 +169,10 @@ fn still_cordoned(failure: Failure, cordon: Option<Cordon>) -> Failure {
 }
 
 /// The failure that ended it, with the machines that were left out; partial if others were done.
-fn stopped(failure: Failure, done: usize, rest: &[&Member], change: &Change) -> Failure {
+fn stopped(failure: Failure, done: usize, rest: &[&Member], wish: &Wish) -> Failure {
     if !rest.is_empty() {
         let rest = rest.iter().map(|member| member.node().to_string()).collect::<Vec<_>>().join(", ");
-        tell(&format!("not {}: {rest}", change.participle()));
+        tell(&format!("not {}: {rest}", wish.participle()));
     }
     let kind = if done > 0 { Kind::Partial } else { failure.kind };
     Failure { kind, ..failure }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::v1::{OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress};
+use api::v1::{GetVersionResponse, OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress};
 use indicatif::HumanBytes;
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
@@ -12,6 +12,7 @@ use update::UpdateFile;
 use super::backoff::Backoff;
 use super::fleet::Member;
 use super::record;
+use super::skew::Minor;
 use super::upload::{self, PATIENCE};
 use super::way::Way;
 use crate::cli::World;
@@ -19,15 +20,24 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::session::Session;
 
+/// What the user asks for.
 #[derive(Debug)]
+pub enum Wish {
+    /// Each machine takes the one of its profile.
+    Updates(Vec<Arc<Update>>),
+    Rollback,
+}
+
+/// What that is on one machine.
+#[derive(Debug, Clone)]
 pub enum Change {
-    Update(Update),
+    Update(Arc<Update>),
     Rollback,
 }
 
 #[derive(Debug)]
 pub struct Update {
-    pub file: Arc<UpdateFile>,
+    pub file: UpdateFile,
     pub allow_downgrade: bool,
     pub retry_failed: bool,
 }
@@ -53,6 +63,16 @@ impl Update {
         self.file.manifest().peek().version.to_string()
     }
 
+    pub fn profile(&self) -> &str {
+        &self.file.manifest().peek().profile
+    }
+
+    /// Of the Kubernetes parts; none without them.
+    fn kubernetes(&self) -> Option<Minor> {
+        let version = self.file.manifest().peek().kubernetes.as_ref()?;
+        Some(Minor { major: version.major, minor: version.minor })
+    }
+
     pub fn offer(&self, dry_run: bool) -> OfferRequest {
         let manifest = self.file.manifest().bytes().to_vec();
         OfferRequest { manifest, dry_run, allow_downgrade: self.allow_downgrade, retry_failed: self.retry_failed }
@@ -65,6 +85,31 @@ impl Update {
             1.. => format!("send {} of {} in chunks that the machine lacks", HumanBytes(missing_bytes), HumanBytes(total_bytes)),
         };
         Planned { send: Some(send), steps: plan, settled: running }
+    }
+}
+
+impl Wish {
+    /// A single file is offered to whatever machine: if it is for others, the machine says so.
+    pub fn of(&self, session: &Session, version: &GetVersionResponse) -> Result<Change, Failure> {
+        match self {
+            Wish::Rollback => Ok(Change::Rollback),
+            Wish::Updates(updates) => {
+                let fits = |update: &&Arc<Update>| update.profile() == version.profile || updates.len() == 1;
+                let update = updates.iter().find(fits).cloned().ok_or_else(|| {
+                    let profiles = updates.iter().map(|update| update.profile()).collect::<Vec<_>>().join(", ");
+                    let problem = format!("the machine runs profile {}; the update files are for {profiles}", version.profile);
+                    Failure::new(&session.node, problem).remedy("add the update file of its profile")
+                })?;
+                Ok(Change::Update(update))
+            }
+        }
+    }
+
+    pub fn participle(&self) -> &'static str {
+        match self {
+            Wish::Updates(_) => "upgraded",
+            Wish::Rollback => "rolled back",
+        }
     }
 }
 
@@ -88,7 +133,7 @@ impl Change {
     /// Brings to the machine what it lacks; it changes nothing of what runs.
     pub async fn prepare(&self, world: &World, member: &Member) -> Result<(), Failure> {
         match self {
-            Change::Update(update) => upload::upload(&member.session, update, world.quiet).await,
+            Change::Update(update) => upload::upload(&member.session, update.clone(), world.quiet).await,
             Change::Rollback => Ok(()),
         }
     }
@@ -120,9 +165,7 @@ impl Change {
         let (stage, reboot_mode) = (way.stage, way.reboot_mode().into());
         let mut client = member.session.upgrade();
         let answers = match self {
-            Change::Update(update) => {
-                client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode }).await?
-            }
+            Change::Update(update) => client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode }).await?,
             Change::Rollback => client.rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode }).await?,
         };
         follow(answers.into_inner(), member, progress).await
@@ -165,10 +208,11 @@ impl Change {
         format!("reboots into {}", self.target(member))
     }
 
-    pub fn participle(&self) -> &'static str {
+    /// Of the Kubernetes that it brings, where that is known.
+    pub fn kubernetes(&self) -> Option<Minor> {
         match self {
-            Change::Update(_) => "upgraded",
-            Change::Rollback => "rolled back",
+            Change::Update(update) => update.kubernetes(),
+            Change::Rollback => None,
         }
     }
 

@@ -76,7 +76,8 @@ async fn client(world: &World, member: &Member, fleet: &Fleet) -> Result<kube::C
         }
     }
     let problems = [vec![format!("{}: no control plane gives a kubeconfig to drain its node with", member.node())], refusals].concat();
-    Err(Failure { problems, ..Failure::new("", "") }.remedy("name a control plane with --endpoints, or leave its pods alone with --no-drain"))
+    Err(Failure { problems, ..Failure::new("", "") }
+        .remedy("name a control plane with --endpoints, or leave its pods alone with --no-drain"))
 }
 
 async fn connect(kubeconfig: &str) -> Result<kube::Client, Failure> {

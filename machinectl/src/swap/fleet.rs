@@ -3,8 +3,9 @@
 use api::v1::{GetVersionRequest, GetVersionResponse, ListResourcesRequest};
 use machine::config::{HostPort, Role};
 
-use super::change::{Change, Planned};
+use super::change::{Change, Planned, Wish};
 use super::quorum::{Peer, Quorum};
+use super::skew;
 use super::standing::Standing;
 use crate::cli::World;
 use crate::connection::Answers;
@@ -22,6 +23,7 @@ pub struct Member {
     pub kubernetes_node: Option<String>,
     /// Machine APIs of control planes that its config names.
     control_planes: Vec<HostPort>,
+    pub change: Change,
     pub planned: Planned,
 }
 
@@ -44,24 +46,24 @@ impl Member {
     }
 
     /// `192.0.2.1:50000 (cp-1, control plane): 0.1.0 -> 0.2.0`
-    pub fn heading(&self, change: &Change) -> String {
+    pub fn heading(&self) -> String {
         let role = match self.role {
             _ if self.version.kubernetes.is_empty() => "without Kubernetes",
             Role::ControlPlane => "control plane",
             Role::Worker => "worker",
         };
-        format!("{} ({}, {role}): {}", self.node(), self.version.hostname, change.from_to(&self.version.version))
+        format!("{} ({}, {role}): {}", self.node(), self.version.hostname, self.change.from_to(&self.version.version))
     }
 }
 
 impl Fleet {
     /// Asks every machine what it is, and what it would do. One that refuses ends it before anything has begun on any of them.
-    pub async fn look(world: &World, change: &Change) -> Result<Fleet, Failure> {
-        let Answers { done, failed } = world.connection.each_named(SLOW, async |session| look(session, change).await).await?;
+    pub async fn look(world: &World, wish: &Wish) -> Result<Fleet, Failure> {
+        let Answers { done, failed } = world.connection.each_named(SLOW, async |session| look(session, wish).await).await?;
         Answers::<()> { done: Vec::new(), failed }.outcome()?;
         let members: Vec<Member> = done.into_iter().map(|(_, member)| member).collect();
         let mut fleet = Fleet { members, control_planes: Vec::new(), peers: Vec::new() };
-        if fleet.members.iter().any(|member| member.has_etcd() && !member.planned.settled) {
+        if fleet.members.iter().any(|member| !member.version.kubernetes.is_empty() && !member.planned.settled) {
             fleet.control_planes = fleet.known_control_planes(world)?;
             fleet.peers = fleet.ask_peers(world).await?;
         }
@@ -112,6 +114,29 @@ impl Fleet {
         Ok(Some(Quorum::without(&member.version.boot_id, &self.ask_peers(world).await?)))
     }
 
+    /// Refuses what would have parts of Kubernetes run together that may not.
+    pub fn check_skew(&self) -> Result<(), Failure> {
+        // Those of this run come before all workers.
+        let upgraded = |peer: &Peer| self.in_order().find(|member| peer.boot_id.as_ref() == Some(&member.version.boot_id));
+        let versions = |after: bool| {
+            self.peers.iter().filter_map(move |peer| {
+                let new = upgraded(peer).and_then(|member| member.change.kubernetes()).filter(|_| after);
+                new.or(peer.kubernetes)
+            })
+        };
+        for member in self.in_order() {
+            let Some(new) = member.change.kubernetes() else { continue };
+            let problem = match member.role {
+                Role::Worker => skew::kubelet(new, versions(true)),
+                Role::ControlPlane => skew::api_server(new, versions(false)),
+            };
+            if let Some((problem, remedy)) = problem {
+                return Err(Failure::new(member.node(), problem).remedy(remedy));
+            }
+        }
+        Ok(())
+    }
+
     /// Machine APIs to ask for a kubeconfig, best first.
     pub fn kubeconfig_sources(&self, world: &World, member: &Member) -> Result<Vec<HostPort>, Failure> {
         let mut sources = if self.control_planes.is_empty() { self.known_control_planes(world)? } else { self.control_planes.clone() };
@@ -120,12 +145,13 @@ impl Fleet {
     }
 }
 
-async fn look(session: Session, change: &Change) -> Result<Member, Failure> {
+async fn look(session: Session, wish: &Wish) -> Result<Member, Failure> {
     let version = session.ask(session.machine().get_version(GetVersionRequest {})).await?;
     let Standing { role, control_planes } = Standing::ask(&session).await?;
     let kubernetes_node = if version.kubernetes.is_empty() { None } else { kubernetes_node(&session).await? };
+    let change = wish.of(&session, &version)?;
     let planned = change.plan(&session).await?;
-    Ok(Member { session, version, role, kubernetes_node, control_planes, planned })
+    Ok(Member { session, version, role, kubernetes_node, control_planes, change, planned })
 }
 
 async fn kubernetes_node(session: &Session) -> Result<Option<String>, Failure> {

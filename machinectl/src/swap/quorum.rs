@@ -4,6 +4,7 @@ use api::v1::{GetHealthRequest, GetVersionRequest};
 use machine::config::{HostPort, Role};
 use tokio_stream::StreamExt;
 
+use super::skew::Minor;
 use super::standing::Standing;
 use super::way::Way;
 use crate::connection::Connection;
@@ -16,6 +17,8 @@ use crate::verbs::QUICK;
 pub struct Peer {
     /// Names the machine, however it is called; none for one that does not answer.
     pub boot_id: Option<String>,
+    /// Of its API server; none where it is not known.
+    pub kubernetes: Option<Minor>,
     /// What is wrong with its etcd, with the machine's name; none if it is healthy.
     pub trouble: Option<String>,
 }
@@ -42,7 +45,7 @@ impl Peer {
         let answers = connection.each(QUICK, async |session| ask(&session).await).await?;
         // Without its remedy: that is for whoever meant to call that machine.
         let trouble = |failure: Failure| failure.remedy("").to_string();
-        let silent = answers.failed.into_iter().map(|failure| Peer { boot_id: None, trouble: Some(trouble(failure)) });
+        let silent = answers.failed.into_iter().map(|failure| Peer { boot_id: None, kubernetes: None, trouble: Some(trouble(failure)) });
         Ok(answers.done.into_iter().filter_map(|(_, peer)| peer).chain(silent).collect())
     }
 }
@@ -64,7 +67,7 @@ async fn ask(session: &Session) -> Result<Option<Peer>, Failure> {
         Some(check) => Some(format!("{}: etcd: {}", session.node, check.message)),
         None => Some(format!("{}: its health says nothing of etcd", session.node)),
     };
-    Ok(Some(Peer { boot_id: Some(version.boot_id), trouble }))
+    Ok(Some(Peer { kubernetes: version.kubernetes.parse().ok(), boot_id: Some(version.boot_id), trouble }))
 }
 
 impl Quorum {
@@ -96,7 +99,8 @@ impl Quorum {
             }
             Quorum::Lost { members, remaining, troubles } => {
                 let needed = members / 2 + 1;
-                let problem = format!("etcd would lose its quorum without it: {remaining} of {members} members remain, {needed} are needed");
+                let problem =
+                    format!("etcd would lose its quorum without it: {remaining} of {members} members remain, {needed} are needed");
                 let problems = [vec![problem], troubles.clone()].concat();
                 let remedy = "repair the others first, or accept with --without-quorum that the Kubernetes API is away meanwhile";
                 Err(Failure { problems, ..Failure::new(node, "") }.remedy(remedy))
@@ -110,11 +114,11 @@ mod tests {
     use super::*;
 
     fn peer(boot_id: &str, healthy: bool) -> Peer {
-        Peer { boot_id: Some(boot_id.to_owned()), trouble: (!healthy).then(|| format!("{boot_id}: not started")) }
+        Peer { boot_id: Some(boot_id.to_owned()), kubernetes: None, trouble: (!healthy).then(|| format!("{boot_id}: not started")) }
     }
 
     fn silent() -> Peer {
-        Peer { boot_id: None, trouble: Some("c: no route".to_owned()) }
+        Peer { boot_id: None, kubernetes: None, trouble: Some("c: no route".to_owned()) }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Brings to a machine the chunks that it lacks. What is there stays there, so that after a cut connection the next offer tells what is
 //! still missing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::v1::{OfferResponse, UploadRequest, UploadResponse, WatchUpgradeRequest};
@@ -22,24 +23,24 @@ pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 const READ_AHEAD: usize = 4;
 
 /// Offers the update and sends what is missing, until nothing is.
-pub async fn upload(session: &Session, update: &Update, quiet: bool) -> Result<(), Failure> {
+pub async fn upload(session: &Session, update: Arc<Update>, quiet: bool) -> Result<(), Failure> {
     let waiting = Progress::waiting(quiet);
     let mut backoff = Backoff::new(PATIENCE);
-    let mut offered = offer(session, update, &mut backoff, &waiting).await?;
+    let mut offered = offer(session, &update, &mut backoff, &waiting).await?;
     drop(waiting);
-    let total = wire_bytes(update, &offered.missing);
+    let total = wire_bytes(&update, &offered.missing);
     let progress = Progress::bytes(quiet, total, &session.node.to_string());
     progress.done(&format!("{}: {} to send", session.node, HumanBytes(total)));
     while !offered.missing.is_empty() {
-        progress.set(total.saturating_sub(wire_bytes(update, &offered.missing)));
+        progress.set(total.saturating_sub(wire_bytes(&update, &offered.missing)));
         let lacked = offered.missing.len();
-        match send(session, update, &offered, &progress).await {
+        match send(session, &update, &offered, &progress).await {
             Ok(UploadResponse { missing: 0, .. }) => break,
             Ok(_) => {}
             Err(Sending::Broken(why)) => progress.done(&format!("{}: the connection broke ({why}); going on where it was", session.node)),
             Err(Sending::Failed(failure)) => return Err(failure),
         }
-        offered = offer(session, update, &mut backoff, &progress).await?;
+        offered = offer(session, &update, &mut backoff, &progress).await?;
         if offered.missing.len() < lacked {
             backoff.gained();
         } else if !backoff.wait().await {
@@ -86,11 +87,11 @@ enum Sending {
 }
 
 /// Reads and sends side by side: the call takes a stream, so a read error comes out here and ends the stream.
-async fn send(session: &Session, update: &Update, offered: &OfferResponse, progress: &Progress) -> Result<UploadResponse, Sending> {
+async fn send(session: &Session, update: &Arc<Update>, offered: &OfferResponse, progress: &Progress) -> Result<UploadResponse, Sending> {
     let digests = digests(session, &offered.missing).map_err(Sending::Failed)?;
     let (sender, chunks) = mpsc::channel(READ_AHEAD);
-    let (file, id, advance) = (update.file.clone(), offered.update.clone(), progress.counter());
-    let read = tokio::task::spawn_blocking(move || read(&file, &id, digests, &sender, advance));
+    let (sent, id, advance) = (update.clone(), offered.update.clone(), progress.counter());
+    let read = tokio::task::spawn_blocking(move || read(&sent.file, &id, digests, &sender, advance));
     let mut client = session.upgrade();
     let (read, answer) = futures::future::join(read, client.upload(ReceiverStream::new(chunks))).await;
     read.map_err(|error| Sending::Failed(Failure::of("reading the update file", &error)))?.map_err(Sending::Failed)?;
@@ -102,7 +103,13 @@ async fn send(session: &Session, update: &Update, offered: &OfferResponse, progr
 }
 
 /// A machine that does not listen any more says why in its answer.
-fn read(file: &UpdateFile, id: &str, digests: Vec<Digest>, sender: &mpsc::Sender<UploadRequest>, advance: impl Fn(u64)) -> Result<(), Failure> {
+fn read(
+    file: &UpdateFile,
+    id: &str,
+    digests: Vec<Digest>,
+    sender: &mpsc::Sender<UploadRequest>,
+    advance: impl Fn(u64),
+) -> Result<(), Failure> {
     for (index, digest) in digests.into_iter().enumerate() {
         let data = file.compressed(&digest).map_err(|error| Failure::of("reading the update file", &error))?;
         let data = data.ok_or_else(|| Failure::new("update file", format!("the machine asks for a chunk that is not in it: {digest}")))?;

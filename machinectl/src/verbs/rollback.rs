@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::World;
 use crate::failure::Failure;
-use crate::swap::{self, Change, Way};
+use crate::swap::{self, Way, Wish};
 
 /// Boot the image in the other slot again, with the config that it ran with last
 ///
@@ -17,6 +17,6 @@ pub struct Rollback {
 
 impl Rollback {
     pub async fn run(self, world: &World) -> Result<(), Failure> {
-        swap::run(world, &Change::Rollback, &self.way).await
+        swap::run(world, &Wish::Rollback, &self.way).await
     }
 }

@@ -10,7 +10,7 @@ use update::{Manifest, UpdateFile};
 use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::write;
-use crate::swap::{self, Change, Update, Way};
+use crate::swap::{self, Update, Way, Wish};
 use crate::times;
 
 /// Give machines a new image, which stays only if they prove good with it
@@ -20,8 +20,9 @@ use crate::times;
 /// falls back ends it.
 #[derive(Debug, Args)]
 pub struct Upgrade {
-    /// Update file: corten-<version>-<profile>.update
-    file: PathBuf,
+    /// Update files: corten-<version>-<profile>.update; of several, each machine takes the one of its profile
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// Take a version that is lower than the running one
     #[arg(long)]
     allow_downgrade: bool,
@@ -51,10 +52,18 @@ impl Upgrade {
             return Err(Failure::usage("--preserve=false", problem)
                 .remedy("leave it out, and wipe after the upgrade with `machinectl reset --wipe ephemeral`"));
         }
-        let file = UpdateFile::open(&self.file).map_err(|error| Failure::of(self.file.display(), &error))?;
-        write(&description(file.manifest().peek()));
-        let update = Update { file: Arc::new(file), allow_downgrade: self.allow_downgrade, retry_failed: self.retry_failed };
-        swap::run(world, &Change::Update(update), &self.way).await
+        let mut updates: Vec<Arc<Update>> = Vec::new();
+        for path in &self.files {
+            let file = UpdateFile::open(path).map_err(|error| Failure::of(path.display(), &error))?;
+            let update = Update { file, allow_downgrade: self.allow_downgrade, retry_failed: self.retry_failed };
+            if updates.iter().any(|other| other.profile() == update.profile()) {
+                let problem = format!("a second update file for profile {}", update.profile());
+                return Err(Failure::usage(path.display(), problem).remedy("name one for each profile"));
+            }
+            write(&description(update.file.manifest().peek()));
+            updates.push(Arc::new(update));
+        }
+        swap::run(world, &Wish::Updates(updates), &self.way).await
     }
 }
 

@@ -31,7 +31,10 @@ fn resources_with_the_columns_that_the_machine_names() {
     assert_eq!((all[0]["status"]["pid"].as_i64(), all[1]["status"]["after"][0].as_str()), (Some(41), Some("containerd")));
     let one = fake.run(&["get", "services", "etcd", "-o", "json"]).json();
     assert_eq!((one["name"].as_str(), one["revision"].as_i64()), (Some("etcd"), Some(7)));
-    assert_eq!(fake.run(&["get"]).printed(), "KIND        DESCRIPTION\naddresses   All addresses.\nservices    All services.\nupgrades    All upgrades.\n");
+    assert_eq!(
+        fake.run(&["get"]).printed(),
+        "KIND        DESCRIPTION\naddresses   All addresses.\nservices    All services.\nupgrades    All upgrades.\n"
+    );
 }
 
 #[test]

@@ -17,8 +17,12 @@ fn machine() -> Fake {
     fake
 }
 
-/// Makes an update file in the user's home; its content does not compress.
 fn update_file(fake: &Fake, version: &str, key: &SigningKey) -> PathBuf {
+    update_for(fake, version, "controlplane", Version::new(1, 37, 1), key)
+}
+
+/// Makes an update file in the user's home; its content does not compress.
+fn update_for(fake: &Fake, version: &str, profile: &str, kubernetes: Version, key: &SigningKey) -> PathBuf {
     let noise = |bytes: usize| {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
@@ -36,10 +40,10 @@ fn update_file(fake: &Fake, version: &str, key: &SigningKey) -> PathBuf {
     let version: Version = version.parse().expect("a version");
     let header = Header {
         version: version.clone(),
-        profile: "controlplane".to_owned(),
+        profile: profile.to_owned(),
         architecture: "x86_64".to_owned(),
         minimum_version: Version::new(0, 0, 1),
-        kubernetes: Some(Version::new(1, 37, 1)),
+        kubernetes: Some(kubernetes),
         kernel_release: "6.12.1".to_owned(),
         built_at: 1_790_000_000,
         expires_at: None,
@@ -48,7 +52,7 @@ fn update_file(fake: &Fake, version: &str, key: &SigningKey) -> PathBuf {
         slot_bytes: 1 << 30,
     };
     let parts = [(PartName::Root, root.as_path()), (PartName::Verity, verity.as_path()), (PartName::Uki, uki.as_path())];
-    let path = fake.home().join(format!("corten-{version}-controlplane.update"));
+    let path = fake.home().join(format!("corten-{version}-{profile}.update"));
     let file = std::fs::File::create(&path).expect("the update file");
     update::write(file, header, &parts, std::slice::from_ref(key), 1, |_| {}).expect("an update");
     path
@@ -200,9 +204,14 @@ fn a_rollback_is_an_upgrade_without_a_file() {
     let fake = machine();
     let node = fake.address;
     let plan = fake.run(&["rollback", "--dry-run"]).printed();
-    assert!(plan.contains(&format!("{node} (cp-1, control plane): 0.1.0 -> the other slot:\n")) && plan.contains("  boot 0.0.9 in slot b\n"));
+    assert!(
+        plan.contains(&format!("{node} (cp-1, control plane): 0.1.0 -> the other slot:\n")) && plan.contains("  boot 0.0.9 in slot b\n")
+    );
     assert!(fake.run(&["rollback", "-y"]).printed().ends_with(&format!("{node}: runs 0.0.9 (slot b), proven good\n")));
-    assert_eq!(fake.asked.lines()[1..], ["rollback of the image dry_run=true stage=false", "rollback of the image dry_run=false stage=false"]);
+    assert_eq!(
+        fake.asked.lines()[1..],
+        ["rollback of the image dry_run=true stage=false", "rollback of the image dry_run=false stage=false"]
+    );
     fake.tell(|story| story.fate = Fate::FallsBack);
     let error = fake.run(&["rollback", "-y", "-q"]).complained(1);
     assert!(error.contains("the machine falls back to 0.0.9") && !error.contains("--retry-failed"), "{error}");
@@ -246,6 +255,35 @@ fn control_planes_come_first_and_the_first_that_falls_back_ends_it() {
     assert!(error.contains(&format!("not upgraded: {}\n", second.address)) && !has_started(&second), "{error}");
     let error = upgrade(&first, "0.2.0", &["-n", &nodes(&[&first, &second]), "--no-wait"]).complained(2);
     assert!(error.contains("each is waited for"), "{error}");
+}
+
+#[test]
+fn each_machine_takes_the_file_of_its_profile() {
+    let [first, _second, worker] = three();
+    worker.tell(|story| (story.role, story.profile) = ("worker", "worker"));
+    let file = |profile: &str, kubernetes| {
+        let path = update_for(&first, "0.2.0", profile, Version::new(1, kubernetes, 0), &KEY);
+        path.to_str().expect("text").to_owned()
+    };
+    let named = nodes(&[&worker, &first]);
+    let run =
+        |controlplane: &str, worker: &str| first.run(&["upgrade", controlplane, worker, "-n", &named, "--yes", "--without-quorum", "-q"]);
+    // The other control plane stays at 1.37, and no kubelet may be newer than it.
+    let error = run(&file("controlplane", 38), &file("worker", 38)).complained(1);
+    let expected = format!("error: {}: its kubelet (1.38) would be newer than an API server (1.37); upgrade", worker.address);
+    assert!(error.starts_with(&expected), "{error}");
+    let error = run(&file("controlplane", 39), &file("worker", 37)).complained(1);
+    assert!(error.contains("its API server (1.39) would be more than 1 minor version apart from one that runs (1.37)"), "{error}");
+    assert!(!has_started(&first) && !has_started(&worker));
+    let out = run(&file("controlplane", 38), &file("worker", 37)).printed();
+    let done = |fake: &Fake| out.find(&format!("{}: runs 0.2.0 (slot b), proven good\n", fake.address)).expect("done");
+    assert!(done(&first) < done(&worker), "{out}");
+
+    let (controlplane, other) = (file("controlplane", 38), file("other", 38));
+    let error = first.run(&["upgrade", &controlplane, &other, "-n", &nodes(&[&worker])]).complained(1);
+    assert!(error.contains("the machine runs profile worker; the update files are for controlplane, other"), "{error}");
+    let error = first.run(&["upgrade", &other, &other]).complained(2);
+    assert!(error.contains("a second update file for profile other"), "{error}");
 }
 
 #[test]

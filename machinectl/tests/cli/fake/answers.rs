@@ -54,7 +54,7 @@ impl machine_server::Machine for Answers {
         let story = self.story();
         answer(GetVersionResponse {
             version: story.version.clone(),
-            profile: "controlplane".to_owned(),
+            profile: story.profile.to_owned(),
             architecture: "x86_64".to_owned(),
             kubernetes: "v1.37.1".to_owned(),
             kernel: "6.12.1".to_owned(),

@@ -27,7 +27,7 @@ impl Answers {
         let manifest = signed.verify(&keys, now).map_err(|error| refused(&error))?;
         let running = Running {
             version: story.version.parse().expect("a version"),
-            profile: "controlplane".to_owned(),
+            profile: story.profile.to_owned(),
             architecture: "x86_64".to_owned(),
             root_hash: (story.version == manifest.version.to_string()).then_some(manifest.root_hash),
         };
