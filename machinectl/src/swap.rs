@@ -6,6 +6,7 @@ mod backoff;
 mod change;
 mod drain;
 mod fleet;
+mod outcome;
 mod quorum;
 mod record;
 mod skew;
@@ -16,19 +17,12 @@ mod way;
 pub use change::{Update, Wish};
 pub use way::Way;
 
-use std::time::Duration;
-
-use api::v1::GetVersionRequest;
-
 use crate::cli::World;
 use crate::confirm::confirmed;
 use crate::failure::{Failure, Kind};
 use crate::output::{tell, write};
 use crate::progress::Progress;
-use crate::verbs::health::AGAIN;
-use drain::Cordon;
 use fleet::{Fleet, Member};
-use record::{Fate, Record};
 use way::Wait;
 
 pub async fn run(world: &World, wish: &Wish, way: &Way) -> Result<(), Failure> {
@@ -40,7 +34,7 @@ pub async fn run(world: &World, wish: &Wish, way: &Way) -> Result<(), Failure> {
     if members.is_empty() {
         return Ok(());
     }
-    if way.wait() == Wait::No && members.len() > 1 {
+    if way.wait() == Wait::No && !way.stage && members.len() > 1 {
         let problem = "with several machines, each is waited for before the next one is begun";
         return Err(Failure::usage("--no-wait", problem).remedy("leave it out, or name one machine"));
     }
@@ -82,9 +76,9 @@ fn show(member: &Member, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
 
 /// All of it for one machine.
 async fn one(world: &World, member: &Member, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
-    let (node, session, change) = (member.node(), &member.session, &member.change);
+    let (node, change) = (member.node(), &member.change);
     change.prepare(world, member).await?;
-    let before = record::ended(session).await?;
+    let before = record::ended(&member.session).await?;
     let progress = Progress::waiting(world.quiet);
     if way.stage {
         change.begin(member, &before, way, &progress).await?;
@@ -99,73 +93,16 @@ async fn one(world: &World, member: &Member, way: &Way, fleet: &Fleet) -> Result
         (Some(name), Some(deadline)) => Some(drain::drain(world, member, name, fleet, deadline, &progress).await?),
         _ => None,
     };
-    let begun = change.begin(member, &before, way, &progress).await;
-    if let Err(failure) = begun {
-        return Err(lift_after(failure, cordon, &progress).await);
-    }
-    let Wait::AtMost(deadline) = way.wait() else {
-        write(&format!("{node}: {}; see `machinectl get upgrades -n {node}`\n", change.begun(member)));
-        return Ok(());
-    };
-    let fate = match record::fate(session, &before, deadline, &progress).await {
-        Ok(fate) => fate,
-        // Nobody knows what state it is in: pods are kept away.
-        Err(failure) => return Err(still_cordoned(failure, cordon)),
-    };
-    match fate {
-        Fate::Blessed(record) => {
-            lift(cordon, &progress).await?;
-            drop(progress);
-            write(&format!("{node}: runs {} (slot {}), proven good\n", record.to_version, record.to_slot));
-            Ok(())
+    let came = match (change.begin(member, &before, way, &progress).await, way.wait()) {
+        (Err(failure), _) => outcome::not_begun(failure, cordon, &progress).await,
+        (Ok(()), Wait::AtMost(deadline)) => {
+            let fate = record::fate(&member.session, &before, deadline, &progress).await;
+            outcome::settle(fate, member, cordon, &progress).await
         }
-        Fate::Failed(record) => {
-            let failure = record.failure(node);
-            match back_in_old_slot(member, &record, &progress).await {
-                true => Err(lift_after(failure, cordon, &progress).await),
-                false => Err(still_cordoned(failure, cordon)),
-            }
-        }
-    }
-}
-
-/// How long a machine that gave up its new image may take until it answers from the old one.
-const FALL_BACK: Duration = Duration::from_secs(5 * 60);
-
-/// The record says `failed` a moment before the machine reboots.
-async fn back_in_old_slot(member: &Member, record: &Record, progress: &Progress) -> bool {
-    progress.wait_for(format!("{} falls back to {}", member.node(), record.from_version));
-    let back = async {
-        loop {
-            match member.session.machine().get_version(GetVersionRequest {}).await {
-                Ok(version) if version.get_ref().slot == record.from_slot => return,
-                Ok(_) | Err(_) => tokio::time::sleep(AGAIN).await,
-            }
-        }
+        (Ok(()), Wait::No) => Ok(format!("{}; see `machinectl get upgrades -n {node}`", change.begun(member))),
     };
-    tokio::time::timeout(FALL_BACK, back).await.is_ok()
-}
-
-async fn lift(cordon: Option<Cordon>, progress: &Progress) -> Result<(), Failure> {
-    match cordon {
-        Some(cordon) => cordon.lift(progress).await,
-        None => Ok(()),
-    }
-}
-
-/// A failure after which pods may come back; if that fails as well, it says so.
-async fn lift_after(failure: Failure, cordon: Option<Cordon>, progress: &Progress) -> Failure {
-    match lift(cordon, progress).await {
-        Ok(()) => failure,
-        Err(second) => Failure { problems: [vec![second.to_string()], failure.problems].concat(), ..failure },
-    }
-}
-
-fn still_cordoned(failure: Failure, cordon: Option<Cordon>) -> Failure {
-    match cordon.and_then(Cordon::left) {
-        Some(left) => Failure { problems: [vec![left], failure.problems].concat(), ..failure },
-        None => failure,
-    }
+    drop(progress);
+    came.map(|done| write(&format!("{node}: {done}\n")))
 }
 
 /// The failure that ended it, with the machines that were left out; partial if others were done.

@@ -48,6 +48,18 @@ fn the_reference_is_up_to_date() {
 }
 
 #[test]
+fn the_examples_in_the_user_guide_are_commands() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/upgrades.md");
+    let text = std::fs::read_to_string(path).expect("docs/upgrades.md");
+    let examples: Vec<&str> = text.lines().filter(|line| line.starts_with("machinectl ")).collect();
+    assert!(examples.len() > 10, "{examples:?}");
+    for example in examples {
+        let parsed = Cli::command().try_get_matches_from(example.split_whitespace());
+        assert!(parsed.is_ok(), "{example}: {}", parsed.expect_err("an error"));
+    }
+}
+
+#[test]
 fn the_arguments_are_consistent() {
     Cli::command().debug_assert();
 }

@@ -217,7 +217,7 @@ impl Change {
     }
 
     /// What will run, after the version that does.
-    pub fn from_to(&self, running: &str) -> String {
+    pub fn versions(&self, running: &str) -> String {
         match self {
             Change::Update(update) => format!("{running} -> {}", update.version()),
             Change::Rollback => format!("{running} -> the other slot"),

@@ -52,7 +52,7 @@ impl Member {
             Role::ControlPlane => "control plane",
             Role::Worker => "worker",
         };
-        format!("{} ({}, {role}): {}", self.node(), self.version.hostname, self.change.from_to(&self.version.version))
+        format!("{} ({}, {role}): {}", self.node(), self.version.hostname, self.change.versions(&self.version.version))
     }
 }
 

@@ -103,6 +103,11 @@ impl Record {
         serde_json::from_value(api::json::from_struct(object.status?).into()).ok()
     }
 
+    /// Whether the image was on trial, and a rollback was asked for.
+    pub fn was_given_up(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.check == "rollback")
+    }
+
     /// Why the image was not kept, with the last lines of its log before it: what happened comes last, where a terminal still shows it.
     pub fn failure(&self, node: &HostPort) -> Failure {
         let Record { from_version, to_version, .. } = self;

@@ -9,6 +9,8 @@ use indicatif::HumanBytes;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic_types::StatusExt;
 use update::{Digest, UpdateFile};
 
 use super::backoff::Backoff;
@@ -37,7 +39,7 @@ pub async fn upload(session: &Session, update: Arc<Update>, quiet: bool) -> Resu
         match send(session, &update, &offered, &progress).await {
             Ok(UploadResponse { missing: 0, .. }) => break,
             Ok(_) => {}
-            Err(Sending::Broken(why)) => progress.done(&format!("{}: the connection broke ({why}); going on where it was", session.node)),
+            Err(Sending::Broken(why)) => progress.done(&format!("{}: the upload broke off ({why}); going on where it was", session.node)),
             Err(Sending::Failed(failure)) => return Err(failure),
         }
         offered = offer(session, &update, &mut backoff, &progress).await?;
@@ -97,9 +99,16 @@ async fn send(session: &Session, update: &Arc<Update>, offered: &OfferResponse, 
     read.map_err(|error| Sending::Failed(Failure::of("reading the update file", &error)))?.map_err(Sending::Failed)?;
     match answer {
         Ok(answer) => Ok(answer.into_inner()),
-        Err(status) if Session::is_broken(&status) => Err(Sending::Broken(session.failed(&status).problems.join("; "))),
+        Err(status) if can_go_on(&status) => Err(Sending::Broken(session.failed(&status).problems.join("; "))),
         Err(status) => Err(Sending::Failed(session.failed(&status))),
     }
+}
+
+/// Whether another offer leads on: after a broken connection, after one that was silent for too long, and where the agent was started
+/// again meanwhile and has forgotten the offer.
+fn can_go_on(status: &Status) -> bool {
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    Session::is_broken(status) || ["STALLED", "OFFER_FIRST"].contains(&reason.as_str())
 }
 
 /// A machine that does not listen any more says why in its answer.

@@ -32,7 +32,7 @@ use crate::trust::{self, Identity};
 use lines::Lines;
 
 pub use kubernetes::Kubernetes;
-pub use story::{Fate, Story};
+pub use story::{Break, Fate, Story};
 
 /// What the machine was asked: one line a call that changes something or carries something to look at.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use update::{Digest, Header, PartName, SigningKey, UpdateFile, Version};
 
-use crate::fake::{Fake, Fate, Kubernetes};
+use crate::fake::{Break, Fake, Fate, Kubernetes};
 use crate::trust;
 
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[7; 32]).expect("a key"));
@@ -105,18 +105,22 @@ fn an_upgrade_is_sent_started_and_waited_for() {
 }
 
 #[test]
-fn after_a_cut_connection_only_what_is_missing_is_sent() {
-    let fake = machine();
-    fake.tell(|story| story.cut_after_chunks = Some(5));
-    let ran = upgrade(&fake, "0.2.0", &[]);
-    assert!(ran.err.contains("the connection broke") && ran.err.contains("going on where it was"), "{}", ran.err);
-    ran.printed();
-    // The fake machine refuses a chunk that it has.
-    let lines = fake.asked.lines();
-    let all = chunks(&fake, "0.2.0");
-    assert!(all > 8, "{all}");
-    assert_eq!(lines[2], "upload of 5 chunks, then a cut");
-    assert!(lines[3].starts_with("offer dry_run=false") && lines.contains(&format!("upload of {} chunks", all - 5)), "{lines:?}");
+fn after_an_upload_that_broke_off_only_what_is_missing_is_sent() {
+    for (how, told) in [(Break::Cut, "127.0.0.1"), (Break::Stalled, "no chunk came for 60 seconds")] {
+        let fake = machine();
+        fake.tell(|story| story.breaks_after = Some((5, how)));
+        let ran = upgrade(&fake, "0.2.0", &[]);
+        let line = ran.err.lines().find(|line| line.contains("the upload broke off (")).expect("a line").to_owned();
+        assert!(line.contains(told) && line.ends_with("going on where it was"), "{line}");
+        ran.printed();
+        // The fake machine refuses a chunk that it has.
+        let lines = fake.asked.lines();
+        let all = chunks(&fake, "0.2.0");
+        assert!(all > 8, "{all}");
+        assert_eq!(lines[2], format!("upload of 5 chunks, then {how:?}"));
+        assert!(lines[3].starts_with("offer dry_run=false"), "{lines:?}");
+        assert!(lines.contains(&format!("upload of {} chunks", all - 5)), "{lines:?}");
+    }
 }
 
 #[test]
@@ -217,6 +221,20 @@ fn a_rollback_is_an_upgrade_without_a_file() {
     assert!(error.contains("the machine falls back to 0.0.9") && !error.contains("--retry-failed"), "{error}");
 }
 
+#[test]
+fn an_image_on_trial_is_given_up_on_request() {
+    let fake = machine();
+    let node = fake.address;
+    upgrade(&fake, "0.2.0", &["--no-wait"]).printed();
+    fake.tell(|story| {
+        story.fate = Fate::Open;
+        story.boot();
+    });
+    let ran = fake.run(&["rollback", "-y"]);
+    assert!(ran.err.contains("failed: the image on trial is given up"), "{}", ran.err);
+    assert!(ran.printed().ends_with(&format!("{node}: runs 0.1.0 (slot a) again; 0.2.0 was given up\n")));
+}
+
 /// Three machines; the user's client config names them as control planes, in this order.
 fn three() -> [Fake; 3] {
     let fakes = [machine(), machine(), machine()];
@@ -255,6 +273,8 @@ fn control_planes_come_first_and_the_first_that_falls_back_ends_it() {
     assert!(error.contains(&format!("not upgraded: {}\n", second.address)) && !has_started(&second), "{error}");
     let error = upgrade(&first, "0.2.0", &["-n", &nodes(&[&first, &second]), "--no-wait"]).complained(2);
     assert!(error.contains("each is waited for"), "{error}");
+    let staged = upgrade(&first, "0.3.0", &["-n", &nodes(&[&first, &second]), "--stage", "-q"]).printed();
+    assert_eq!(staged.matches("boots 0.3.0 at its next reboot").count(), 2, "{staged}");
 }
 
 #[test]

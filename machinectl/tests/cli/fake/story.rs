@@ -21,6 +21,15 @@ pub enum Fate {
     Open,
 }
 
+/// How an upload breaks off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// The connection is cut.
+    Cut,
+    /// The machine heard nothing for too long.
+    Stalled,
+}
+
 #[derive(Debug)]
 pub struct Story {
     pub address: SocketAddr,
@@ -36,8 +45,8 @@ pub struct Story {
     pub kubeconfig: Option<String>,
     pub trusted: Vec<PublicKey>,
     pub fate: Fate,
-    /// The connection breaks once, after so many chunks.
-    pub cut_after_chunks: Option<usize>,
+    /// Once, after so many chunks, the upload breaks off.
+    pub breaks_after: Option<(usize, Break)>,
     /// The connection breaks once, when the reboot is asked for.
     pub cut_at_start: bool,
     pub lines: Lines,
@@ -62,7 +71,7 @@ impl Story {
             kubeconfig: None,
             trusted: Vec::new(),
             fate: Fate::Blessed,
-            cut_after_chunks: None,
+            breaks_after: None,
             cut_at_start: false,
             lines: Lines::default(),
             offered: None,
@@ -81,6 +90,15 @@ impl Story {
 
     pub fn other_slot(&self) -> &'static str {
         if self.slot == "a" { "b" } else { "a" }
+    }
+
+    /// The running image is on trial and is given up.
+    pub fn give_up(&mut self) {
+        let record = self.record();
+        record["phase"] = "failed".into();
+        record["reason"] = json!({ "check": "rollback", "message": "alice asked for a rollback" });
+        let version = record["fromVersion"].as_str().expect("a version").to_owned();
+        (self.version, self.slot, self.boots) = (version, self.other_slot(), self.boots + 1);
     }
 
     /// A record of what is under way, unless there is one.
@@ -103,7 +121,7 @@ impl Story {
     }
 
     /// The machine boots the other slot.
-    fn boot(&mut self) {
+    pub fn boot(&mut self) {
         let record = self.record();
         record["boots"] = 1.into();
         record["phase"] = "proving".into();

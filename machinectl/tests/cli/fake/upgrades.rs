@@ -1,12 +1,15 @@
 //! The fake machine's Upgrade service. Signatures, versions and chunks are checked as a machine checks them.
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::v1::*;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt};
 use update::{Digest, Policy, Refused, Running, SignedManifest, TrustedKeys, admissible, decompress};
 
+use super::Break;
 use super::answers::{Answer, Answers, Stream, answer, stream, with_remedy};
 
 fn refused(error: &dyn std::error::Error) -> Status {
@@ -103,9 +106,16 @@ impl upgrade_server::Upgrade for Answers {
             bytes += decompress(&data, chunk).expect("a whole chunk").len() as u64;
             assert!(self.story().chunks.insert(digest.0), "a chunk was sent twice");
             written += 1;
-            if self.story().cut_after_chunks.take_if(|after| *after == written).is_some() {
-                self.asked.note(format!("upload of {written} chunks, then a cut"));
-                self.story().lines.cut();
+            let breaks = self.story().breaks_after.take_if(|(after, _)| *after == written);
+            if let Some((_, how)) = breaks {
+                self.asked.note(format!("upload of {written} chunks, then {how:?}"));
+                match how {
+                    Break::Cut => self.story().lines.cut(),
+                    Break::Stalled => {
+                        let details = ErrorDetails::with_error_info("STALLED", "corten.dev", HashMap::new());
+                        return Err(Status::with_error_details(Code::FailedPrecondition, "no chunk came for 60 seconds", details));
+                    }
+                }
             }
         }
         self.asked.note(format!("upload of {written} chunks"));
@@ -129,6 +139,10 @@ impl upgrade_server::Upgrade for Answers {
         if dry_run {
             let plan = vec!["boot 0.0.9 in slot b".to_owned()];
             return stream(vec![UpgradeProgress { plan, finished: true, ..Default::default() }]);
+        }
+        if self.story().record()["phase"] == "proving" {
+            self.story().give_up();
+            return stream(vec![progress("failed", "the image on trial is given up", true)]);
         }
         self.story().begin("rollback", "0.0.9");
         self.reboots(stage).await
