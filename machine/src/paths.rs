@@ -62,6 +62,10 @@ paths! {
     boot_records = "state/boots";
     /// Why the last ordered shutdown was: [`crate::record::LastShutdown`] as JSON.
     last_shutdown = "state/boots/last-shutdown.json";
+    /// One record an upgrade or rollback: `<number>.json`.
+    upgrade_records = "state/upgrades";
+    /// What each slot holds: `<slot>.json` and `<slot>.chunks`.
+    slot_records = "state/slots";
     bootstrap_record = "state/bootstrap.json";
 
     // /etcd

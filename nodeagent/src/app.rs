@@ -34,6 +34,7 @@ use crate::controllers::static_pods::StaticPods;
 use crate::controllers::time;
 use crate::controllers::volumes::Volumes;
 use crate::controllers::watchdog::Watchdog;
+use crate::failpoint::Failpoints;
 use crate::health;
 use crate::identity::{self, Identity};
 use crate::init_client::InitClient;
@@ -43,6 +44,7 @@ use crate::power::Power;
 use crate::server::{self, Api};
 use crate::sources;
 use crate::stage::StageEvent;
+use crate::upgrade::Upgrades;
 
 /// What the agent is told from outside.
 #[derive(Debug)]
@@ -61,6 +63,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut identity = Identity::new(&root, SystemTime::now())?;
 
     open_state(&node).await;
+    let power = Power::new(node.clone());
+    let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), failpoints(&node)));
+    if identity::state_problem(&node).is_none() {
+        upgrades.settle().await;
+    }
     load(&node, &configs, &bootstrap).await;
     identity.settle(&node).await?;
 
@@ -77,8 +84,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
 
-    let power = Power::new(node.clone());
-    server::serve(listener, credentials, Api { node, configs, bootstrap, power }).await
+    server::serve(listener, credentials, Api { node, configs, bootstrap, power, upgrades }).await
+}
+
+/// None, but in a build for tests that cut the power.
+fn failpoints(node: &Node) -> Failpoints {
+    #[cfg(feature = "failpoints")]
+    return Failpoints::from_command_line(&node.root, node.console.clone());
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = node;
+        Failpoints::default()
+    }
 }
 
 /// How long init may take to open STATE before the agent goes on without it: checking a large file system takes its time.

@@ -23,6 +23,7 @@ use crate::identity;
 use crate::node::{Applied, Node};
 use crate::refusal::Refusal;
 use crate::stage::StageEvent;
+use crate::upgrade;
 use choice::{Because, Choice};
 pub use generations::{Current, Generations, Record, Trial};
 pub use reading::masked;
@@ -232,11 +233,11 @@ impl Configs {
     async fn keep(&self, reading: Reading, by: &str, revert_after: Option<Duration>) -> Result<u64, Refusal> {
         let trial = revert_after.and_then(|after| self.trial_of(after));
         let (generations, text, by) = (self.generations.clone(), reading.text, by.to_owned());
-        let kept_trial = trial.clone();
+        let (kept_trial, root) = (trial.clone(), self.node.root.clone());
         let generation = blocking(move || {
             let generation = generations.add(&text, &by, wall_seconds())?;
             generations.point(&Current::tried(generation, kept_trial))?;
-            generations.prune()?;
+            generations.prune(&upgrade::pinned_generations(&root))?;
             Ok(generation)
         })
         .await?;

@@ -11,6 +11,7 @@ mod containerd;
 mod controller;
 mod controllers;
 mod events;
+mod failpoint;
 mod files;
 #[cfg(test)]
 mod golden;
@@ -29,6 +30,7 @@ mod server;
 mod sources;
 mod stage;
 mod store;
+mod upgrade;
 
 use std::path::PathBuf;
 

@@ -8,3 +8,4 @@ pub mod network;
 pub mod services;
 pub mod sources;
 pub mod time;
+pub mod upgrade;

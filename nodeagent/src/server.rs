@@ -37,6 +37,7 @@ use crate::bootstrap::Bootstrap;
 use crate::config::Configs;
 use crate::node::Node;
 use crate::power::Power;
+use crate::upgrade::Upgrades;
 use gate::GateLayer;
 pub use listener::bind;
 use refusals::Refusals;
@@ -60,6 +61,7 @@ pub struct Api {
     pub configs: Arc<Configs>,
     pub bootstrap: Arc<Bootstrap>,
     pub power: Power,
+    pub upgrades: Arc<Upgrades>,
 }
 
 /// Serves the machine API until the future is dropped.

@@ -136,12 +136,13 @@ impl Generations {
         self.write("current", &serde_json::to_vec_pretty(current)?)
     }
 
-    /// Removes the oldest generations beyond [`KEPT`], never the current one nor the one that a trial goes back to.
-    pub fn prune(&self) -> anyhow::Result<()> {
+    /// Removes the oldest generations beyond [`KEPT`], never the current one, the one that a trial goes back to, nor a pinned one.
+    pub fn prune(&self, pinned: &BTreeSet<u64>) -> anyhow::Result<()> {
         let Some(current) = self.current()? else { return Ok(()) };
         let numbers = self.numbers()?;
         let surplus = numbers.len().saturating_sub(KEPT);
-        let needed = |number: u64| number == current.generation || current.trial.as_ref().is_some_and(|trial| trial.fallback == number);
+        let tried_over = current.trial.as_ref().map(|trial| trial.fallback);
+        let needed = |number: u64| number == current.generation || Some(number) == tried_over || pinned.contains(&number);
         for number in numbers.into_iter().take(surplus).filter(|number| !needed(*number)) {
             for name in [format!("{number}.json"), format!("{number}.yaml")] {
                 files::remove(&self.directory.join(name))?;
@@ -181,7 +182,7 @@ mod tests {
         for number in 1..=count {
             assert_eq!(generations.add(&format!("document {number}"), "os:admin/alice", 1000 + number).unwrap(), number);
             generations.point(&Current::lasting(number)).unwrap();
-            generations.prune().unwrap();
+            generations.prune(&BTreeSet::new()).unwrap();
         }
         (directory, generations)
     }
@@ -202,11 +203,11 @@ mod tests {
         for number in 3..40 {
             generations.add("x", "", 0).unwrap();
             generations.point(&Current::tried(number, Some(trial.clone()))).unwrap();
-            generations.prune().unwrap();
+            generations.prune(&BTreeSet::from([2])).unwrap();
         }
         let numbers = generations.numbers().unwrap();
-        assert!(numbers.contains(&1) && numbers.contains(&39), "{numbers:?}");
-        assert!(numbers.len() <= KEPT + 1, "{numbers:?}");
+        assert!([1, 2, 39].iter().all(|number| numbers.contains(number)), "{numbers:?}");
+        assert!(numbers.len() <= KEPT + 2, "{numbers:?}");
     }
 
     #[test]

@@ -117,6 +117,18 @@ pub const KINDS: &[Kind] = &[
         wanted: true,
     },
     seen(
+        "slots",
+        "What the two places for an image hold.",
+        &[
+            ("RUNNING", "status.running"),
+            ("VERSION", "status.version"),
+            ("BLESSED", "status.blessed"),
+            ("TRIES LEFT", "status.triesLeft"),
+            ("ENTRY", "status.entry"),
+            ("GENERATION", "status.generation"),
+        ],
+    ),
+    seen(
         "timestatus",
         "How the clock stands to the world's.",
         &[
@@ -124,6 +136,18 @@ pub const KINDS: &[Kind] = &[
             ("SERVER", "status.server"),
             ("OFFSET MS", "status.offsetMilliseconds"),
             ("ERROR", "status.error"),
+        ],
+    ),
+    seen(
+        "upgrades",
+        "What came of each upgrade and rollback.",
+        &[
+            ("FROM", "status.fromVersion"),
+            ("TO", "status.toVersion"),
+            ("PHASE", "status.phase"),
+            ("BOOTS", "status.boots"),
+            ("CHECK", "status.reason.check"),
+            ("MESSAGE", "status.reason.message"),
         ],
     ),
     seen(

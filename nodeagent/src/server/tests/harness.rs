@@ -25,6 +25,7 @@ use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::config::Configs;
 use crate::controller;
+use crate::failpoint::Failpoints;
 use crate::identity::Identity;
 use crate::init_client::InitClient;
 use crate::init_events;
@@ -33,6 +34,7 @@ use crate::power::Power;
 use crate::resources::cluster::Certificate;
 use crate::resources::network::{Address, Link};
 use crate::server::{Api, serve, tls};
+use crate::upgrade::Upgrades;
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 
@@ -83,10 +85,13 @@ impl Machine {
         let fingerprint = credentials.borrow().fingerprint();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let power = Power::new(node.clone());
+        let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default()));
         let api = Api {
             configs: Arc::new(Configs::new(node.clone(), Clock::new(&root))),
             bootstrap: Arc::new(Bootstrap::new(node.clone())),
-            power: Power::new(node.clone()),
+            power,
+            upgrades,
             node: node.clone(),
         };
         tokio::spawn(controller::run(identity, node.clone()));

@@ -1,0 +1,124 @@
+//! The image swap: an update is offered and written into the slot that is not running, the next boot tries it, and it is kept only if it
+//! proves itself. The health gate decides; this carries out.
+//!
+//! reads: what init found at boot, the records on STATE, the boot loader's entries   writes: slots, upgrades
+
+mod disk;
+pub mod esp;
+#[cfg(test)]
+pub mod fixtures;
+pub mod phase;
+pub mod records;
+mod settle;
+pub mod slots;
+pub mod swap;
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use machine::Root;
+use machine::disk::Slot;
+use machine::protocol::BootFacts;
+
+use crate::controllers::images;
+use crate::failpoint::Failpoints;
+use crate::node::Node;
+use crate::power::Power;
+use crate::refusal::Refusal;
+use records::{Reason, Record, Records};
+use slots::Slots;
+use swap::{NoSlots, Swap};
+
+/// The machine's upgrades; one at a time.
+#[derive(Debug)]
+pub struct Upgrades {
+    node: Node,
+    #[expect(dead_code, reason = "Start reboots")]
+    power: Power,
+    swap: Result<Swap, NoSlots>,
+}
+
+impl Upgrades {
+    /// After init told what it found at boot.
+    pub fn new(node: Node, power: Power, failpoints: Failpoints) -> Upgrades {
+        let facts = node.store.all::<BootFacts>().into_values().next().unwrap_or_default();
+        let swap = Swap::new(&node.root, &facts, images::facts(&node.root), failpoints);
+        Upgrades { node, power, swap }
+    }
+
+    /// Brings everything in line with the slot that runs: once, with STATE open, before the machine config is read.
+    pub async fn settle(&self) {
+        let Ok(swap) = &self.swap else { return };
+        let settling = swap.clone();
+        match blocking(move || settling.settle()).await {
+            Ok(told) => {
+                for line in told {
+                    self.node.events.emit("machine", "Upgrade", &line);
+                    self.node.console.print(&line);
+                }
+            }
+            Err(error) => self.node.console.print(&format!("settling the last upgrade: {error}")),
+        }
+        self.publish().await;
+    }
+
+    /// The record of the image that is on trial in this boot.
+    pub async fn on_trial(&self) -> Option<Record> {
+        let swap = self.swap.clone().ok()?;
+        blocking(move || swap.proving()).await.ok().flatten()
+    }
+
+    /// Keeps the running image: from now on the boot loader takes it without counting.
+    pub async fn bless(&self) -> Result<(), Refusal> {
+        let swap = self.swap()?.clone();
+        let blessed = blocking(move || swap.bless(swap.lasting_generation())).await?;
+        if let Some(record) = blessed {
+            let line = format!("{} to {}: the image is good", record.kind.name(), record.to_version);
+            self.node.events.emit("machine", "Blessed", &line);
+            self.node.console.print(&line);
+        }
+        self.publish().await;
+        Ok(())
+    }
+
+    /// Gives the running image up: no tries are left, and the config of before is back. The caller reboots.
+    pub async fn fail(&self, reason: Reason) -> Result<(), Refusal> {
+        let swap = self.swap()?.clone();
+        let line = format!("the image on trial is not good: {}: {}", reason.check, reason.message);
+        self.node.events.emit("machine", "Condemned", &line);
+        self.node.console.print(&line);
+        blocking(move || swap.fail(reason)).await?;
+        self.publish().await;
+        Ok(())
+    }
+
+    fn swap(&self) -> Result<&Swap, Refusal> {
+        let remedy = "install Corten to a disk and boot from it";
+        self.swap.as_ref().map_err(|NoSlots(problem)| Refusal::state("NO_SLOTS", problem, remedy))
+    }
+
+    /// Puts slots and records on the board.
+    async fn publish(&self) {
+        let Ok(swap) = self.swap.clone() else { return };
+        match blocking(move || Ok((swap.statuses()?, swap.records.list()?))).await {
+            Ok((slots, records)) => {
+                self.node.store.replace(slots.into_iter().map(|status| (status.slot.name().to_owned(), status)));
+                self.node.store.replace(records.into_iter().map(|record| (record.number.to_string(), record)));
+            }
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+}
+
+/// Config generations that an image may get back: they are kept for as long as it is.
+pub fn pinned_generations(root: &Root) -> BTreeSet<u64> {
+    let slots = Slots::new(root.slot_records());
+    let of_slots = Slot::ALL.into_iter().filter_map(|slot| slots.get(slot)).map(|record| record.generation);
+    let record = Records::new(root.upgrade_records()).current().ok().flatten();
+    of_slots.chain(record.into_iter().flat_map(|record| [record.generation, record.restore])).filter(|number| *number > 0).collect()
+}
+
+/// Runs what works on disks off the threads that serve.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> Result<T, Refusal> {
+    Ok(tokio::task::spawn_blocking(work).await.context("working on the slots")??)
+}
