@@ -39,6 +39,9 @@ pub struct Machine {
     /// Pods that the kubelet runs from this config, as Kubernetes Pod objects. Default: none.
     #[serde(default)]
     pub static_pods: Vec<Map<String, Value>>,
+    /// Whose updates the machine takes.
+    #[serde(default)]
+    pub upgrade: Upgrade,
     /// The hardware watchdog.
     #[serde(default)]
     pub watchdog: Watchdog,
@@ -259,6 +262,13 @@ pub struct File {
 
 fn default_mode() -> String {
     "0644".to_owned()
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Upgrade {
+    /// Public keys (Ed25519, 32 bytes in base64) whose signatures on updates count besides those of the image's own keys. Default: none.
+    pub trusted_keys: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::Check;
 use crate::config::names;
 use crate::config::report::Path;
 use crate::config::structure::quoted;
-use crate::config::{DiskSelector, Install, Kernel, Machine};
+use crate::config::{DiskSelector, Install, Kernel, Machine, Upgrade};
 
 const WATCHDOG_LEAST: Duration = Duration::from_secs(10);
 /// The least of what the kernel's drivers can count to is about this.
@@ -38,6 +41,7 @@ pub fn check(machine: &Machine, check: &mut Check<'_>) {
         disk(install, check);
     }
     kernel(&machine.kernel, check);
+    trusted_keys(&machine.upgrade, check);
     let timeout = machine.watchdog.timeout;
     if !(WATCHDOG_LEAST..=WATCHDOG_MOST).contains(&timeout.0) {
         let expected = "10s to 15m";
@@ -61,6 +65,18 @@ fn disk(install: &Install, check: &mut Check<'_>) {
             check.add(&path.key(name), "empty text", "what the disk reports", "remove the field to match any disk");
         }
     }
+}
+
+/// What 32 bytes say is a key or none: whether it is the right one shows when an update comes.
+fn trusted_keys(upgrade: &Upgrade, check: &mut Check<'_>) {
+    let path = Path::of("machine.upgrade.trustedKeys");
+    for (index, key) in upgrade.trusted_keys.iter().enumerate() {
+        if STANDARD.decode(key).map_or(0, |bytes| bytes.len()) != 32 {
+            let remedy = "take the text of update.pub, which `image-build keys new` wrote";
+            check.add(&path.item(index), quoted(key), "a public key of Ed25519: 32 bytes in base64", remedy);
+        }
+    }
+    check.refuse_repeats(&path, upgrade.trusted_keys.iter().map(|key| (key.clone(), key)));
 }
 
 fn kernel(kernel: &Kernel, check: &mut Check<'_>) {
