@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use machine::config::{
     API_VERSION, ApiServer, CERTIFICATE_LIFETIME, CertificateAuthorities, Cluster, ClusterNetwork, ControllerManager, Document, Etcd, Host,
-    HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Watchdog,
+    HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Upgrade, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};
@@ -169,6 +169,7 @@ fn document(cluster: Cluster, role: Role, options: &Options) -> Document {
         kernel: Kernel::default(),
         files: Vec::new(),
         static_pods: Vec::new(),
+        upgrade: Upgrade::default(),
         watchdog: Watchdog::default(),
     };
     Document { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), cluster, machine }

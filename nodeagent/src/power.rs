@@ -43,16 +43,23 @@ impl Power {
     pub fn descend(&self, descent: Descent, dry_run: bool) -> Vec<String> {
         let plan = plan(&descent);
         if !dry_run {
-            let power = self.clone();
-            tokio::spawn(async move { power.carry_out(descent).await });
+            self.begin(descent, true);
         }
         plan
     }
 
-    async fn carry_out(self, descent: Descent) {
+    /// Begins the way down. Without a drain pods are not waited for.
+    pub fn begin(&self, descent: Descent, drain: bool) {
+        let power = self.clone();
+        tokio::spawn(async move { power.carry_out(descent, drain).await });
+    }
+
+    async fn carry_out(self, descent: Descent, drain: bool) {
         let before = self.node.stage();
         self.node.happened(event(&descent));
-        self.drain().await;
+        if drain {
+            self.drain().await;
+        }
         if descent.wipe.contains(&Volume::Etcd)
             && let Err(error) = bootstrap::forget(&self.node.root)
         {

@@ -16,6 +16,7 @@ mod service_control;
 mod status;
 mod stream;
 pub mod tls;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -101,6 +102,7 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
     use api::v1::machine_server::MachineServer;
     use api::v1::resource_server::ResourceServer;
     use api::v1::service_control_server::ServiceControlServer;
+    use api::v1::upgrade_server::UpgradeServer;
 
     let (_, health) = tonic_health::server::health_reporter();
     Ok(Routes::new(limited!(MachineServer::new(machine::Machine(api.clone()))))
@@ -111,6 +113,7 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
         .add_service(limited!(ClusterServer::new(cluster::Cluster(api.clone()))))
         .add_service(limited!(ImageServer::new(image::Image(api.node.clone()))))
         .add_service(limited!(FileServer::new(file::File(api.node.clone()))))
+        .add_service(limited!(UpgradeServer::new(upgrade::Upgrade(api.upgrades.clone()))))
         .add_service(health)
         .add_service(reflection().build_v1().context("preparing the reflection service")?)
         .add_service(reflection().build_v1alpha().context("preparing the reflection service")?)

@@ -11,6 +11,12 @@ pub enum StageEvent {
     ConfigUnusable,
     /// Every health check passes.
     Healthy,
+    /// The slot that was written is read back; what comes of it decides whether the machine reboots.
+    UpgradeBegan,
+    /// The machine goes on as before, or reboots.
+    UpgradeEnded {
+        before: Stage,
+    },
     ResetAsked,
     RebootAsked,
     ShutdownAsked,
@@ -22,10 +28,12 @@ pub enum StageEvent {
 
 impl StageEvent {
     #[cfg(test)]
-    const ALL: [StageEvent; 7] = [
+    const ALL: [StageEvent; 9] = [
         StageEvent::ConfigInForce,
         StageEvent::ConfigUnusable,
         StageEvent::Healthy,
+        StageEvent::UpgradeBegan,
+        StageEvent::UpgradeEnded { before: Stage::Running },
         StageEvent::ResetAsked,
         StageEvent::RebootAsked,
         StageEvent::ShutdownAsked,
@@ -36,7 +44,9 @@ impl StageEvent {
 /// The stage after the event. Golden: golden/stages.txt.
 pub fn next(stage: Stage, event: StageEvent) -> Stage {
     use Stage::{Booting, Installing, Maintenance, Rebooting, Recovery, Resetting, Running, ShuttingDown, Upgrading};
-    use StageEvent::{ConfigInForce, ConfigUnusable, Healthy, PowerRefused, RebootAsked, ResetAsked, ShutdownAsked};
+    use StageEvent::{
+        ConfigInForce, ConfigUnusable, Healthy, PowerRefused, RebootAsked, ResetAsked, ShutdownAsked, UpgradeBegan, UpgradeEnded,
+    };
     match (stage, event) {
         (Maintenance | Installing | Recovery, ConfigInForce) => Booting,
         (Booting | Running | Upgrading, ConfigInForce) => stage,
@@ -44,15 +54,20 @@ pub fn next(stage: Stage, event: StageEvent) -> Stage {
         (Installing | Running | Upgrading, ConfigUnusable) => stage,
         (Booting, Healthy) => Running,
         (Maintenance | Installing | Running | Recovery | Upgrading, Healthy) => stage,
+        (Booting | Running, UpgradeBegan) => Upgrading,
+        (Upgrading, UpgradeEnded { before }) => before,
+        (Maintenance | Installing | Recovery | Upgrading, UpgradeBegan) => stage,
+        (Maintenance | Installing | Booting | Running | Recovery, UpgradeEnded { .. }) => stage,
         (Maintenance | Installing | Booting | Running | Recovery | Upgrading, ResetAsked) => Resetting,
         (Maintenance | Installing | Booting | Running | Recovery | Upgrading, RebootAsked) => Rebooting,
         (Maintenance | Installing | Booting | Running | Recovery | Upgrading, ShutdownAsked) => ShuttingDown,
         (Maintenance | Installing | Booting | Running | Recovery | Upgrading, PowerRefused { .. }) => stage,
         // The way down has one direction, except where init did not take it.
         (Resetting | Rebooting | ShuttingDown, PowerRefused { before }) => before,
-        (Resetting | Rebooting | ShuttingDown, ConfigInForce | ConfigUnusable | Healthy | ResetAsked | RebootAsked | ShutdownAsked) => {
-            stage
-        }
+        (
+            Resetting | Rebooting | ShuttingDown,
+            ConfigInForce | ConfigUnusable | Healthy | UpgradeBegan | UpgradeEnded { .. } | ResetAsked | RebootAsked | ShutdownAsked,
+        ) => stage,
     }
 }
 

@@ -7,35 +7,55 @@ mod disk;
 pub mod esp;
 #[cfg(test)]
 pub mod fixtures;
+mod index;
+pub mod offer;
+mod parts;
 pub mod phase;
+pub mod progress;
 pub mod records;
+mod session;
 mod settle;
 pub mod slots;
+pub mod start;
+mod survey;
 pub mod swap;
+mod uki;
+pub mod upload;
+pub mod work;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Context;
 use machine::Root;
 use machine::disk::Slot;
 use machine::protocol::BootFacts;
+use tokio::sync::Mutex;
 
 use crate::controllers::images;
 use crate::failpoint::Failpoints;
+use crate::identity;
 use crate::node::Node;
 use crate::power::Power;
 use crate::refusal::Refusal;
+use progress::Reporter;
 use records::{Reason, Record, Records};
 use slots::Slots;
 use swap::{NoSlots, Swap};
+use work::Work;
+
+/// How often the boot loader tries an image before it takes the one before.
+const TRIES: u32 = 3;
 
 /// The machine's upgrades; one at a time.
 #[derive(Debug)]
 pub struct Upgrades {
     node: Node,
-    #[expect(dead_code, reason = "Start reboots")]
     power: Power,
     swap: Result<Swap, NoSlots>,
+    /// Held by whoever changes a slot, also where its caller has gone.
+    work: Arc<Mutex<Work>>,
+    reporter: Reporter,
 }
 
 impl Upgrades {
@@ -43,7 +63,7 @@ impl Upgrades {
     pub fn new(node: Node, power: Power, failpoints: Failpoints) -> Upgrades {
         let facts = node.store.all::<BootFacts>().into_values().next().unwrap_or_default();
         let swap = Swap::new(&node.root, &facts, images::facts(&node.root), failpoints);
-        Upgrades { node, power, swap }
+        Upgrades { node, power, swap, work: Arc::default(), reporter: Reporter::default() }
     }
 
     /// Brings everything in line with the slot that runs: once, with STATE open, before the machine config is read.
@@ -53,8 +73,7 @@ impl Upgrades {
         match blocking(move || settling.settle()).await {
             Ok(told) => {
                 for line in told {
-                    self.node.events.emit("machine", "Upgrade", &line);
-                    self.node.console.print(&line);
+                    self.say("Settled", &line);
                 }
             }
             Err(error) => self.node.console.print(&format!("settling the last upgrade: {error}")),
@@ -74,8 +93,8 @@ impl Upgrades {
         let blessed = blocking(move || swap.bless(swap.lasting_generation())).await?;
         if let Some(record) = blessed {
             let line = format!("{} to {}: the image is good", record.kind.name(), record.to_version);
-            self.node.events.emit("machine", "Blessed", &line);
-            self.node.console.print(&line);
+            self.reporter.tell(record.phase, &line);
+            self.say("Blessed", &line);
         }
         self.publish().await;
         Ok(())
@@ -85,16 +104,39 @@ impl Upgrades {
     pub async fn fail(&self, reason: Reason) -> Result<(), Refusal> {
         let swap = self.swap()?.clone();
         let line = format!("the image on trial is not good: {}: {}", reason.check, reason.message);
-        self.node.events.emit("machine", "Condemned", &line);
-        self.node.console.print(&line);
-        blocking(move || swap.fail(reason)).await?;
+        self.say("Condemned", &line);
+        if let Some(record) = blocking(move || swap.fail(reason)).await? {
+            self.reporter.tell(record.phase, &line);
+        }
         self.publish().await;
         Ok(())
+    }
+
+    /// What is under way, for whoever watches.
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    /// The newest record.
+    pub async fn newest(&self) -> Option<Record> {
+        let swap = self.swap.clone().ok()?;
+        blocking(move || Ok(swap.records.list()?.pop())).await.ok().flatten()
     }
 
     fn swap(&self) -> Result<&Swap, Refusal> {
         let remedy = "install Corten to a disk and boot from it";
         self.swap.as_ref().map_err(|NoSlots(problem)| Refusal::state("NO_SLOTS", problem, remedy))
+    }
+
+    /// What came of an upgrade must be kept, or the other slot would know nothing of it.
+    fn require_state(&self) -> Result<(), Refusal> {
+        let remedy = "see the console and machinectl get volumes for what is wrong with the disk";
+        identity::state_problem(&self.node).map_or(Ok(()), |problem| Err(Refusal::state("STATE_CLOSED", problem, remedy)))
+    }
+
+    fn say(&self, reason: &'static str, line: &str) {
+        self.node.events.emit("machine", reason, line);
+        self.node.console.print(line);
     }
 
     /// Puts slots and records on the board.

@@ -21,13 +21,15 @@ use crate::node::Node;
 
 /// How long a call may take until its answer begins. What streams answers may go on for longer.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// For calls that take in a stream or stop a machine full of pods.
+/// For calls that take in a stream, read whole slots, or stop a machine full of pods.
 const LONG_DEADLINE: Duration = Duration::from_secs(30 * 60);
-const LONG: [&str; 4] = [
+const LONG: [&str; 6] = [
     "/corten.machine.v1.Image/Import",
     "/corten.machine.v1.Machine/Reboot",
     "/corten.machine.v1.Machine/Shutdown",
     "/corten.machine.v1.Machine/Reset",
+    "/corten.machine.v1.Upgrade/Offer",
+    "/corten.machine.v1.Upgrade/Upload",
 ];
 
 /// Calls of strangers whose requests are taken in at a time: each may be as long as a message may be.

@@ -31,6 +31,12 @@ impl<T: Send + 'static> Sink<T> {
         }
     }
 
+    /// Sends what a client takes at once; what finds no room is left out.
+    pub fn offer(&self, message: T) {
+        // A client that went away is found out by the next send.
+        let _ = self.0.try_send(Ok(message));
+    }
+
     /// As [`Sink::send`], from a thread that may wait.
     pub fn send_blocking(&self, message: T) -> Result<(), Gone> {
         self.0.blocking_send(Ok(message)).map_err(|_| Gone)

@@ -114,6 +114,17 @@ impl Esp {
         }
     }
 
+    /// Takes the UKI of a slot that is not to be booted any more as the beginning of its next one.
+    pub fn reuse_image(&self, esp: &Opened, slot: Slot) -> anyhow::Result<()> {
+        let (new, old) = (new_image(esp, slot), image(esp, slot));
+        if new.exists() || !old.exists() {
+            return Ok(());
+        }
+        let renamed = fs::rename(&old, &new).and_then(|()| sync(&esp.path().join(IMAGES)));
+        renamed.with_context(|| format!("renaming {}", old.display()))?;
+        Ok(self.failpoints.reach("esp::image-reused")?)
+    }
+
     /// Puts the UKI that was written beside it in the place of the slot's own.
     pub fn replace_image(&self, esp: &Opened, slot: Slot) -> anyhow::Result<()> {
         let (new, place) = (new_image(esp, slot), image(esp, slot));

@@ -1,0 +1,154 @@
+//! The last steps of an upgrade, each of which may be cut: the slot is read back, the record says what is to come, the UKI takes its place,
+//! and the new entry is the flip. Everything blocks.
+
+use anyhow::Context;
+use machine::disk::Slot;
+use update::{Manifest, PartName};
+
+use super::esp::{Entry, current, image};
+use super::index::of_manifest;
+use super::parts::Parts;
+use super::phase::{Event, Phase};
+use super::progress::Reporter;
+use super::records::{Kind, Record};
+use super::session::Session;
+use super::slots::SlotRecord;
+use super::swap::Swap;
+use super::uki;
+use crate::clock::wall_seconds;
+use crate::refusal::Refusal;
+
+/// What the record says besides what the slots say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The caller's identity.
+    pub by: String,
+    /// Whether an API server of the cluster answered.
+    pub cluster_reachable: bool,
+    /// How often the boot loader tries the image.
+    pub tries: u32,
+}
+
+/// Reads back what was written and compares it with what was signed.
+pub fn verify(swap: &Swap, session: &Session, reporter: &Reporter) -> Result<(), Refusal> {
+    let manifest = &session.manifest;
+    let slot = Parts::written(swap, swap.other())?;
+    slot.sync()?;
+    // Closed and opened again: the last one who closes a block device empties its cache, and unmounting does so for the ESP.
+    drop(slot);
+    let slot = Parts::written(swap, swap.other())?;
+    let step = std::cell::RefCell::new(reporter.step("reading the slot back", manifest.total_bytes()));
+    for part in &manifest.parts {
+        let found = slot.digest(part.name, part.size_bytes, &|bytes| step.borrow_mut().advance(bytes))?;
+        if found != part.sha256 {
+            let problem = format!("part {} reads back with SHA-256 {found}; expected {}", part.name, part.sha256);
+            return Err(damaged(problem));
+        }
+    }
+    uki::check(slot.path(PartName::Uki), &manifest.root_hash.to_string())
+        .map_err(|error| damaged(format!("{:#}", anyhow::Error::from(error))))
+}
+
+fn damaged(problem: String) -> Refusal {
+    let remedy = "nothing boots it; offer the update again: what is damaged is sent anew. If it stays so, the disk is failing";
+    Refusal::state("DAMAGED", problem, remedy)
+}
+
+/// Has the next boot try what was verified.
+pub fn flip(swap: &Swap, session: &Session, circumstances: &Circumstances) -> anyhow::Result<Record> {
+    let manifest = &session.manifest;
+    let version = manifest.version.to_string();
+    let mut record = numbered(swap, session.number)?;
+    pin(swap, &mut record, circumstances)?;
+    note_slot(swap, manifest)?;
+    record.happened(Event::Flipping);
+    swap.records.put(&record)?;
+    swap.failpoints.reach("start::recorded")?;
+    let esp = swap.esp.open()?;
+    swap.esp.replace_image(&esp, swap.other())?;
+    swap.esp.flip(swap.other(), &version, &manifest.profile, circumstances.tries)?;
+    swap.failpoints.reach("start::flipped")?;
+    Ok(record)
+}
+
+/// A way back to the other slot's image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WayBack {
+    pub slot: SlotRecord,
+    /// Whether its config generation is still kept.
+    pub generation: Option<u64>,
+}
+
+/// Whether the other slot can be gone back to.
+pub fn way_back(swap: &Swap, entries: &[Entry]) -> Result<WayBack, Refusal> {
+    let slot = swap.other();
+    let nothing = |problem: String| Refusal::state("NOTHING_TO_ROLL_BACK_TO", problem, "see machinectl get slots; nothing was changed");
+    let none = || nothing(format!("slot {} holds no image that was ever known to be good", slot.name()));
+    current(entries, slot).filter(|entry| entry.blessed()).ok_or_else(none)?;
+    let record = swap.slots.get(slot).ok_or_else(none)?;
+    let esp = swap.esp.open()?;
+    let checked = uki::check(&image(&esp, slot), &record.root_hash);
+    checked.map_err(|error| nothing(format!("slot {}: {:#}", slot.name(), anyhow::Error::from(error))))?;
+    let kept = crate::config::Generations::new(swap.root.config_directory()).numbers()?;
+    let generation = Some(record.generation).filter(|generation| kept.contains(generation));
+    Ok(WayBack { slot: record, generation })
+}
+
+/// Has the next boot try the other slot again.
+pub fn go_back(swap: &Swap, way: &WayBack, circumstances: &Circumstances) -> anyhow::Result<Record> {
+    let mut record = new_record(swap, Kind::Rollback, &way.slot.image_version, &way.slot.root_hash, &circumstances.by)?;
+    record.restore = way.generation.unwrap_or(0);
+    // Written and verified it was long ago.
+    record.phase = Phase::Verifying;
+    pin(swap, &mut record, circumstances)?;
+    record.happened(Event::Flipping);
+    swap.records.put(&record)?;
+    swap.failpoints.reach("rollback::recorded")?;
+    swap.esp.flip(way.slot.slot, &way.slot.image_version, &way.slot.profile, circumstances.tries)?;
+    swap.failpoints.reach("rollback::flipped")?;
+    Ok(record)
+}
+
+pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str, by: &str) -> anyhow::Result<Record> {
+    Ok(Record {
+        version: 0,
+        number: swap.records.next_number()?,
+        kind,
+        from_version: swap.image.version.clone(),
+        to_version: to_version.to_owned(),
+        from_slot: swap.running,
+        to_slot: swap.other(),
+        to_root_hash: to_root_hash.to_owned(),
+        update: String::new(),
+        generation: 0,
+        restore: 0,
+        started_at: wall_seconds(),
+        started_by: by.to_owned(),
+        phase: Phase::Writing,
+        boots: 0,
+        boot_id: swap.boot_id.clone(),
+        cluster_reachable_before: false,
+        reason: None,
+        ended_at: 0,
+    })
+}
+
+pub fn numbered(swap: &Swap, number: u64) -> anyhow::Result<Record> {
+    let found = swap.records.list()?.into_iter().find(|record| record.number == number);
+    found.with_context(|| format!("record {number} of the upgrade is gone"))
+}
+
+/// The config that the machine goes back to together with the running image, in the record and with the slot.
+fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyhow::Result<()> {
+    record.generation = swap.lasting_generation();
+    record.cluster_reachable_before = circumstances.cluster_reachable;
+    record.boot_id = swap.boot_id.clone();
+    let Some(running) = swap.slots.get(swap.running) else { return Ok(()) };
+    swap.slots.put(&SlotRecord { generation: record.generation, ..running })
+}
+
+fn note_slot(swap: &Swap, manifest: &Manifest) -> anyhow::Result<()> {
+    let (slot, root_hash): (Slot, String) = (swap.other(), manifest.root_hash.to_string());
+    swap.slots.put_chunks(slot, &root_hash, &of_manifest(manifest))?;
+    swap.slots.put(&SlotRecord::new(slot, &manifest.version.to_string(), &manifest.profile, &root_hash))
+}

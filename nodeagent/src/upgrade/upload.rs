@@ -1,0 +1,74 @@
+//! Chunks that come from a client, one after the other. Memory holds one of them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::progress::Step;
+use super::session::Writer;
+use super::swap::Swap;
+use super::work::offered;
+use super::{Upgrades, blocking};
+use crate::refusal::Refusal;
+
+/// One client's stream of chunks.
+#[derive(Debug)]
+pub struct Upload {
+    upgrades: Arc<Upgrades>,
+    swap: Swap,
+    writer: Arc<Mutex<Writer>>,
+    step: Step,
+    /// For which offer it is.
+    offer: u64,
+    pub chunks: u64,
+    pub bytes: u64,
+}
+
+impl Upgrades {
+    /// For the update that was offered last.
+    pub async fn upload(self: Arc<Self>, update: &str) -> Result<Upload, Refusal> {
+        let swap = self.swap()?.clone();
+        let work = self.work.lock().await;
+        let missing = offered(&work, update)?.missing();
+        let offer = work.offers;
+        drop(work);
+        let opening = swap.clone();
+        let writer = blocking(move || Writer::open(&opening)).await?;
+        let step = self.reporter.step("taking in what is missing", missing.iter().map(|chunk| u64::from(chunk.size)).sum());
+        Ok(Upload { swap, writer: Arc::new(Mutex::new(writer)), step, offer, chunks: 0, bytes: 0, upgrades: self })
+    }
+}
+
+impl Upload {
+    /// Writes a chunk. One that is there already changes nothing.
+    pub async fn take(&mut self, digest: Vec<u8>, data: Vec<u8>) -> Result<(), Refusal> {
+        let mut work = self.upgrades.work.clone().lock_owned().await;
+        // An offer that came since then has a stream of its own.
+        if work.offers != self.offer {
+            return Err(superseded());
+        }
+        let (swap, writer) = (self.swap.clone(), self.writer.clone());
+        let taken = blocking(move || {
+            let Some(session) = &mut work.session else { return Ok(Err(superseded())) };
+            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(session.take(&swap, &mut writer, &digest, &data))
+        });
+        let bytes = taken.await??;
+        if bytes > 0 {
+            self.chunks += 1;
+            self.bytes += bytes;
+            self.step.advance(bytes);
+        }
+        Ok(())
+    }
+
+    /// Has everything on the disk; how many chunks are missing still.
+    pub async fn finish(&self) -> Result<u64, Refusal> {
+        let (swap, writer) = (self.swap.clone(), self.writer.clone());
+        blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).sync(&swap)).await?;
+        let work = self.upgrades.work.lock().await;
+        Ok(work.session.as_ref().filter(|_| work.offers == self.offer).map_or(0, |session| session.missing_count() as u64))
+    }
+}
+
+fn superseded() -> Refusal {
+    Refusal::state("SUPERSEDED", "another offer came since this stream began", "offer the update again and upload what it lacks")
+}

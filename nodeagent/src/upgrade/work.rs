@@ -1,0 +1,392 @@
+//! What callers ask for: an offer, the start, a rollback. Whatever changes a slot goes on when its caller goes away.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::OwnedMutexGuard;
+use update::{Digest, PublicKey, Running, TrustedKeys, Version};
+
+use super::offer::{How, Seen, Taken, Wanted, judge};
+use super::phase::{Event, Phase};
+use super::records::{Kind, Reason};
+use super::session::{Session, look, room};
+use super::start::{Circumstances, WayBack, flip, go_back, new_record, numbered, verify, way_back};
+use super::survey::Survey;
+use super::swap::Swap;
+use super::{TRIES, Upgrades, blocking};
+use crate::clock::wall_seconds;
+use crate::power::Descent;
+use crate::refusal::Refusal;
+use crate::resources::cluster::ApiServer;
+use crate::stage::StageEvent;
+use machine::config::Config;
+use machine::protocol::PowerAction;
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// The update that was offered last.
+    pub session: Option<Session>,
+    /// What a dry run found, so that the offer that follows it need not look again.
+    looked: Option<(Digest, Survey)>,
+    /// Counts offers: an upload for one before ends.
+    pub offers: u64,
+}
+
+type Guard = OwnedMutexGuard<Work>;
+
+/// The answer to an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    pub update: Digest,
+    pub version: String,
+    /// In the order in which the parts need them.
+    pub missing: Vec<Digest>,
+    pub total_bytes: u64,
+    pub missing_bytes: u64,
+    pub plan: Vec<String>,
+    /// This image runs already.
+    pub running: bool,
+}
+
+/// What Start and Rollback are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Leave it to the next reboot.
+    pub stage: bool,
+    /// Do not wait for pods.
+    pub fast: bool,
+    /// The caller's identity.
+    pub by: String,
+}
+
+/// What was done, in words, and whether the machine is to reboot now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    pub phase: Phase,
+    pub message: String,
+    pub reboot: bool,
+}
+
+impl Upgrades {
+    /// Judges an update, takes the other slot out of the boot order and copies into it what the machine has.
+    pub async fn offer(&self, wanted: Wanted) -> Result<Offered, Refusal> {
+        let swap = self.swap()?.clone();
+        self.require_state()?;
+        let keys = self.trusted_keys()?;
+        let mut work = self.work.clone().lock_owned().await;
+        let reporter = self.reporter.clone();
+        // The guard goes along: were the caller to go away, the next one still waits until the slot is left alone.
+        let answer = blocking(move || {
+            let seen = see(&swap, keys)?;
+            Ok(judge(&wanted, &seen).and_then(|taken| answer(&swap, &mut work, taken, &wanted, &reporter)))
+        });
+        let answer = answer.await?;
+        self.publish().await;
+        answer
+    }
+
+    /// What Start would do.
+    pub async fn plan_start(&self, update: &str, asked: &Asked) -> Result<Vec<String>, Refusal> {
+        let swap = self.swap()?.clone();
+        let work = self.work.lock().await;
+        let staged = staged(&swap, update)?;
+        if !staged {
+            let session = complete(&work, update)?;
+            return Ok(plan(&session.manifest.version.to_string(), &swap, asked));
+        }
+        Ok(reboot_plan(asked))
+    }
+
+    /// Verifies what was written and has the next boot try it. The caller reboots if that is what is left to do.
+    pub async fn start(self: Arc<Self>, update: String, asked: Asked) -> Result<Done, Refusal> {
+        let swap = self.swap()?.clone();
+        self.require_state()?;
+        let work = self.work.clone().lock_owned().await;
+        if !staged(&swap, &update)? {
+            complete(&work, &update)?;
+            let before = self.node.stage();
+            self.node.happened(StageEvent::UpgradeBegan);
+            let flipped = self.verify_and_flip(swap.clone(), work, &asked).await;
+            self.node.happened(StageEvent::UpgradeEnded { before });
+            self.publish().await;
+            flipped?;
+        }
+        self.after_flip(swap, &asked).await
+    }
+
+    async fn verify_and_flip(&self, swap: Swap, mut work: Guard, asked: &Asked) -> Result<(), Refusal> {
+        let (reporter, circumstances) = (self.reporter.clone(), self.circumstances(asked));
+        reporter.tell(Phase::Verifying, "reading the slot back");
+        let (work, verified) = {
+            let swap = swap.clone();
+            blocking(move || {
+                let verified = verified(&swap, &mut work, &reporter);
+                Ok((work, verified))
+            })
+            .await?
+        };
+        let number = verified?;
+        self.before_flip(number).await?;
+        let reporter = self.reporter.clone();
+        blocking(move || {
+            let mut work = work;
+            let session = work.session.as_ref().context("the offered update is gone")?;
+            flip(&swap, session, &circumstances)?;
+            reporter.tell(Phase::Ready, format!("the next boot tries {}", session.manifest.version));
+            work.session = None;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What must be safe before another image may touch it.
+    async fn before_flip(&self, _number: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// What a rollback would do.
+    pub async fn plan_rollback(&self, asked: &Asked) -> Result<Vec<String>, Refusal> {
+        let swap = self.swap()?.clone();
+        let way = blocking(move || Ok(find_way(&swap))).await??;
+        Ok(match way {
+            Way::GiveUp { version } => {
+                vec![format!("give up {version}, which is on trial"), "put the config of before in force".to_owned(), "reboot".to_owned()]
+            }
+            Way::Back(way) => {
+                let mut plan = vec![format!("have the next boot try {} in slot {}", way.slot.image_version, way.slot.slot.name())];
+                plan.push(match way.generation {
+                    Some(generation) => format!("put config generation {generation} in force, with which it ran last"),
+                    None => "keep the config: the one with which it ran last is not kept any more".to_owned(),
+                });
+                plan.extend(reboot_plan(asked));
+                plan
+            }
+        })
+    }
+
+    /// Has the next boot try the other slot, or gives up a running image that is on trial.
+    pub async fn rollback(self: Arc<Self>, asked: Asked) -> Result<Done, Refusal> {
+        let swap = self.swap()?.clone();
+        self.require_state()?;
+        let mut work = self.work.clone().lock_owned().await;
+        let looking = swap.clone();
+        let way = match blocking(move || Ok(find_way(&looking))).await?? {
+            Way::GiveUp { .. } => {
+                let message = format!("{} asked for a rollback", asked.by);
+                self.fail(Reason { check: "rollback".to_owned(), message, log_tail: Vec::new() }).await?;
+                let message = "the image on trial is given up".to_owned();
+                return Ok(Done { phase: Phase::Failed, message, reboot: !asked.stage });
+            }
+            Way::Back(way) => way,
+        };
+        let (going, circumstances) = (swap.clone(), self.circumstances(&asked));
+        let record = blocking(move || {
+            work.session = None;
+            replace_current(&going)?;
+            go_back(&going, &way, &circumstances)
+        });
+        let record = record.await?;
+        self.reporter.tell(record.phase, format!("the next boot tries {}", record.to_version));
+        self.after_flip(swap, &asked).await
+    }
+
+    /// Begins the reboot that was left to do.
+    pub fn reboot(&self, asked: &Asked) {
+        let descent = Descent { action: PowerAction::Reboot, wipe: Vec::new(), by: asked.by.clone() };
+        self.power.begin(descent, !asked.fast);
+    }
+
+    async fn after_flip(&self, swap: Swap, asked: &Asked) -> Result<Done, Refusal> {
+        let stage = asked.stage;
+        let record = blocking(move || {
+            let mut record = swap.records.current()?.context("the record of the upgrade is gone")?;
+            if !stage && record.happened(Event::RebootAsked) {
+                swap.records.put(&record)?;
+                swap.failpoints.reach("start::reboot-recorded")?;
+            }
+            Ok(record)
+        });
+        let record = record.await?;
+        let message = match stage {
+            true => format!("the next reboot tries {}", record.to_version),
+            false => format!("rebooting into {}", record.to_version),
+        };
+        self.reporter.tell(record.phase, &message);
+        self.node.events.emit("machine", "Upgrade", &message);
+        self.publish().await;
+        Ok(Done { phase: record.phase, message, reboot: !stage })
+    }
+
+    fn circumstances(&self, asked: &Asked) -> Circumstances {
+        Circumstances { by: asked.by.clone(), cluster_reachable: ApiServer::any_ready(&self.node.store), tries: TRIES }
+    }
+
+    /// The image's keys and those of the machine config. An image without keys takes what the config's keys sign.
+    fn trusted_keys(&self) -> Result<TrustedKeys, Refusal> {
+        let path = self.node.root.update_keys();
+        let keys = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => TrustedKeys { threshold: 1, keys: Vec::new() },
+            Err(error) => return Err(Refusal::Internal(anyhow::Error::from(error).context(format!("reading {}", path.display())))),
+            Ok(text) => TrustedKeys::parse(&text).with_context(|| format!("reading {}", path.display()))?,
+        };
+        Ok(keys.with(self.node.config().map(|applied| config_keys(&applied.config)).unwrap_or_default()))
+    }
+}
+
+fn config_keys(config: &Config) -> Vec<PublicKey> {
+    config.machine.upgrade.trusted_keys.iter().filter_map(|key| key.parse().ok()).collect()
+}
+
+fn see(swap: &Swap, keys: TrustedKeys) -> anyhow::Result<Seen> {
+    let version = &swap.image.version;
+    let running = Running {
+        version: Version::parse(version).with_context(|| format!("version {version:?} of the running image"))?,
+        profile: swap.image.profile.clone(),
+        architecture: swap.image.architecture.clone(),
+        root_hash: swap.root_hash.parse().ok(),
+    };
+    let on_trial = swap.on_trial(&swap.esp.entries()?);
+    Ok(Seen { keys, now: wall_seconds(), running, on_trial, records: swap.records.list()?, room: room(swap)? })
+}
+
+fn answer(swap: &Swap, work: &mut Work, taken: Taken, wanted: &Wanted, reporter: &super::Reporter) -> Result<Offered, Refusal> {
+    let Taken { update, manifest, how } = taken;
+    let version = manifest.version.to_string();
+    let total_bytes = manifest.distinct_chunks().iter().map(|chunk| u64::from(chunk.size)).sum();
+    let nothing =
+        |running, plan| Offered { update, version: version.clone(), missing: Vec::new(), total_bytes, missing_bytes: 0, plan, running };
+    match how {
+        How::Runs => return Ok(nothing(true, vec![format!("nothing: {version} runs already")])),
+        How::Staged => return Ok(nothing(false, reboot_plan(&Asked::default()))),
+        How::Resume(_) | How::New { .. } => {}
+    }
+    let looked = work.looked.take().filter(|(known, _)| *known == update).map(|(_, survey)| survey);
+    let survey = looked.map_or_else(|| look(swap, &manifest, reporter), Ok)?;
+    let missing = if wanted.dry_run {
+        let missing = survey.missing.clone();
+        work.looked = Some((update, survey));
+        missing
+    } else {
+        let number = open_record(swap, &how, &version, update, &manifest.root_hash.to_string(), &wanted.by)?;
+        work.offers += 1;
+        work.session = None;
+        reporter.tell(Phase::Writing, format!("writing {version} into slot {}", swap.other().name()));
+        let session = Session::begin(swap, (update, manifest, number), survey, reporter)?;
+        work.session.insert(session).missing()
+    };
+    Ok(Offered {
+        update,
+        missing_bytes: missing.iter().map(|chunk| u64::from(chunk.size)).sum(),
+        missing: missing.into_iter().map(|chunk| chunk.sha256).collect(),
+        total_bytes,
+        plan: plan(&version, swap, &Asked::default()),
+        version,
+        running: false,
+    })
+}
+
+/// The record of what begins, or goes on.
+fn open_record(swap: &Swap, how: &How, version: &str, update: Digest, root_hash: &str, by: &str) -> anyhow::Result<u64> {
+    let record = match how {
+        How::Resume(number) => {
+            let mut record = numbered(swap, *number)?;
+            record.happened(Event::Resumed);
+            record
+        }
+        _ => {
+            replace_current(swap)?;
+            let mut record = new_record(swap, Kind::Upgrade, version, root_hash, by)?;
+            record.update = update.to_string();
+            record
+        }
+    };
+    swap.records.put(&record)?;
+    swap.failpoints.reach("offer::recorded")?;
+    Ok(record.number)
+}
+
+/// What was under way gives way.
+fn replace_current(swap: &Swap) -> anyhow::Result<()> {
+    let Some(mut record) = swap.records.current()? else { return Ok(()) };
+    record.ended(Event::Replaced, wall_seconds());
+    swap.records.put(&record)
+}
+
+/// Whether the next boot tries this update already.
+fn staged(swap: &Swap, update: &str) -> anyhow::Result<bool> {
+    let record = swap.records.current()?;
+    Ok(record.is_some_and(|record| record.update == update && matches!(record.phase, Phase::Ready | Phase::Booting)))
+}
+
+/// The session of this update, with nothing missing.
+fn complete<'a>(work: &'a Work, update: &str) -> Result<&'a Session, Refusal> {
+    let session = offered(work, update)?;
+    match session.missing_count() {
+        0 => Ok(session),
+        count => {
+            let problem = format!("{count} chunks of the update are missing");
+            Err(Refusal::state("CHUNKS_MISSING", problem, "offer the update again and upload what it lacks"))
+        }
+    }
+}
+
+/// The session of this update.
+pub fn offered<'a>(work: &'a Work, update: &str) -> Result<&'a Session, Refusal> {
+    let found = work.session.as_ref().filter(|session| session.update.to_string() == update);
+    found.ok_or_else(|| {
+        let problem = format!("update {update:?} is not the one that was offered last");
+        Refusal::state("OFFER_FIRST", problem, "offer the update again: what was written is not lost")
+    })
+}
+
+/// Verifies; the number of the record.
+fn verified(swap: &Swap, work: &mut Work, reporter: &super::Reporter) -> Result<u64, Refusal> {
+    let session = work.session.as_ref().context("the offered update is gone")?;
+    let mut record = numbered(swap, session.number)?;
+    record.happened(Event::VerifyAsked);
+    swap.records.put(&record)?;
+    swap.failpoints.reach("start::verifying")?;
+    if let Err(refusal) = verify(swap, session, reporter) {
+        record.happened(Event::VerifyFailed);
+        swap.records.put(&record)?;
+        reporter.tell(record.phase, refusal.to_string());
+        // What was believed to be there is not: the next offer looks again.
+        (work.session, work.looked) = (None, None);
+        return Err(refusal);
+    }
+    Ok(record.number)
+}
+
+enum Way {
+    GiveUp { version: String },
+    Back(WayBack),
+}
+
+fn find_way(swap: &Swap) -> Result<Way, Refusal> {
+    let entries = swap.esp.entries()?;
+    if swap.on_trial(&entries) {
+        return Ok(Way::GiveUp { version: swap.image.version.clone() });
+    }
+    way_back(swap, &entries).map(Way::Back)
+}
+
+fn plan(version: &str, swap: &Swap, asked: &Asked) -> Vec<String> {
+    let slot = swap.other().name();
+    let mut plan = vec![
+        format!("write what is missing of {version} into slot {slot}"),
+        "read the slot back and compare it with what was signed".to_owned(),
+        format!("have the boot loader try it {TRIES} times; slot {} stays as it is", swap.running.name()),
+    ];
+    plan.extend(reboot_plan(asked));
+    plan.push("keep it if the health gate passes, else go back to the image and the config of now".to_owned());
+    plan
+}
+
+fn reboot_plan(asked: &Asked) -> Vec<String> {
+    vec![match (asked.stage, asked.fast) {
+        (true, _) => "leave it to the next reboot".to_owned(),
+        (false, true) => "reboot without waiting for pods".to_owned(),
+        (false, false) => "ask pods to end, and reboot".to_owned(),
+    }]
+}
