@@ -11,6 +11,8 @@ mod index;
 pub mod offer;
 mod parts;
 pub mod phase;
+#[cfg(test)]
+mod played;
 pub mod progress;
 pub mod records;
 mod session;
@@ -19,6 +21,8 @@ pub mod slots;
 pub mod start;
 mod survey;
 pub mod swap;
+#[cfg(test)]
+mod tests;
 mod uki;
 pub mod upload;
 pub mod work;

@@ -85,7 +85,8 @@ fn erofs_bytes(head: &[u8]) -> Option<u64> {
     let superblock = head.get(1024..)?;
     let word = |at: usize| Some(u32::from_le_bytes(superblock.get(at..at + 4)?.try_into().ok()?));
     let block_bits = *superblock.get(12)?;
-    (word(0)? == 0xe0f5_e1e2 && (9..=16).contains(&block_bits)).then_some(u64::from(word(36)?) << block_bits)
+    let blocks = u64::from(word(36)?);
+    (word(0)? == 0xe0f5_e1e2 && (9..=16).contains(&block_bits)).then(|| blocks << block_bits)
 }
 
 #[cfg(test)]
