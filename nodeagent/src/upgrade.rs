@@ -12,7 +12,7 @@ pub mod offer;
 mod parts;
 pub mod phase;
 #[cfg(test)]
-mod played;
+pub mod played;
 pub mod progress;
 pub mod records;
 mod session;

@@ -8,3 +8,4 @@ mod init;
 mod logs;
 mod power;
 mod resources;
+mod upgrades;

@@ -152,7 +152,7 @@ pub struct Boot {
 }
 
 impl Disk {
-    /// With an image in slot A, known to be good, and a config of one generation.
+    /// With an image in slot A, known to be good.
     pub fn new(image: &Image) -> Disk {
         let disk = Disk { directory: tempfile::tempdir().unwrap(), boots: Mutex::new(0) };
         let root = disk.root();
@@ -172,6 +172,12 @@ impl Disk {
         disk.fill(Slot::A, image);
         let entry = format!("title Corten {} ({})\nversion 1\nsort-key corten\nefi /corten/a.efi\n", image.version, image.profile);
         fs::write(disk.esp_path().join("loader/entries/corten-a.conf"), entry).unwrap();
+        disk
+    }
+
+    /// The same with a config of one generation.
+    pub fn configured(image: &Image) -> Disk {
+        let disk = Disk::new(image);
         disk.add_generation();
         disk
     }
@@ -266,6 +272,18 @@ impl Disk {
     /// An agent of the current boot.
     pub async fn agent(&self, images: &[&Image], slot: Slot, counted: bool, failpoints: Failpoints) -> Boot {
         let image = images.iter().find(|image| self.holds(slot, image)).expect("the slot that is booted holds an image, whole");
+        let (root, facts) = (self.root(), self.facts(image, slot, counted));
+        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
+        let state = VolumeStatus { volume: Volume::State, state: VolumeState::Open, size_bytes: 1, device: String::new() };
+        node.store.put("state", &state);
+        node.store.put(&facts.boot_id.clone(), &facts);
+        let upgrades = Arc::new(Upgrades::new(node.clone(), Power::new(node.clone()), failpoints));
+        upgrades.settle().await;
+        Boot { slot, counted, node, upgrades }
+    }
+
+    /// What init finds, with what the image's root holds put in its place.
+    pub fn facts(&self, image: &Image, slot: Slot, counted: bool) -> BootFacts {
         let root = self.root();
         let facts = ImageFacts {
             version: image.version.clone(),
@@ -277,22 +295,14 @@ impl Disk {
         fs::create_dir_all(root.image_facts().parent().unwrap()).unwrap();
         fs::write(root.image_facts(), serde_json::to_string(&facts).unwrap()).unwrap();
         fs::write(root.update_keys(), format!(r#"{{"threshold": 1, "keys": ["{}"]}}"#, key().public())).unwrap();
-        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
-        let state = VolumeStatus { volume: Volume::State, state: VolumeState::Open, size_bytes: 1, device: String::new() };
-        node.store.put("state", &state);
-        let boot_id = format!("boot {}", self.boots.lock().unwrap());
-        let facts = BootFacts {
-            boot_id: boot_id.clone(),
+        BootFacts {
+            boot_id: format!("boot {}", self.boots.lock().unwrap()),
             disk: "/dev/vda".to_owned(),
             slot: Some(slot),
             counted,
             root_hash: image.root_hash.to_string(),
             ..BootFacts::default()
-        };
-        node.store.put(&boot_id, &facts);
-        let upgrades = Arc::new(Upgrades::new(node.clone(), Power::new(node.clone()), failpoints));
-        upgrades.settle().await;
-        Boot { slot, counted, node, upgrades }
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn broken() -> Reason {
 #[tokio::test]
 async fn an_image_comes_proves_itself_and_stays() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let update = new.update();
     let boot = disk.boot(&[&old]).await;
     let offered = boot.offer(&update).await.unwrap();
@@ -97,7 +97,7 @@ async fn a_cut_anywhere_leaves_the_old_or_the_new_and_can_be_gone_on_with() {
     let (images, update) = ([&old, &new], new.update());
     let mut names = BTreeSet::new();
     for passed in 0.. {
-        let disk = Disk::new(&old);
+        let disk = Disk::configured(&old);
         let (failpoints, reached) = cut_after(passed);
         let done = uncut(&disk, &images, &update, failpoints).await;
         names.extend(reached.lock().unwrap().iter().copied());
@@ -125,7 +125,7 @@ async fn a_cut_anywhere_leaves_the_old_or_the_new_and_can_be_gone_on_with() {
 async fn an_image_that_fails_goes_together_with_its_config() {
     let (old, new) = (old(), new());
     let (images, update) = ([&old, &new], new.update());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     disk.boot(&images).await.upgrade(&update).await.unwrap();
     let boot = disk.boot(&images).await;
     disk.add_generation();
@@ -150,7 +150,7 @@ async fn a_cut_while_it_is_given_up_ends_on_the_old_image_and_config() {
     let (old, new) = (old(), new());
     let (images, update) = ([&old, &new], new.update());
     for passed in 0.. {
-        let disk = Disk::new(&old);
+        let disk = Disk::configured(&old);
         disk.boot(&images).await.upgrade(&update).await.unwrap();
         let boot = disk.boot(&images).await;
         disk.add_generation();
@@ -177,7 +177,7 @@ async fn a_cut_while_it_is_given_up_ends_on_the_old_image_and_config() {
 #[tokio::test]
 async fn an_image_that_never_gets_as_far_as_its_agent() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     disk.boot(&[&old]).await.upgrade(&new.update()).await.unwrap();
     for _ in 0..3 {
         assert_eq!(disk.boot_in_vain(), Slot::B);
@@ -197,7 +197,7 @@ async fn an_image_that_never_gets_as_far_as_its_agent() {
 #[tokio::test]
 async fn staged_until_the_next_reboot_and_replaced_by_another() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let update = new.update();
     let boot = disk.boot(&[&old]).await;
     boot.send(&update).await.unwrap();
@@ -214,7 +214,7 @@ async fn staged_until_the_next_reboot_and_replaced_by_another() {
 
     let newest = Image::new("0.3.0");
     assert_eq!(reason(again.offer(&newest.update()).await).0, "UPGRADE_UNDER_WAY", "a reboot is under way");
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     boot.send(&update).await.unwrap();
     boot.upgrades.clone().start(update.id(), stage).await.unwrap();
@@ -226,7 +226,7 @@ async fn staged_until_the_next_reboot_and_replaced_by_another() {
 
 /// A machine that was upgraded, runs with generation 2, and whose old image ran with generation 1.
 async fn upgraded(old: &Image, new: &Image) -> Disk {
-    let disk = Disk::new(old);
+    let disk = Disk::configured(old);
     disk.boot(&[old]).await.upgrade(&new.update()).await.unwrap();
     settled(&disk, &[old, new]).await;
     disk.add_generation();
@@ -290,7 +290,7 @@ async fn a_cut_in_a_rollback_ends_on_one_image_with_its_own_config() {
 #[tokio::test]
 async fn nothing_to_go_back_to() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     assert_eq!(reason(boot.rollback().await).1, "slot b holds no image that was ever known to be good");
     let disk = upgraded(&old, &new).await;
@@ -304,7 +304,7 @@ async fn nothing_to_go_back_to() {
 #[tokio::test]
 async fn somebody_gives_up_an_image_on_trial() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     disk.boot(&[&old]).await.upgrade(&new.update()).await.unwrap();
     let boot = disk.boot(&[&new]).await;
     assert_eq!(boot.upgrades.plan_rollback(&asked()).await.unwrap()[0], "give up 0.2.0, which is on trial");
@@ -317,7 +317,7 @@ async fn somebody_gives_up_an_image_on_trial() {
 #[tokio::test]
 async fn what_is_refused_before_anything_is_written() {
     let old = old();
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let image = new();
     let offered = async |header: Header, keys: &[SigningKey]| {
@@ -367,7 +367,7 @@ async fn what_is_refused_before_anything_is_written() {
 #[tokio::test]
 async fn a_lower_version_if_it_is_meant() {
     let old = old();
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let image = Image::new("0.0.9");
     let update = image.update_with(Header { minimum_version: Version::new(0, 0, 1), ..image.header() }, &[key()]);
@@ -377,7 +377,7 @@ async fn a_lower_version_if_it_is_meant() {
 #[tokio::test]
 async fn a_dry_run_writes_nothing_and_tells_the_same() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let update = new.update();
     let dry = boot.upgrades.offer(super::offer::Wanted { dry_run: true, ..update.wanted() }).await.unwrap();
@@ -403,7 +403,7 @@ async fn what_is_there_is_not_written_again() {
 #[tokio::test]
 async fn strange_uploads() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let update = new.update();
     assert_eq!(reason(boot.upgrades.clone().upload(&update.id()).await.map(drop)).0, "OFFER_FIRST");
@@ -434,7 +434,7 @@ async fn strange_uploads() {
 #[tokio::test]
 async fn what_reads_back_differently_is_not_booted_and_sent_anew() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let update = new.update();
     boot.send(&update).await.unwrap();
@@ -459,7 +459,7 @@ async fn what_reads_back_differently_is_not_booted_and_sent_anew() {
 #[tokio::test]
 async fn a_kernel_that_boots_another_root_is_not_booted() {
     let old = old();
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let image = Image { uki: Image::new("0.3.0").uki, ..new() };
     let update = image.update();
@@ -472,7 +472,7 @@ async fn a_kernel_that_boots_another_root_is_not_booted() {
 #[tokio::test]
 async fn a_full_disk() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let update = new.update();
     let uki = disk.esp_path().join("corten/b.efi.new");
@@ -488,7 +488,7 @@ async fn a_full_disk() {
 #[tokio::test]
 async fn a_config_on_trial_is_not_what_is_gone_back_to() {
     let (old, new) = (old(), new());
-    let disk = Disk::new(&old);
+    let disk = Disk::configured(&old);
     let boot = disk.boot(&[&old]).await;
     let generations = crate::config::Generations::new(disk.root().config_directory());
     disk.add_generation();

@@ -9,7 +9,7 @@ use controlplane::pki::{AuthorityId, CertificateId, CertificateRequest, Issued, 
 use controlplane::secrets::Secrets;
 use hyper_util::rt::TokioIo;
 use machine::Root;
-use machine::protocol::VolumeState;
+use machine::protocol::{BootFacts, VolumeState};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -58,7 +58,8 @@ pub fn config_with_watchdog(timeout: &str) -> String {
 }
 
 pub struct Machine {
-    _directory: tempfile::TempDir,
+    /// None where somebody else keeps it.
+    _directory: Option<tempfile::TempDir>,
     pub root: Root,
     pub node: Node,
     pub init: Init,
@@ -74,10 +75,21 @@ impl Machine {
 
     pub async fn with_state(state: VolumeState) -> Machine {
         let directory = tempfile::tempdir().unwrap();
-        let root = Root::new(directory.path());
+        let init = |root: &Root| Init::start(&root.init_socket(), state);
+        let machine = Machine::start(Root::new(directory.path()), init).await;
+        Machine { _directory: Some(directory), ..machine }
+    }
+
+    /// On a disk with slots, from which it was booted.
+    pub async fn on_disk(root: Root, facts: BootFacts) -> Machine {
+        let init = |root: &Root| Init::of_boot(&root.init_socket(), facts);
+        Machine::start(root, init).await.with_config().await
+    }
+
+    async fn start(root: Root, init: impl FnOnce(&Root) -> Init) -> Machine {
         std::fs::create_dir_all(root.path("/dev")).unwrap();
         std::fs::write(root.path("/dev/console"), "").unwrap();
-        let init = Init::start(&root.init_socket(), state);
+        let init = init(&root);
         let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
         init_events::ask(&node).await.unwrap();
         let identity = Identity::new(&root, SystemTime::now()).unwrap();
@@ -87,6 +99,7 @@ impl Machine {
         let address = listener.local_addr().unwrap();
         let power = Power::new(node.clone());
         let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default()));
+        upgrades.settle().await;
         let api = Api {
             configs: Arc::new(Configs::new(node.clone(), Clock::new(&root))),
             bootstrap: Arc::new(Bootstrap::new(node.clone())),
@@ -97,21 +110,24 @@ impl Machine {
         tokio::spawn(controller::run(identity, node.clone()));
         tokio::spawn(init_events::follow(node.clone()));
         tokio::spawn(async move { serve(listener, credentials, api).await.unwrap() });
-        Machine { _directory: directory, root, node, init, address, fingerprint }
+        Machine { _directory: None, root, node, init, address, fingerprint }
     }
 
     /// With a certificate of the machine authority, and the config in force.
     pub async fn configured() -> Machine {
-        let machine = Machine::new().await;
-        machine.apply_first().await;
+        Machine::new().await.with_config().await
+    }
+
+    async fn with_config(self) -> Machine {
+        self.apply_first().await;
         let certificate = issue("cp-1", None, Usage::Both, DAY, SystemTime::now());
-        std::fs::write(machine.root.pki().join("machine.key"), certificate.key_pem.reveal()).unwrap();
-        std::fs::write(machine.root.pki().join("machine.crt"), &certificate.certificate_pem).unwrap();
+        std::fs::write(self.root.pki().join("machine.key"), certificate.key_pem.reveal()).unwrap();
+        std::fs::write(self.root.pki().join("machine.crt"), &certificate.certificate_pem).unwrap();
         // As the pki controller tells of it on the board, whereupon the identity looks at the files.
         let told = Certificate { subject: "cp-1".to_owned(), ..Certificate::default() };
-        machine.node.store.put(CertificateId::Machine.name(), &told);
-        machine.until_serving_its_certificate().await;
-        machine
+        self.node.store.put(CertificateId::Machine.name(), &told);
+        self.until_serving_its_certificate().await;
+        self
     }
 
     async fn apply_first(&self) {

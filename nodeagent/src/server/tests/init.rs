@@ -14,14 +14,25 @@ use tokio::sync::broadcast;
 pub struct Init {
     asked: Arc<Mutex<Vec<Request>>>,
     state: VolumeState,
+    facts: BootFacts,
     events: broadcast::Sender<Event>,
 }
 
 impl Init {
     pub fn start(socket: &Path, state: VolumeState) -> Init {
+        let facts = BootFacts { boot_id: "this boot".to_owned(), slot: Some(Slot::A), ..BootFacts::default() };
+        Init::with(socket, state, facts)
+    }
+
+    /// With STATE open, after this boot.
+    pub fn of_boot(socket: &Path, facts: BootFacts) -> Init {
+        Init::with(socket, VolumeState::Open, facts)
+    }
+
+    fn with(socket: &Path, state: VolumeState, facts: BootFacts) -> Init {
         std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
         let listener = UnixListener::bind(socket).unwrap();
-        let init = Init { asked: Arc::default(), state, events: broadcast::Sender::new(64) };
+        let init = Init { asked: Arc::default(), state, facts, events: broadcast::Sender::new(64) };
         let served = init.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -66,9 +77,7 @@ impl Init {
             }
             Request::OpenVolume(volume) => Response::Volume(self.volume(volume)),
             Request::ListVolumes => Response::Volumes(Volume::ALL.map(|volume| self.volume(volume)).to_vec()),
-            Request::GetBootFacts => {
-                Response::BootFacts(Box::new(BootFacts { boot_id: "this boot".to_owned(), slot: Some(Slot::A), ..BootFacts::default() }))
-            }
+            Request::GetBootFacts => Response::BootFacts(Box::new(self.facts.clone())),
             _ => Response::Done,
         }
     }
