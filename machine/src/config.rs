@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod cluster;
 mod document;
+mod health;
 mod host;
 mod names;
 mod patch;
@@ -15,6 +16,7 @@ mod schema;
 mod source;
 mod structure;
 mod upstream;
+mod url;
 mod value;
 pub mod yaml;
 
@@ -24,12 +26,14 @@ pub use change::{needs_reboot, refuse_change};
 pub use check::load;
 pub use cluster::*;
 pub use document::{API_VERSION, Config, Document, KIND};
+pub use health::{Health, HealthCheck, HttpCheck, PodCheck, Probe, TcpCheck};
 pub use host::*;
 pub use names::{is_dns_label, is_dns_subdomain};
 pub use patch::{merge, patch};
 pub use report::{Problem, Report};
 pub use schema::{UnknownField, explain, schema};
 pub use source::Source;
+pub use url::Url;
 pub use value::{ByteSize, Duration, Secret};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod authority;
 mod cluster;
 mod components;
 mod files;
+mod health;
 mod host;
 mod kubelet;
 mod link;
@@ -37,6 +38,7 @@ impl Config {
         authority::check(&config, &mut check);
         components::check(&config, &mut check);
         host::check(&config.machine, &mut check);
+        health::check(&config.machine.health, &mut check);
         link::check(&config.machine.network, &mut check);
         kubelet::check(&config, &mut check);
         registry::check(&config.machine.registries, &mut check);

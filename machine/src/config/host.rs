@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::health::Health;
 use super::value::{Address, ByteSize, Cidr, Duration, Secret};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +40,9 @@ pub struct Machine {
     /// Pods that the kubelet runs from this config, as Kubernetes Pod objects. Default: none.
     #[serde(default)]
     pub static_pods: Vec<Map<String, Value>>,
+    /// When an image that was swapped in counts as good.
+    #[serde(default)]
+    pub health: Health,
     /// Whose updates the machine takes.
     #[serde(default)]
     pub upgrade: Upgrade,

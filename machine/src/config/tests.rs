@@ -100,25 +100,27 @@ fn lacking_fields(value: &Value, schema: schema::Schema<'_>, path: &str, lacking
         match value.get(name) {
             None => lacking.push(path),
             Some(value) => match field.shape() {
-                // The first item or value of each list and map is the one with every field.
-                schema::Shape::List(items) => lacking_fields(&value[0], items, &path, lacking),
-                schema::Shape::Map(values) => {
-                    let all = value.as_object().unwrap().values();
-                    let mut each: Vec<Vec<String>> = all
-                        .map(|value| {
-                            let mut lacking = Vec::new();
-                            lacking_fields(value, values, &path, &mut lacking);
-                            lacking
-                        })
-                        .collect();
-                    // A map's values together have every field.
-                    let first = each.pop().unwrap();
-                    lacking.extend(first.into_iter().filter(|field| each.iter().all(|other| other.contains(field))));
-                }
+                schema::Shape::List(items) => lacking_in_all(value.as_array().unwrap().iter(), items, &path, lacking),
+                schema::Shape::Map(values) => lacking_in_all(value.as_object().unwrap().values(), values, &path, lacking),
                 _ => lacking_fields(value, field, &path, lacking),
             },
         }
     }
+}
+
+/// The items of a list and the values of a map have every field together: some fields exclude each other.
+fn lacking_in_all<'a>(values: impl Iterator<Item = &'a Value>, schema: schema::Schema<'_>, path: &str, lacking: &mut Vec<String>) {
+    let each = values.map(|value| {
+        let mut lacking = Vec::new();
+        lacking_fields(value, schema, path, &mut lacking);
+        lacking
+    });
+    let each: Vec<Vec<String>> = each.collect();
+    assert!(!each.is_empty(), "{path} is empty");
+    // What lies below a field that one item lacks is not told of that item.
+    let within = |field: &String, other: &[String]| other.iter().any(|lacks| field == lacks || field.starts_with(&format!("{lacks}.")));
+    let told: std::collections::BTreeSet<&String> = each.iter().flatten().collect();
+    lacking.extend(told.into_iter().filter(|field| each.iter().all(|other| within(field, other))).cloned());
 }
 
 #[test]
