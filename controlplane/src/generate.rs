@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use machine::config::{
-    API_VERSION, ApiServer, CERTIFICATE_LIFETIME, CertificateAuthorities, Cluster, ClusterNetwork, ControllerManager, Document, Etcd, Host,
-    HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Upgrade, Watchdog,
+    API_VERSION, ApiServer, CERTIFICATE_LIFETIME, CertificateAuthorities, Cluster, ClusterNetwork, ControllerManager, Document, Etcd,
+    Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Upgrade, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};
@@ -169,6 +169,7 @@ fn document(cluster: Cluster, role: Role, options: &Options) -> Document {
         kernel: Kernel::default(),
         files: Vec::new(),
         static_pods: Vec::new(),
+        health: Health::default(),
         upgrade: Upgrade::default(),
         watchdog: Watchdog::default(),
     };

@@ -28,6 +28,12 @@ const CHECKS: [Row; 8] = [
     ("node", kubernetes_node),
 ];
 
+/// Names of the checks, in the order of the table.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CHECKS.into_iter().map(|(name, _)| name)
+}
+
 /// Each check with its result, in the order of the table.
 pub fn checks(node: &Node) -> Vec<(&'static str, Check)> {
     let Some(applied) = node.config() else {
@@ -95,8 +101,12 @@ fn all_services(node: &Node, _: Role) -> Result<(), String> {
     if services.is_empty() {
         return Err("init has told of no service yet".to_owned());
     }
-    let settled = |status: &ServiceStatus| matches!(status.state, ServiceState::Ready | ServiceState::Ended);
-    all(services.into_iter().filter(|(_, status)| !settled(status)).map(|(name, status)| state(&name, &status)))
+    all(services.into_values().filter(|status| !settled(status)).map(|status| words(&status)))
+}
+
+/// Whether a service is where it should be.
+pub fn settled(status: &ServiceStatus) -> bool {
+    matches!(status.state, ServiceState::Ready | ServiceState::Ended)
 }
 
 fn etcd(node: &Node, role: Role) -> Result<(), String> {
@@ -134,7 +144,7 @@ fn kubernetes_node(node: &Node, _: Role) -> Result<(), String> {
 fn ready(node: &Node, service: &str) -> Result<(), String> {
     match node.store.get::<ServiceStatus>(service) {
         Some(status) if status.state == ServiceState::Ready => Ok(()),
-        Some(status) => Err(state(service, &status)),
+        Some(status) => Err(words(&status)),
         None => Err(waits_for(node, service).unwrap_or_else(|| "its service does not run yet".to_owned())),
     }
 }
@@ -145,7 +155,9 @@ fn waits_for(node: &Node, controller: &str) -> Option<String> {
     (!waits_for.is_empty()).then(|| format!("waits for {}", waits_for.join(", ")))
 }
 
-fn state(name: &str, status: &ServiceStatus) -> String {
+/// What a service is doing, in words.
+pub fn words(status: &ServiceStatus) -> String {
+    let name = &status.id;
     match &status.state {
         ServiceState::Stopped => format!("{name} is stopped"),
         ServiceState::Waiting { after } => {

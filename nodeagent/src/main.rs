@@ -13,6 +13,7 @@ mod controllers;
 mod events;
 mod failpoint;
 mod files;
+mod gate;
 #[cfg(test)]
 mod golden;
 mod health;

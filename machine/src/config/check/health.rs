@@ -9,7 +9,7 @@ use crate::config::structure::quoted;
 use crate::config::{Health, HealthCheck, Probe, Url, names};
 
 /// A machine needs more than that to come up at all.
-const DEADLINE_LEAST: Duration = Duration::from_secs(2 * 60);
+const DEADLINE_LEAST: Duration = Duration::from_secs(60);
 const DEADLINE_MOST: Duration = Duration::from_secs(6 * 3600);
 const TIMEOUT_MOST: Duration = Duration::from_secs(60);
 /// All checks are asked every few seconds.
@@ -18,7 +18,7 @@ const CHECKS_MOST: usize = 32;
 pub fn check(health: &Health, check: &mut Check<'_>) {
     let path = Path::of("machine.health");
     if !(DEADLINE_LEAST..=DEADLINE_MOST).contains(&health.deadline.0) {
-        check.add(&path.key("deadline"), health.deadline.to_string(), "2m to 6h", "");
+        check.add(&path.key("deadline"), health.deadline.to_string(), "1m to 6h", "");
     } else if health.hold.0 > health.deadline.0 / 2 {
         let expected = format!("at most half of machine.health.deadline, which is {}", health.deadline);
         check.add(&path.key("hold"), health.hold.to_string(), expected, "the checks need time to pass for the first time");

@@ -1,0 +1,5 @@
+//! The health gate.
+mod checks;
+mod http;
+mod probe;
+mod state;

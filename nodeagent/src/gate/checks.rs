@@ -1,0 +1,120 @@
+//! What is asked of an image, and what it is not blamed for: from what was seen of the machine to one observation a check.
+
+use machine::service::{ServiceStatus, Slice};
+
+use super::state::{Observation, Verdict};
+use crate::health;
+use crate::resources::machine::Check;
+
+/// Checks of health.rs that nothing of this machine can make pass while its cluster is out of reach: etcd without the other members has no
+/// quorum, the API server no etcd, and what the agent applies no API server.
+const OF_THE_CLUSTER: [&str; 5] = ["controllers", "etcd", "apiserver", "cluster", "node"];
+/// Besides the control plane's services: it cannot come up before it read its Node.
+const KUBE_PROXY: &str = "kube-proxy";
+/// The agent's own service: its log tells of everything that no other service's does.
+const AGENT: &str = "nodeagent";
+
+/// One round.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Why STATE cannot be used; `None` when it is open.
+    pub state_problem: Option<String>,
+    /// Whether the machine API takes connections.
+    pub api: Result<(), String>,
+    pub standing: Standing,
+    /// The checks of health.rs.
+    pub health: Vec<(&'static str, Check)>,
+    /// Services with their branch of the cgroup tree, where that is known.
+    pub services: Vec<(ServiceStatus, Option<Slice>)>,
+    /// The user's checks by their titles.
+    pub users: Vec<(String, Result<(), String>)>,
+}
+
+/// What the machine is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// No config was ever applied.
+    Maintenance,
+    /// There is a config, and this image cannot use it.
+    Recovery,
+    /// Configured, and of no cluster yet: not bootstrapped, or without a certificate of the cluster's.
+    Alone,
+    /// A node of a cluster.
+    Member {
+        /// Whether an API server answered when the upgrade began.
+        reachable_before: bool,
+    },
+}
+
+/// Each check's verdict, in the order in which a reader should look at them.
+pub fn judge(seen: &Seen) -> Vec<Observation> {
+    let mut all = vec![
+        observe("state", Some(AGENT), seen.state_problem.clone().map_or(Ok(()), Err)),
+        observe("api", Some(AGENT), seen.api.clone()),
+    ];
+    match seen.standing {
+        Standing::Maintenance => return all,
+        Standing::Recovery => {
+            let unusable = "no generation of the machine config on STATE can be used by this image";
+            all.push(observe("config", Some(AGENT), Err(unusable.to_owned())));
+            return all;
+        }
+        Standing::Alone => {}
+        Standing::Member { reachable_before } => all.extend(of_a_member(seen, reachable_before)),
+    }
+    all.extend(seen.users.iter().map(|(title, result)| observe(title, None, result.clone())));
+    all
+}
+
+fn of_a_member(seen: &Seen, reachable_before: bool) -> Vec<Observation> {
+    let judged = |(name, check): &(&'static str, Check)| {
+        if *name == "services" {
+            return services(seen, reachable_before);
+        }
+        let result = if check.passed { Ok(()) } else { Err(check.message.clone()) };
+        excuse(observe(name, Some(service_of(name)), result), !reachable_before && OF_THE_CLUSTER.contains(name))
+    };
+    seen.health.iter().map(judged).collect()
+}
+
+/// The services that are not up, without those that need a cluster that is out of reach.
+fn services(seen: &Seen, reachable_before: bool) -> Observation {
+    let unsettled: Vec<_> = seen.services.iter().filter(|(status, _)| !health::settled(status)).collect();
+    let of_the_cluster = |(status, slice): &(ServiceStatus, Option<Slice>)| {
+        *slice == Some(Slice::Controlplane) || status.id.as_str() == KUBE_PROXY
+    };
+    let (excusable, own): (Vec<_>, Vec<_>) = unsettled.into_iter().partition(|service| !reachable_before && of_the_cluster(service));
+    let (blamed, excused) = if own.is_empty() { (excusable, true) } else { (own, false) };
+    let result = match blamed.first() {
+        _ if seen.services.is_empty() => Err("init has told of no service yet".to_owned()),
+        None => Ok(()),
+        Some(_) => Err(blamed.iter().map(|(status, _)| health::words(status)).collect::<Vec<_>>().join("; ")),
+    };
+    let service = blamed.first().map_or(AGENT, |(status, _)| status.id.as_str());
+    excuse(observe("services", Some(service), result), excused && !seen.services.is_empty())
+}
+
+/// Whose log tells why a check of health.rs fails.
+fn service_of(check: &str) -> &'static str {
+    match check {
+        "etcd" => "etcd",
+        "apiserver" => "kube-apiserver",
+        "kubelet" | "node" => "kubelet",
+        _ => AGENT,
+    }
+}
+
+fn observe(check: &str, service: Option<&str>, result: Result<(), String>) -> Observation {
+    let verdict = result.map_or_else(Verdict::Failing, |()| Verdict::Passed);
+    Observation { check: check.to_owned(), verdict, service: service.map(str::to_owned) }
+}
+
+fn excuse(observation: Observation, excused: bool) -> Observation {
+    match observation.verdict {
+        Verdict::Failing(message) if excused => Observation { verdict: Verdict::Excused(message), ..observation },
+        _ => observation,
+    }
+}
+
+#[cfg(test)]
+mod tests;

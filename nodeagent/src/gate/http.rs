@@ -1,0 +1,97 @@
+//! One HTTP request of a health check: its status is all that counts.
+
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use machine::config::{Host, HttpCheck, Url};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio_rustls::TlsConnector;
+
+use super::probe;
+use crate::node::Node;
+use crate::server::tls;
+
+/// Asks, and passes if the answer has the wanted status.
+pub async fn ask(node: &Node, check: &HttpCheck) -> anyhow::Result<()> {
+    let url: Url = check.url.parse()?;
+    let stream = probe::connect(node, &url.server).await?;
+    let status = if url.tls {
+        let name = match &url.server.host {
+            Host::Address(address) => ServerName::IpAddress((*address).into()),
+            Host::Name(name) => ServerName::try_from(name.clone())?,
+        };
+        let stream = TlsConnector::from(Arc::new(any_certificate()?)).connect(name, stream).await;
+        status(TokioIo::new(stream.with_context(|| format!("the TLS handshake with {}", url.server))?), &url).await?
+    } else {
+        status(TokioIo::new(stream), &url).await?
+    };
+    ensure!(status == check.status, "status {status}; expected {}", check.status);
+    Ok(())
+}
+
+async fn status(stream: impl Read + Write + Unpin + Send + 'static, url: &Url) -> anyhow::Result<u16> {
+    let (mut sender, connection) = http1::handshake(stream).await?;
+    let request = hyper::Request::get(&url.target)
+        .header(hyper::header::HOST, &url.authority)
+        .header(hyper::header::USER_AGENT, "corten")
+        .body(Empty::<Bytes>::new())?;
+    // The body is left where it is: the connection ends with this call.
+    tokio::select! {
+        answer = sender.send_request(request) => Ok(answer.context("asking")?.status().as_u16()),
+        ended = connection => {
+            ended.context("asking")?;
+            anyhow::bail!("the connection was closed without an answer")
+        }
+    }
+}
+
+/// As Kubernetes' probes do: a check says whether a service runs, not who it is.
+fn any_certificate() -> anyhow::Result<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate)).with_no_client_auth())
+}
+
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &tls::provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &tls::provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        tls::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
