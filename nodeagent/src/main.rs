@@ -3,6 +3,7 @@
 mod addresses;
 mod announce;
 mod app;
+mod boots;
 mod bootstrap;
 mod clock;
 mod config;

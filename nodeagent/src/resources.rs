@@ -1,5 +1,6 @@
 //! The kinds of objects on the board.
 
+pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
 pub mod kinds;

@@ -1,5 +1,6 @@
 //! The kernel's ring buffer, /dev/kmsg: each read gives one record (Documentation/ABI/testing/dev-kmsg).
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,6 +32,18 @@ impl Kmsg {
     /// The next line that is there; `None` when there are no more for now.
     pub fn next(&self) -> io::Result<Option<String>> {
         next(|record| (&self.device).read(record))
+    }
+
+    /// The last of all lines that are there.
+    pub fn tail(&self, lines: usize) -> io::Result<Vec<String>> {
+        let mut last = VecDeque::with_capacity(lines);
+        while let Some(line) = self.next()? {
+            if last.len() == lines {
+                last.pop_front();
+            }
+            last.push_back(line);
+        }
+        Ok(last.into())
     }
 
     /// Waits for one more line.
@@ -101,6 +114,10 @@ mod tests {
         assert_eq!(kmsg.next().unwrap().unwrap(), "[    1.000000] one");
         assert_eq!(kmsg.next().unwrap().unwrap(), "[    2.000000] two");
         assert_eq!(kmsg.next().unwrap(), None);
+        for text in ["a", "b", "c"] {
+            write(&kernel, format!("6,9,2500000,-;{text}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(kmsg.tail(2).unwrap(), ["[    2.500000] b", "[    2.500000] c"]);
         let waiting = tokio::spawn(async move { kmsg.wait().await.unwrap() });
         write(&kernel, b"6,3,3000000,-;three\n").unwrap();
         assert_eq!(waiting.await.unwrap(), "[    3.000000] three");

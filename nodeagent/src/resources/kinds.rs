@@ -31,9 +31,20 @@ pub const KINDS: &[Kind] = &[
         &[("READY", "status.ready"), ("LOCAL", "status.local"), ("ERROR", "status.error")],
     ),
     seen(
+        "bootfacts",
+        "What init found in this boot, and what it did step by step.",
+        &[("SLOT", "status.slot"), ("ENTRY", "status.entry"), ("COUNTED", "status.counted"), ("DISK", "status.disk")],
+    ),
+    seen(
         "boots",
-        "What init did in this boot, step by step.",
-        &[("SLOT", "status.slot"), ("DISK", "status.disk"), ("FIRST", "status.firstBoot")],
+        "The machine's last boots, and how each ended.",
+        &[
+            ("SLOT", "status.slot"),
+            ("VERSION", "status.imageVersion"),
+            ("STARTED", "status.startedAt"),
+            ("ENDED", "status.ended"),
+            ("REASON", "status.reason"),
+        ],
     ),
     seen(
         "bootstraps",

@@ -1,6 +1,5 @@
-//! The machine as a whole: its stage, its health, its boot.
+//! The machine as a whole: its stage and its health.
 
-use machine::protocol::BootFacts;
 use machine::stage::Stage;
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +30,6 @@ impl Resource for MachineStatus {
 }
 impl Resource for Check {
     const KIND: &'static str = "health";
-}
-
-/// What init found and did on the way up, named by the boot's id.
-impl Resource for BootFacts {
-    const KIND: &'static str = "boots";
 }
 
 impl MachineStatus {

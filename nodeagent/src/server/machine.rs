@@ -2,11 +2,12 @@
 
 use api::v1::machine_server;
 use api::v1::{
-    Check, GetHealthRequest, GetHealthResponse, GetVersionRequest, GetVersionResponse, RebootRequest, RebootResponse, ResetRequest,
-    ResetResponse, ShutdownRequest, ShutdownResponse,
+    Boot, Check, GetHealthRequest, GetHealthResponse, GetVersionRequest, GetVersionResponse, ListBootsRequest, ListBootsResponse,
+    RebootRequest, RebootResponse, ResetRequest, ResetResponse, ServiceSeen, ShutdownRequest, ShutdownResponse,
 };
 use machine::disk::Volume;
 use machine::protocol::{BootFacts, PowerAction};
+use prost_types::Timestamp;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -18,6 +19,7 @@ use crate::controllers::images;
 use crate::health;
 use crate::node::Node;
 use crate::power::{Descent, hostname};
+use crate::resources::boot;
 
 #[derive(Debug)]
 pub struct Machine(pub Api);
@@ -69,6 +71,12 @@ impl machine_server::Machine for Machine {
         let action = if power_off { PowerAction::PowerOff } else { PowerAction::Reboot };
         Ok(Response::new(ResetResponse { plan: self.0.power.descend(Descent { action, wipe, by }, dry_run) }))
     }
+
+    async fn list_boots(&self, _: Request<ListBootsRequest>) -> Result<Response<ListBootsResponse>, Status> {
+        let mut boots: Vec<boot::Boot> = self.0.node.store.all().into_values().collect();
+        boots.sort_by_key(|boot| boot.record.number);
+        Ok(Response::new(ListBootsResponse { boots: boots.into_iter().map(boot).collect() }))
+    }
 }
 
 /// Reports once, and with a deadline each time a check changes until all pass or the deadline is over.
@@ -100,6 +108,24 @@ fn report(node: &Node) -> GetHealthResponse {
     };
     let checks: Vec<Check> = health::checks(node).into_iter().map(check).collect();
     GetHealthResponse { healthy: checks.iter().all(|check| check.passed), checks }
+}
+
+fn boot(boot: boot::Boot) -> Boot {
+    let record = boot.record;
+    let at = |seconds: u64| (seconds > 0).then_some(Timestamp { seconds: seconds as i64, nanos: 0 });
+    Boot {
+        number: record.number,
+        boot_id: record.boot_id,
+        slot: record.slot.map(|slot| slot.name().to_owned()).unwrap_or_default(),
+        version: record.image_version,
+        started_at: at(record.started_at),
+        ended_at: at(record.ended_at),
+        ending: boot.ended,
+        reason: boot.reason,
+        kernel_log_tail: if record.crash_log.is_empty() { record.kernel_log_tail } else { record.crash_log },
+        services: record.services.into_iter().map(|seen| ServiceSeen { id: seen.id, state: seen.state }).collect(),
+        seen_at: at(record.seen_at),
+    }
 }
 
 /// Who calls, as logs and records show it.

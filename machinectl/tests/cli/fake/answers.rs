@@ -97,6 +97,20 @@ impl machine_server::Machine for Answers {
         self.asked.note(format!("reset dry_run={dry_run} volumes={volumes:?} confirm={confirm} power_off={power_off}"));
         answer(ResetResponse { plan: vec!["wipe EPHEMERAL".to_owned()] })
     }
+
+    async fn list_boots(&self, _: Request<ListBootsRequest>) -> Answer<ListBootsResponse> {
+        let boot = |number, ending: &str, reason: &str| Boot {
+            number,
+            boot_id: format!("boot {number}"),
+            slot: "a".to_owned(),
+            version: "0.1.0".to_owned(),
+            started_at: noon(),
+            ending: ending.to_owned(),
+            reason: reason.to_owned(),
+            ..Boot::default()
+        };
+        answer(ListBootsResponse { boots: vec![boot(6, "crashed", "Kernel panic - not syncing: test"), boot(7, "running", "")] })
+    }
 }
 
 #[tonic::async_trait]

@@ -31,7 +31,7 @@ pub fn services(cluster: &Cluster) -> anyhow::Result<Vec<ServiceStatus>> {
 
 /// What init did on the way up.
 pub fn boot(cluster: &Cluster) -> anyhow::Result<BootFacts> {
-    statuses(cluster, "boots")?.pop().context("the machine tells of no boot")
+    statuses(cluster, "bootfacts")?.pop().context("the machine tells of no boot")
 }
 
 /// A file of the machine.
