@@ -8,8 +8,10 @@ use anyhow::Context;
 use machine::Root;
 use machine::disk::Volume;
 use tokio::net::UnixDatagram;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
+use crate::boots::Boots;
 use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::config::Configs;
@@ -35,6 +37,7 @@ use crate::controllers::time;
 use crate::controllers::volumes::Volumes;
 use crate::controllers::watchdog::Watchdog;
 use crate::failpoint::Failpoints;
+use crate::gate::Gate;
 use crate::health;
 use crate::identity::{self, Identity};
 use crate::init_client::InitClient;
@@ -54,7 +57,7 @@ pub struct Settings {
     pub notify_socket: Option<PathBuf>,
 }
 
-/// Runs the agent until its server ends.
+/// Runs the agent until its server ends or init stops it.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let root = settings.root;
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
@@ -68,6 +71,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if identity::state_problem(&node).is_none() {
         upgrades.settle().await;
     }
+    let boots = Arc::new(Boots::new(node.clone()));
+    boots.begin().await;
     load(&node, &configs, &bootstrap).await;
     identity.settle(&node).await?;
 
@@ -83,8 +88,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(sources::watch(node.clone(), configs.clone()));
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
+    tokio::spawn(boots.clone().follow());
+    tokio::spawn(Gate::new(node.clone(), upgrades.clone(), power.clone(), Clock::new(&root)).run());
 
-    server::serve(listener, credentials, Api { node, configs, bootstrap, power, upgrades }).await
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = server::serve(listener, credentials, Api { node, configs, bootstrap, power, upgrades }) => served,
+        _ = terminated.recv() => {
+            boots.end().await;
+            Ok(())
+        }
+    }
 }
 
 /// None, but in a build for tests that cut the power.

@@ -59,7 +59,8 @@ impl Boots {
         let facts = facts(&self.node);
         let image = images::facts(&self.node.root).map(|image| image.version).unwrap_or_default();
         let now = wall_seconds();
-        let this = Record { boot_id: facts.boot_id, slot: facts.slot, image_version: image, started_at: now, seen_at: now, ..Record::default() };
+        let this =
+            Record { boot_id: facts.boot_id, slot: facts.slot, image_version: image, started_at: now, seen_at: now, ..Record::default() };
         let begun = match identity::state_problem(&self.node) {
             None => self.begin_on_state(this.clone()).await,
             Some(problem) => Err(anyhow::anyhow!("boots are not recorded: {problem}")),
@@ -141,7 +142,8 @@ impl Boots {
         let records = self.records.clone();
         let listed = if Self::is_kept(&current) { blocking(move || records.list()).await } else { Ok(Vec::new()) };
         let earlier = listed.inspect_err(|error| tracing::warn!("{error:#}")).unwrap_or_default().into_iter();
-        let earlier = earlier.filter(|record| record.number != current.number).map(Boot::over);
+        let number = current.number;
+        let earlier = earlier.filter(|record| record.number != number).map(Boot::over);
         let boots = earlier.chain([self.running(current)]);
         self.node.store.replace(boots.map(|boot| (boot.record.number.to_string(), boot)));
     }

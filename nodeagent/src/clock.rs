@@ -23,6 +23,12 @@ impl Clock {
         Clock { boot_id: boot_id.trim().to_owned(), started: Instant::now(), boot_to_start: uptime }
     }
 
+    /// A clock that starts so long after a boot.
+    #[cfg(test)]
+    pub fn started_at(since_boot: Duration) -> Clock {
+        Clock { boot_id: String::new(), started: Instant::now(), boot_to_start: since_boot }
+    }
+
     pub fn since_boot(&self) -> Duration {
         self.boot_to_start + self.started.elapsed()
     }

@@ -73,6 +73,19 @@ impl Power {
         }
     }
 
+    /// Reboots without being asked: the running image is given up, and pods are waited for no longer than [`PODS`].
+    pub async fn leave(&self, reason: String) {
+        let before = self.node.stage();
+        self.node.happened(StageEvent::RebootAsked);
+        if tokio::time::timeout(PODS, self.drain()).await.is_err() {
+            tracing::warn!("pods still run after {} seconds", PODS.as_secs());
+        }
+        if let Err(error) = self.node.init.power(PowerAction::Reboot, Vec::new(), reason).await {
+            self.node.events.emit("machine", "PowerRefused", format!("{error:#}"));
+            self.node.happened(StageEvent::PowerRefused { before });
+        }
+    }
+
     /// Ends the pods in peace, within a deadline. Without it init would end them by SIGKILL, with their shims.
     pub async fn drain(&self) {
         if !self.node.store.all::<ServiceStatus>().contains_key(KUBELET) {

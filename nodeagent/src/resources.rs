@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
+pub mod gate;
 pub mod kinds;
 pub mod machine;
 pub mod network;

@@ -85,6 +85,13 @@ impl Upgrades {
         self.publish().await;
     }
 
+    /// Whether the running image is still to prove itself. Where the boot loader's entries cannot be read, what it said at boot counts.
+    pub async fn is_on_trial(&self) -> bool {
+        let counted = self.node.store.all::<BootFacts>().values().any(|facts| facts.counted);
+        let Ok(swap) = self.swap.clone() else { return counted };
+        blocking(move || Ok(swap.on_trial(&swap.esp.entries()?))).await.unwrap_or(counted)
+    }
+
     /// The record of the image that is on trial in this boot.
     pub async fn on_trial(&self) -> Option<Record> {
         let swap = self.swap.clone().ok()?;

@@ -52,7 +52,18 @@ mod tests {
         assert_eq!(parts("https://app.example.com"), expected(true, "app.example.com:443", "app.example.com", "/"));
         assert_eq!(parts("http://[::1]/x"), expected(false, "[::1]:80", "[::1]", "/x"));
         assert_eq!(parts("http://[::1]:81?q"), expected(false, "[::1]:81", "[::1]:81", "/?q"));
-        for text in ["", "ftp://a/", "http://", "http:///x", "http://a b/", "http://a/ b", "http://u@a/", "http://::1/", "http://a:x/", "http://a/#b"] {
+        for text in [
+            "",
+            "ftp://a/",
+            "http://",
+            "http:///x",
+            "http://a b/",
+            "http://a/ b",
+            "http://u@a/",
+            "http://::1/",
+            "http://a:x/",
+            "http://a/#b",
+        ] {
             assert!(text.parse::<Url>().is_err(), "{text}");
         }
     }

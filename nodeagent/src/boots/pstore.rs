@@ -106,7 +106,10 @@ mod tests {
     #[test]
     fn parts_are_put_together_and_the_panic_is_found() {
         let crash = crash(&[
-            ("dmesg-efi_pstore-1001", "Panic#2 Part1\n<0>[   12.500000] Kernel panic - not syncing: Fatal exception\n<0>[   12.600000] ---[ end ]---\n"),
+            (
+                "dmesg-efi_pstore-1001",
+                "Panic#2 Part1\n<0>[   12.500000] Kernel panic - not syncing: Fatal exception\n<0>[   12.600000] ---[ end ]---\n",
+            ),
             ("dmesg-efi_pstore-1002", "Panic#2 Part2\n<6>[   12.400000] before\n"),
             ("dmesg-efi_pstore-1003", "Oops#1 Part1\n<1>[   12.300000] Oops: 0000\n"),
         ]);

@@ -238,7 +238,13 @@ mod tests {
         fs::write(directory.path().join("2.json"), oldest).unwrap();
         fs::write(directory.path().join("3.json"), "{").unwrap();
         fs::write(directory.path().join("4.json"), oldest.replace("\"version\": 1", "\"version\": 9")).unwrap();
-        let second = Record { version: 1, number: 2, boot_id: "b".to_owned(), ending: Some(Ending::Crashed { panic: "x".to_owned() }), ..Record::default() };
+        let second = Record {
+            version: 1,
+            number: 2,
+            boot_id: "b".to_owned(),
+            ending: Some(Ending::Crashed { panic: "x".to_owned() }),
+            ..Record::default()
+        };
         assert_eq!(records.list().unwrap(), [record(1), second]);
         assert_eq!(records.next_number().unwrap(), 5, "their numbers are not used again");
     }
@@ -252,6 +258,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn no_record_is_too_long(kernel in 0_usize..200_000, crash in 0_usize..200_000, services in 0_usize..2000, byte in "[a\u{1b}ä\n]") {
             let service = record(1).services[0].clone();

@@ -26,8 +26,16 @@ pub struct Seen {
     pub health: Vec<(&'static str, Check)>,
     /// Services with their branch of the cgroup tree, where that is known.
     pub services: Vec<(ServiceStatus, Option<Slice>)>,
-    /// The user's checks by their titles.
-    pub users: Vec<(String, Result<(), String>)>,
+    pub users: Vec<UserCheck>,
+}
+
+/// What a check of the machine config says.
+#[derive(Debug, Clone)]
+pub struct UserCheck {
+    pub title: String,
+    pub result: Result<(), String>,
+    /// Whether the cluster is asked.
+    pub of_the_cluster: bool,
 }
 
 /// What the machine is part of.
@@ -48,10 +56,8 @@ pub enum Standing {
 
 /// Each check's verdict, in the order in which a reader should look at them.
 pub fn judge(seen: &Seen) -> Vec<Observation> {
-    let mut all = vec![
-        observe("state", Some(AGENT), seen.state_problem.clone().map_or(Ok(()), Err)),
-        observe("api", Some(AGENT), seen.api.clone()),
-    ];
+    let mut all =
+        vec![observe("state", Some(AGENT), seen.state_problem.clone().map_or(Ok(()), Err)), observe("api", Some(AGENT), seen.api.clone())];
     match seen.standing {
         Standing::Maintenance => return all,
         Standing::Recovery => {
@@ -62,7 +68,9 @@ pub fn judge(seen: &Seen) -> Vec<Observation> {
         Standing::Alone => {}
         Standing::Member { reachable_before } => all.extend(of_a_member(seen, reachable_before)),
     }
-    all.extend(seen.users.iter().map(|(title, result)| observe(title, None, result.clone())));
+    let out_of_reach = seen.standing == Standing::Member { reachable_before: false };
+    let judged = |user: &UserCheck| excuse(observe(&user.title, None, user.result.clone()), user.of_the_cluster && out_of_reach);
+    all.extend(seen.users.iter().map(judged));
     all
 }
 
@@ -80,9 +88,8 @@ fn of_a_member(seen: &Seen, reachable_before: bool) -> Vec<Observation> {
 /// The services that are not up, without those that need a cluster that is out of reach.
 fn services(seen: &Seen, reachable_before: bool) -> Observation {
     let unsettled: Vec<_> = seen.services.iter().filter(|(status, _)| !health::settled(status)).collect();
-    let of_the_cluster = |(status, slice): &(ServiceStatus, Option<Slice>)| {
-        *slice == Some(Slice::Controlplane) || status.id.as_str() == KUBE_PROXY
-    };
+    let of_the_cluster =
+        |(status, slice): &(ServiceStatus, Option<Slice>)| *slice == Some(Slice::Controlplane) || status.id.as_str() == KUBE_PROXY;
     let (excusable, own): (Vec<_>, Vec<_>) = unsettled.into_iter().partition(|service| !reachable_before && of_the_cluster(service));
     let (blamed, excused) = if own.is_empty() { (excusable, true) } else { (own, false) };
     let result = match blamed.first() {

@@ -61,7 +61,7 @@ pub enum Effect {
     Vouch,
     /// Make the image the one that stays.
     Bless,
-    /// Go back to the image before: this check never passed for long enough.
+    /// Go back to the image before: this check never passed for long enough. Init is vouched to once more: it ends a way down that hangs.
     GiveUp(Observation),
 }
 
@@ -76,9 +76,8 @@ impl State {
 pub fn next(state: &State, event: Event, rules: Rules) -> (State, Vec<Effect>) {
     let Event::Tick { now, seen } = event;
     match (state, failing(seen)) {
-        (State::Watching { vouched_at, .. }, Some(failing)) if now < rules.deadline => watching(None, *vouched_at, now),
-        // The last word covers the way down: one that hangs is ended by init.
-        (State::Watching { .. }, Some(failing)) => (State::Failed, vec![Effect::Vouch, Effect::GiveUp(failing)]),
+        (State::Watching { vouched_at, .. }, Some(_)) if now < rules.deadline => watching(None, *vouched_at, now),
+        (State::Watching { .. }, Some(failing)) => (State::Failed, vec![Effect::GiveUp(failing)]),
         (State::Watching { good_since, vouched_at }, None) => {
             let since = good_since.unwrap_or(now);
             if now.saturating_sub(since) >= rules.hold {

@@ -77,6 +77,17 @@ pub const KINDS: &[Kind] = &[
         "What the agent's controllers are doing.",
         &[("STATE", "status.state"), ("WAITS FOR", "status.waitsFor"), ("ERROR", "status.error")],
     ),
+    seen(
+        "gates",
+        "How far the image that is on trial has come with its proof.",
+        &[
+            ("STATE", "status.state"),
+            ("WAITS FOR", "status.waitsFor"),
+            ("EXCUSED", "status.excused"),
+            ("GOOD SINCE S", "status.goodSinceSeconds"),
+            ("DEADLINE S", "status.deadlineSeconds"),
+        ],
+    ),
     seen("health", "Checks of the machine's health.", &[("PASSED", "status.passed"), ("MESSAGE", "status.message")]),
     seen("hostnames", "The machine's name.", &[("HOSTNAME", "status.hostname"), ("SOURCE", "status.source")]),
     seen("imagearchives", "Container images that came with the machine's own image.", &[("IMPORTED", "status.imported")]),

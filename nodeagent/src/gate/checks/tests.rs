@@ -21,6 +21,14 @@ fn health(failing: &[&str]) -> Vec<(&'static str, Check)> {
     names.map(check).to_vec()
 }
 
+fn user(title: &str, result: Result<(), &str>) -> UserCheck {
+    UserCheck { title: title.to_owned(), result: result.map_err(str::to_owned), of_the_cluster: false }
+}
+
+fn pod(result: Result<(), &str>) -> UserCheck {
+    UserCheck { of_the_cluster: true, ..user("pod a/b", result) }
+}
+
 fn up(standing: Standing) -> Seen {
     Seen {
         state_problem: None,
@@ -32,7 +40,7 @@ fn up(standing: Standing) -> Seen {
             (service("etcd", ServiceState::Ready), Some(Slice::Controlplane)),
             (service("kubelet", ServiceState::Ready), Some(Slice::Podruntime)),
         ],
-        users: vec![("web".to_owned(), Ok(()))],
+        users: vec![user("web", Ok(())), pod(Ok(()))],
     }
 }
 
@@ -66,17 +74,21 @@ fn what_counts() {
         ("the image cannot use the config", up(Standing::Recovery)),
         ("configured, of no cluster, nothing else is up", down(Standing::Alone)),
         ("of no cluster, the API takes no connection", Seen { api: Err("connection refused".to_owned()), ..up(Standing::Alone) }),
-        ("of no cluster, the user's check fails", Seen { users: vec![("web".to_owned(), Err("status 500".to_owned()))], ..up(Standing::Alone) }),
+        ("of no cluster, the user's check fails", Seen { users: vec![user("web", Err("status 500"))], ..up(Standing::Alone) }),
         ("member, all is up", up(member(true))),
         ("member, nothing is up", down(member(true))),
         ("member, nothing is up, the cluster was out of reach before", down(member(false))),
         (
             "member, the cluster was out of reach before and is",
-            Seen { health: health(&["controllers", "etcd", "apiserver", "cluster", "node"]), ..up(member(false)) },
+            Seen {
+                health: health(&["controllers", "etcd", "apiserver", "cluster", "node"]),
+                users: vec![user("web", Ok(())), pod(Err("no answer within 5s"))],
+                ..up(member(false))
+            },
         ),
         (
             "member, the cluster is out of reach now only",
-            Seen { health: health(&["cluster", "node"]), ..up(member(true)) },
+            Seen { health: health(&["cluster", "node"]), users: vec![pod(Err("no answer within 5s"))], ..up(member(true)) },
         ),
         (
             "member, out of reach before: the control plane does not come up",
@@ -94,10 +106,7 @@ fn what_counts() {
         ),
         (
             "member: two services do not come up",
-            with_services(
-                member(true),
-                &[("etcd", starting.clone(), Slice::Controlplane), ("kubelet", starting, Slice::Podruntime)],
-            ),
+            with_services(member(true), &[("etcd", starting.clone(), Slice::Controlplane), ("kubelet", starting, Slice::Podruntime)]),
         ),
     ];
     let text: String = cases.iter().map(|(what, seen)| format!("{what}\n{}\n", print(seen))).collect();

@@ -86,7 +86,7 @@ fn a_boot_that_is_good_late_may_end_its_hold() {
     assert_eq!(run(|now| (890..940).contains(&now), 5, 5), (940, State::Failed, 30));
     assert_eq!(run(|_| false, 5, 5), (900, State::Failed, 30));
     // An agent that first comes up after the deadline.
-    assert_eq!(run(|_| false, 2000, 5), (2005, State::Failed, 5));
+    assert_eq!(run(|_| false, 2000, 5), (2005, State::Failed, 0));
 }
 
 proptest! {

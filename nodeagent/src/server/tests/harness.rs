@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-use super::init::Init;
+pub use super::init::Init;
 use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::config::Configs;

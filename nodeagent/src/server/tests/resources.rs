@@ -1,8 +1,9 @@
 //! The board over the API.
 
+use api::v1::machine_client::MachineClient;
 use api::v1::resource_client::ResourceClient;
 use api::v1::watch_resources_response::Change;
-use api::v1::{GetResourceRequest, ListKindsRequest, ListResourcesRequest, WatchResourcesRequest};
+use api::v1::{GetResourceRequest, ListBootsRequest, ListKindsRequest, ListResourcesRequest, WatchResourcesRequest};
 use controlplane::pki::MachineRole;
 use machine::protocol::Event;
 use machine::service::ServiceState;
@@ -35,6 +36,17 @@ async fn what_init_tells_is_listed() {
     assert_eq!(sensitive.code(), Code::PermissionDenied);
     let mut admin = ResourceClient::new(machine.admin().await);
     admin.list(ListResourcesRequest { kind: "servicespecs".to_owned() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn boots_are_listed_in_maintenance_too() {
+    let machine = Machine::new().await;
+    crate::boots::Boots::new(machine.node.clone()).begin().await;
+    let mut client = MachineClient::new(machine.stranger().await.unwrap());
+    let boots = client.list_boots(ListBootsRequest {}).await.unwrap().into_inner().boots;
+    let [boot] = boots.as_slice() else { panic!("{boots:?}") };
+    assert_eq!((boot.number, boot.boot_id.as_str(), boot.slot.as_str(), boot.ending.as_str()), (1, "this boot", "a", "running"));
+    assert!(boot.started_at.is_some() && boot.ended_at.is_none());
 }
 
 #[tokio::test]
