@@ -16,12 +16,12 @@ use std::time::Duration;
 use machine::protocol::{BootFacts, Proof};
 
 use crate::clock::Clock;
-use crate::controllers::pki::Keyring;
 use crate::node::Node;
 use crate::power::Power;
 use crate::resources::gate::GateStatus;
 use crate::upgrade::Upgrades;
 use checks::judge;
+use observe::Observer;
 use state::{Effect, Event, Observation, Rules, State, VOUCHED_FOR, Verdict, next};
 
 /// From the end of one round of checks to the next one.
@@ -37,13 +37,13 @@ pub struct Gate {
     pub clock: Clock,
     /// Where the machine API takes connections.
     pub api: SocketAddr,
-    keyring: Keyring,
+    observer: Observer,
 }
 
 impl Gate {
     pub fn new(node: Node, upgrades: Arc<Upgrades>, power: Power, clock: Clock) -> Gate {
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, api::PORT));
-        Gate { node, upgrades, power, clock, api, keyring: Keyring::default() }
+        Gate { node, upgrades, power, clock, api, observer: Observer::default() }
     }
 
     /// Runs until the image is kept or given up. In a boot that is no trial it does nothing.
@@ -71,7 +71,7 @@ impl Gate {
 
     /// One round of checks, and what follows; the state from before where that cannot be done.
     async fn round(&mut self, state: State, reachable_before: bool) -> State {
-        let seen = judge(&observe::observe(&self.node, self.api, &mut self.keyring, reachable_before).await);
+        let seen = judge(&self.observer.observe(&self.node, self.api, reachable_before).await);
         let rules = self.rules();
         let (to, effects) = next(&state, Event::Tick { now: self.clock.since_boot(), seen: seen.clone() }, rules);
         let mut done = Ok(());

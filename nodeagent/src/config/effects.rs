@@ -33,6 +33,7 @@ fn changes(from: &Config, to: &Config) -> Vec<String> {
         (m.kernel != n.kernel, "load kernel modules and set sysctls"),
         (m.files != n.files, "write files under /etc"),
         (m.static_pods != n.static_pods, "change static pods"),
+        (m.health != n.health, "change when a new image counts as good"),
         (m.upgrade != n.upgrade, "change whose updates are taken"),
         (m.watchdog != n.watchdog, "set the watchdog's timeout"),
         (m.install != n.install, "nothing for the disk that the machine is installed on: install is for the next installation"),

@@ -24,9 +24,36 @@ pub struct Seen {
     pub standing: Standing,
     /// The checks of health.rs.
     pub health: Vec<(&'static str, Check)>,
-    /// Services with their branch of the cgroup tree, where that is known.
-    pub services: Vec<(ServiceStatus, Option<Slice>)>,
+    pub services: Vec<Service>,
     pub users: Vec<UserCheck>,
+}
+
+/// What init tells of a service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub status: ServiceStatus,
+    /// Its branch of the cgroup tree, where that is known.
+    pub slice: Option<Slice>,
+    /// Whether it ended by itself and was started again since the round before: one that is up at each look and ends in between is not up.
+    pub restarted: bool,
+}
+
+impl Service {
+    fn is_up(&self) -> bool {
+        health::settled(&self.status) && !self.restarted
+    }
+
+    fn words(&self) -> String {
+        if self.restarted && health::settled(&self.status) {
+            let exit = self.status.last_exit.map(|exit| format!(" with {exit}")).unwrap_or_default();
+            return format!("{} ended{exit} and was started again", self.status.id);
+        }
+        health::words(&self.status)
+    }
+
+    fn needs_the_cluster(&self) -> bool {
+        self.slice == Some(Slice::Controlplane) || self.status.id.as_str() == KUBE_PROXY
+    }
 }
 
 /// What a check of the machine config says.
@@ -87,17 +114,15 @@ fn of_a_member(seen: &Seen, reachable_before: bool) -> Vec<Observation> {
 
 /// The services that are not up, without those that need a cluster that is out of reach.
 fn services(seen: &Seen, reachable_before: bool) -> Observation {
-    let unsettled: Vec<_> = seen.services.iter().filter(|(status, _)| !health::settled(status)).collect();
-    let of_the_cluster =
-        |(status, slice): &(ServiceStatus, Option<Slice>)| *slice == Some(Slice::Controlplane) || status.id.as_str() == KUBE_PROXY;
-    let (excusable, own): (Vec<_>, Vec<_>) = unsettled.into_iter().partition(|service| !reachable_before && of_the_cluster(service));
+    let down = seen.services.iter().filter(|service| !service.is_up());
+    let (excusable, own): (Vec<_>, Vec<_>) = down.partition(|service| !reachable_before && service.needs_the_cluster());
     let (blamed, excused) = if own.is_empty() { (excusable, true) } else { (own, false) };
     let result = match blamed.first() {
         _ if seen.services.is_empty() => Err("init has told of no service yet".to_owned()),
         None => Ok(()),
-        Some(_) => Err(blamed.iter().map(|(status, _)| health::words(status)).collect::<Vec<_>>().join("; ")),
+        Some(_) => Err(blamed.iter().map(|service| service.words()).collect::<Vec<_>>().join("; ")),
     };
-    let service = blamed.first().map_or(AGENT, |(status, _)| status.id.as_str());
+    let service = blamed.first().map_or(AGENT, |service| service.status.id.as_str());
     excuse(observe("services", Some(service), result), excused && !seen.services.is_empty())
 }
 

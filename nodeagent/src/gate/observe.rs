@@ -1,5 +1,6 @@
 //! One round of looking and asking: what the board says, and what the checks that ask somebody else hear.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use controlplane::pki::CertificateId;
@@ -8,7 +9,7 @@ use machine::config::{Config, HealthCheck, Probe, Role};
 use machine::service::{ServiceSpec, ServiceStatus};
 use machine::stage::Stage;
 
-use super::checks::{Seen, Standing, UserCheck};
+use super::checks::{Seen, Service, Standing, UserCheck};
 use super::probe;
 use crate::controllers::pki::Keyring;
 use crate::health;
@@ -17,7 +18,25 @@ use crate::node::Node;
 use crate::resources::bootstrap;
 use crate::resources::machine::Check;
 
-pub async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, reachable_before: bool) -> Seen {
+/// What the rounds of one gate keep between them.
+#[derive(Debug, Default)]
+pub struct Observer {
+    keyring: Keyring,
+    /// How often init had started each service again, in the round before.
+    restarts: BTreeMap<String, u32>,
+}
+
+impl Observer {
+    /// One round. `api` is where the machine API takes connections.
+    pub async fn observe(&mut self, node: &Node, api: SocketAddr, reachable_before: bool) -> Seen {
+        let seen = observe(node, api, &mut self.keyring, &self.restarts, reachable_before).await;
+        let restarts = seen.services.iter().map(|service| (service.status.id.to_string(), service.status.restarts));
+        self.restarts = restarts.collect();
+        seen
+    }
+}
+
+async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, restarts: &BTreeMap<String, u32>, reachable_before: bool) -> Seen {
     let standing = standing(node, reachable_before);
     let mut health = Vec::new();
     if let Standing::Member { .. } = standing {
@@ -34,14 +53,17 @@ pub async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, reacha
         }
     };
     let (api, users) = tokio::join!(probe::listens(api), join_all(checks.into_iter().map(asking)));
-    let services = node.store.all::<ServiceStatus>().into_iter();
-    let slice = |id: &str| node.store.get::<ServiceSpec>(id).map(|spec| spec.slice);
+    let service = |(id, status): (String, ServiceStatus)| Service {
+        slice: node.store.get::<ServiceSpec>(&id).map(|spec| spec.slice),
+        restarted: restarts.get(&id).is_some_and(|before| status.restarts > *before),
+        status,
+    };
     Seen {
         state_problem: identity::state_problem(node),
         api,
         standing,
         health,
-        services: services.map(|(id, status)| (status, slice(&id))).collect(),
+        services: node.store.all::<ServiceStatus>().into_iter().map(service).collect(),
         users,
     }
 }

@@ -7,9 +7,10 @@ use machine::service::{ServiceId, ServiceState};
 
 use super::*;
 
-fn service(id: &str, state: ServiceState) -> ServiceStatus {
+fn service(id: &str, state: ServiceState, slice: Option<Slice>) -> Service {
     let id = ServiceId::new(id).unwrap();
-    ServiceStatus { id, state, pid: None, restarts: 0, last_exit: None, since_boot: Duration::ZERO }
+    let status = ServiceStatus { id, state, pid: None, restarts: 0, last_exit: None, since_boot: Duration::ZERO };
+    Service { status, slice, restarted: false }
 }
 
 fn health(failing: &[&str]) -> Vec<(&'static str, Check)> {
@@ -36,16 +37,16 @@ fn up(standing: Standing) -> Seen {
         standing,
         health: health(&[]),
         services: vec![
-            (service("nodeagent", ServiceState::Ready), None),
-            (service("etcd", ServiceState::Ready), Some(Slice::Controlplane)),
-            (service("kubelet", ServiceState::Ready), Some(Slice::Podruntime)),
+            service("nodeagent", ServiceState::Ready, None),
+            service("etcd", ServiceState::Ready, Some(Slice::Controlplane)),
+            service("kubelet", ServiceState::Ready, Some(Slice::Podruntime)),
         ],
         users: vec![user("web", Ok(())), pod(Ok(()))],
     }
 }
 
 fn with_services(standing: Standing, states: &[(&str, ServiceState, Slice)]) -> Seen {
-    let services = states.iter().map(|(id, state, slice)| (service(id, state.clone()), Some(*slice))).collect();
+    let services = states.iter().map(|(id, state, slice)| service(id, state.clone(), Some(*slice))).collect();
     Seen { services, health: health(&["services"]), ..up(standing) }
 }
 
@@ -109,7 +110,11 @@ fn what_counts() {
             with_services(member(true), &[("etcd", starting.clone(), Slice::Controlplane), ("kubelet", starting, Slice::Podruntime)]),
         ),
     ];
-    let text: String = cases.iter().map(|(what, seen)| format!("{what}\n{}\n", print(seen))).collect();
+    let mut ends = up(member(true));
+    ends.services[2].restarted = true;
+    ends.services[2].status.last_exit = Some(machine::service::Exit::Signal(9));
+    let cases = cases.into_iter().chain([("member: the kubelet ends again and again", ends)]);
+    let text: String = cases.map(|(what, seen)| format!("{what}\n{}\n", print(&seen))).collect();
     crate::golden::check("src/gate/golden/checks.txt", &text);
 }
 
