@@ -33,3 +33,8 @@ pub fn image_build() -> PathBuf {
 pub fn binaries() -> PathBuf {
     repository().join("target/x86_64-unknown-linux-gnu/image")
 }
+
+/// What signs the updates that this repository's images take (`make image` makes it once).
+pub fn update_key() -> PathBuf {
+    repository().join("build/keys/update.key")
+}

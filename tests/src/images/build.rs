@@ -37,7 +37,7 @@ impl Build {
     }
 
     /// Writes the image's folder, as `make image` does.
-    pub fn into(&self, out: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, out: &Path) -> anyhow::Result<()> {
         let programs = tempfile::tempdir()?;
         self.programs(&place::binaries(), programs.path())?;
         let mut command = Command::new(place::image_build());

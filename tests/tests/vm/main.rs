@@ -6,3 +6,4 @@ mod kubernetes;
 mod machine_api;
 mod short;
 mod smoke;
+mod upgrade;
