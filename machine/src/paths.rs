@@ -70,6 +70,8 @@ paths! {
 
     // /etcd
     etcd_data = "etcd/data";
+    /// Copies of etcd's data: `upgrade-<number>.db`.
+    etcd_snapshots = "etcd/snapshots";
 
     // /var: wiped by reset
     log_directory = "var/log/corten";

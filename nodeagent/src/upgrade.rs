@@ -18,6 +18,7 @@ pub mod records;
 mod session;
 mod settle;
 pub mod slots;
+mod snapshot;
 pub mod start;
 mod survey;
 pub mod swap;

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use controlplane::pki::CertificateId;
+use controlplane::ports::ETCD_CLIENT_PORT;
+use machine::config::{Config, Role};
+use machine::protocol::PowerAction;
 use tokio::sync::OwnedMutexGuard;
 use update::{Digest, PublicKey, Running, TrustedKeys, Version};
 
@@ -13,14 +17,14 @@ use super::session::{Session, look, room};
 use super::start::{Circumstances, WayBack, flip, go_back, new_record, numbered, verify, way_back};
 use super::survey::Survey;
 use super::swap::Swap;
-use super::{TRIES, Upgrades, blocking};
+use super::{TRIES, Upgrades, blocking, snapshot};
 use crate::clock::wall_seconds;
+use crate::controllers::pki::Keyring;
 use crate::power::Descent;
 use crate::refusal::Refusal;
+use crate::resources::bootstrap;
 use crate::resources::cluster::ApiServer;
 use crate::stage::StageEvent;
-use machine::config::Config;
-use machine::protocol::PowerAction;
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -127,7 +131,7 @@ impl Upgrades {
             .await?
         };
         let number = verified?;
-        self.before_flip(number).await?;
+        self.take_snapshot(number).await?;
         let reporter = self.reporter.clone();
         blocking(move || {
             let mut work = work;
@@ -140,8 +144,23 @@ impl Upgrades {
         .await
     }
 
-    /// What must be safe before another image may touch it.
-    async fn before_flip(&self, _number: u64) -> Result<(), Refusal> {
+    /// A copy of the cluster's data, on a machine that holds it, before another image may touch it.
+    async fn take_snapshot(&self, number: u64) -> Result<(), Refusal> {
+        let Some(applied) = self.node.config().filter(|_| bootstrap::is_done(&self.node.store)) else { return Ok(()) };
+        if applied.config.machine.role != Role::ControlPlane {
+            return Ok(());
+        }
+        let remedy = "see machinectl services and the log of etcd; the slot stays as it is, and start can be repeated";
+        let unable = |problem: String| Refusal::state("NO_SNAPSHOT", format!("etcd's data cannot be saved first: {problem}"), remedy);
+        let certificate = Keyring::default().get(&self.node, CertificateId::EtcdHealthClient);
+        let certificate = certificate.ok_or_else(|| unable("the agent has no certificate for it yet".to_owned()))?;
+        let server = format!("https://127.0.0.1:{ETCD_CLIENT_PORT}");
+        let authority = &applied.config.cluster.certificate_authorities.etcd_client.certificate;
+        let access = snapshot::Access { server: &server, authority, certificate: &certificate };
+        self.reporter.tell(Phase::Verifying, "saving etcd's data");
+        let name = format!("upgrade-{number}.db");
+        let size = snapshot::take(access, &self.node.root.etcd_snapshots(), &name).await.map_err(|error| unable(format!("{error:#}")))?;
+        self.node.events.emit("machine", "Snapshot", format!("etcd's data is saved in {name}: {size} bytes"));
         Ok(())
     }
 
