@@ -81,7 +81,7 @@ impl Upgrades {
                     self.say("Settled", &line);
                 }
             }
-            Err(error) => self.node.console.print(&format!("settling the last upgrade: {error}")),
+            Err(error) => self.node.console.print(&format!("settling the last upgrade: {:#}", anyhow::Error::from(error))),
         }
         self.publish().await;
     }
@@ -159,7 +159,7 @@ impl Upgrades {
                 self.node.store.replace(slots.into_iter().map(|status| (status.slot.name().to_owned(), status)));
                 self.node.store.replace(records.into_iter().map(|record| (record.number.to_string(), record)));
             }
-            Err(error) => tracing::warn!("{error}"),
+            Err(error) => tracing::warn!("looking at the slots: {:#}", anyhow::Error::from(error)),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use machine::disk::Partition;
 use nix::sys::statvfs::statvfs;
 use update::{Chunk, Digest, Manifest, decompress};
 
 use super::disk::size_of;
-use super::esp::{image, new_image};
+use super::esp::{Entry, current, image, new_image};
 use super::index;
 use super::offer::Room;
 use super::parts::Parts;
@@ -90,6 +90,12 @@ impl Session {
         reporter: &Reporter,
     ) -> anyhow::Result<Session> {
         let slot = swap.other();
+        let fallback = swap.esp.entries()?;
+        ensure!(
+            current(&fallback, swap.running).is_some_and(Entry::blessed),
+            "the boot loader has no entry that is known to be good for the running slot {}: the other slot is left alone",
+            swap.running.name()
+        );
         // From here on nobody boots the slot, and nobody takes it for what it was.
         swap.esp.remove(slot)?;
         swap.slots.forget(slot)?;

@@ -87,6 +87,10 @@ impl Swap {
         let counted = self.on_trial(&entries);
         if !counted {
             self.esp.tidy(self.other())?;
+            if current(&entries, self.running).is_none() {
+                // A repair of the file system took the entry of the image that runs: without it the other slot would be all there is to boot.
+                self.esp.bless(self.running, &self.image.version, &self.image.profile)?;
+            }
             entries = self.esp.entries()?;
         }
         self.note_running_image()?;
@@ -115,6 +119,7 @@ impl Swap {
             Verdict::Arrived => {
                 let first = record.phase != Phase::Proving;
                 if first {
+                    self.pin_again(&mut record)?;
                     self.use_generation(record.restore)?;
                     self.failpoints.reach("settle::generation-restored")?;
                 }
@@ -234,6 +239,23 @@ impl Swap {
             return Ok(());
         }
         generations.point(&Current::lasting(generation))
+    }
+
+    /// What is gone back to is the config that the old image ran with last: a staged upgrade may have waited for days. A cut may have come after
+    /// the rollback's own generation was put in force, which is not that one.
+    fn pin_again(&self, record: &mut Record) -> anyhow::Result<()> {
+        let lasting = self.lasting_generation();
+        if lasting == record.restore || lasting == record.generation {
+            return Ok(());
+        }
+        // The record last: it is what says that this is done.
+        if let Some(from) = self.slots.get(record.from_slot) {
+            self.slots.put(&SlotRecord { generation: lasting, ..from })?;
+        }
+        self.failpoints.reach("settle::slot-pinned-again")?;
+        record.generation = lasting;
+        self.records.put(record)?;
+        Ok(self.failpoints.reach("settle::pinned-again")?)
     }
 
     /// The first image of a disk has no record: it says itself what it is.

@@ -510,3 +510,45 @@ async fn a_machine_without_slots_says_so() {
     assert_eq!(reason(upgrades.clone().rollback(asked()).await).0, "NO_SLOTS");
     assert_eq!(upgrades.on_trial().await, None);
 }
+
+#[tokio::test]
+async fn a_staged_upgrade_falls_back_to_the_config_of_the_reboot() {
+    let (old, new) = (old(), new());
+    let images = [&old, &new];
+    for passed in 0.. {
+        let disk = Disk::configured(&old);
+        let update = new.update();
+        let boot = disk.boot(&images).await;
+        boot.send(&update).await.unwrap();
+        boot.upgrades.clone().start(update.id(), super::work::Asked { stage: true, ..asked() }).await.unwrap();
+        assert_eq!((boot.record().await.generation, disk.add_generation()), (1, 2));
+        // The first agent of the new image is cut off at each of its points.
+        let (failpoints, reached) = cut_after(passed);
+        drop(disk.boot_with(&images, failpoints).await);
+        let boot = disk.boot(&images).await;
+        disk.add_generation();
+        boot.upgrades.fail(broken()).await.unwrap();
+        let boot = disk.boot(&images).await;
+        assert_eq!((disk.generation(), boot.slot, boot.slot_status(Slot::A).generation), (2, Slot::A, 2), "{:?}", reached.lock().unwrap());
+        if reached.lock().unwrap().len() <= passed {
+            assert!(passed > 2);
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_running_slot_gets_its_entry_back_before_the_other_one_is_touched() {
+    let (old, new) = (old(), new());
+    let disk = upgraded(&old, &new).await;
+    let entry = disk.esp_path().join("loader/entries/corten-b.conf");
+    let boot = disk.boot(&[&new]).await;
+    // A repair of the file system left the name without the contents.
+    fs::write(&entry, "").unwrap();
+    let Err(Refusal::Internal(error)) = boot.offer(&Image::new("0.3.0").update()).await else { panic!("the only entry left is removed") };
+    assert!(error.to_string().contains("no entry that is known to be good for the running slot b"), "{error:#}");
+    assert!(disk.entries().contains(&"corten-a.conf".to_owned()));
+    let again = disk.agent(&[&new], Slot::B, false, Failpoints::default()).await;
+    assert_eq!((disk.next_slot(), again.slot_status(Slot::B).blessed), (Slot::B, true));
+    again.offer(&Image::new("0.3.0").update()).await.unwrap();
+}

@@ -65,7 +65,8 @@ impl Upload {
         let (swap, writer) = (self.swap.clone(), self.writer.clone());
         blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).sync(&swap)).await?;
         let work = self.upgrades.work.lock().await;
-        Ok(work.session.as_ref().filter(|_| work.offers == self.offer).map_or(0, |session| session.missing_count() as u64))
+        let session = work.session.as_ref().filter(|_| work.offers == self.offer).ok_or_else(superseded)?;
+        Ok(session.missing_count() as u64)
     }
 }
 
