@@ -1,33 +1,45 @@
-//! What chunks of several average sizes cost between two similar files: `cargo run --release -p update --example delta OLD NEW [LEVEL]`.
-//! docs/update-file.md has what it said about two kernels.
+//! What is sent to a machine that has the file OLD and shall get NEW, with chunks of several average sizes, without and with patches:
+//! `cargo run --release -p update --example delta OLD NEW [LEVEL]`. docs/update-file.md has what it said about two kernels.
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
-use fastcdc::v2020::StreamCDC;
-use update::{Digest, compress};
+use fastcdc::v2020::FastCDC;
+use update::{Base, Chunk, Digest, Manifest, Part, PartName, bases, compress, compress_from};
 
 /// Bytes that one chunk takes beside its content: its line in the manifest, in quotes, and the head of its record.
 const LINE_BYTES: u64 = 101;
 const RECORD_HEAD_BYTES: u64 = 36;
 
-/// The distinct chunks of a file and their contents.
-fn chunks(path: &str, average: usize) -> io::Result<(usize, HashMap<Digest, Vec<u8>>)> {
-    let mut count = 0;
-    let mut chunks = HashMap::new();
-    for piece in StreamCDC::new(File::open(path)?, average / 4, average, average * 4) {
-        let bytes = piece?.data;
-        count += 1;
-        chunks.insert(Digest::of(&bytes), bytes);
+/// The file as the root of an image.
+fn image(bytes: &[u8], average: usize) -> Manifest {
+    let chunk = |piece: fastcdc::v2020::Chunk| {
+        let bytes = &bytes[piece.offset..][..piece.length];
+        Chunk { sha256: Digest::of(bytes), size: bytes.len() as u32 }
+    };
+    let chunks = FastCDC::new(bytes, average / 4, average, average * 4).map(chunk).collect();
+    let part = Part { name: PartName::Root, size_bytes: bytes.len() as u64, sha256: Digest::of(bytes), chunks };
+    Manifest {
+        format_version: update::FORMAT_VERSION,
+        version: update::Version::new(0, 0, 0),
+        profile: "measured".into(),
+        architecture: "x86_64".into(),
+        minimum_version: update::Version::new(0, 0, 0),
+        kubernetes: None,
+        kernel_release: "measured".into(),
+        built_at: 0,
+        expires_at: None,
+        release_notes: String::new(),
+        root_hash: part.sha256,
+        slot_bytes: part.size_bytes,
+        parts: vec![part],
     }
-    Ok((count, chunks))
 }
 
-/// Bytes of all of them, compressed one by one on two threads.
-fn compressed(chunks: &[&Vec<u8>], level: i32) -> io::Result<u64> {
-    let sum = |chunks: &[&Vec<u8>]| chunks.iter().map(|bytes| Ok(compress(bytes, level)?.len() as u64)).sum::<io::Result<u64>>();
-    let (one, two) = chunks.split_at(chunks.len() / 2);
+/// Bytes of all records, made by two threads.
+fn records<T: Sync>(pieces: &[T], compress: impl Fn(&T) -> io::Result<Vec<u8>> + Sync) -> io::Result<u64> {
+    let sum = |pieces: &[T]| pieces.iter().map(|piece| Ok(compress(piece)?.len() as u64 + RECORD_HEAD_BYTES)).sum::<io::Result<u64>>();
+    let (one, two) = pieces.split_at(pieces.len() / 2);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| sum(two));
         Ok(sum(one)? + other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
@@ -41,43 +53,40 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [old, new, level] => (old, new, level.parse()?),
         _ => return Err("usage: delta OLD NEW [LEVEL]".into()),
     };
-    let mut whole = zstd::stream::Encoder::new(Count(0), level)?;
-    whole.long_distance_matching(true)?;
-    io::copy(&mut File::open(new)?, &mut whole)?;
-    let Count(whole) = whole.finish()?;
-    println!("{new}: {} bytes; compressed whole {whole} bytes, level {level}", std::fs::metadata(new)?.len());
-    println!("| average | chunks | full | of whole | missing chunks | delta | of whole | manifest lines |");
-    println!("|---|---|---|---|---|---|---|---|");
-    for average in [16, 32, 64, 128, 256] {
-        let (_, known) = chunks(old, average * 1024)?;
-        let (count, wanted) = chunks(new, average * 1024)?;
-        let missing: Vec<&Vec<u8>> = wanted.iter().filter(|(digest, _)| !known.contains_key(*digest)).map(|(_, bytes)| bytes).collect();
-        let lines = count as u64 * LINE_BYTES;
-        let size =
-            |contents: &[&Vec<u8>]| Ok::<_, io::Error>(compressed(contents, level)? + contents.len() as u64 * RECORD_HEAD_BYTES + lines);
-        let (full, delta) = (size(&wanted.values().collect::<Vec<_>>())?, size(&missing)?);
-        let percent = |part: u64| part as f64 * 100.0 / whole as f64;
+    let (old, new) = (std::fs::read(old)?, std::fs::read(new)?);
+    let whole = zstd::bulk::compress(&new, level)?.len() as u64;
+    println!("{} bytes; compressed as one piece {whole}, level {level}", new.len());
+    println!(
+        "| average | chunks | manifest | whole update | missing chunks | sent | of whole update | sent as patches | of whole update |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for average in [16, 32, 64, 128] {
+        let (from, to) = (image(&old, average * 1024), image(&new, average * 1024));
+        let part = &to.parts[0];
+        let places: HashMap<Digest, &[u8]> =
+            part.placed_chunks().map(|(offset, chunk)| (chunk.sha256, &new[offset as usize..][..chunk.size as usize])).collect();
+        let known: HashSet<Digest> = from.parts[0].chunks.iter().map(|chunk| chunk.sha256).collect();
+        let distinct: Vec<&[u8]> = places.values().copied().collect();
+        let missing: Vec<&[u8]> = places.iter().filter(|(digest, _)| !known.contains(*digest)).map(|(_, bytes)| *bytes).collect();
+        let patches: Vec<(Digest, Base)> = bases(&from, &to).into_iter().collect();
+        if patches.len() != missing.len() {
+            return Err(format!("{} missing chunks, but {} bases", missing.len(), patches.len()).into());
+        }
+        let lines = part.chunks.len() as u64 * LINE_BYTES;
+        let full = records(&distinct, |bytes| compress(bytes, level))? + lines;
+        let sent = records(&missing, |bytes| compress(bytes, level))? + lines;
+        let patched =
+            records(&patches, |(digest, base)| compress_from(&old[base.offset as usize..][..base.length as usize], places[digest], level))?
+                + lines;
+        let percent = |bytes: u64| bytes as f64 * 100.0 / full as f64;
         println!(
-            "| {average} KiB | {count} | {full} | {:.1} % | {} | {delta} | {:.1} % | {lines} |",
-            percent(full),
+            "| {average} KiB | {} | {lines} | {full} | {} | {sent} | {:.1} % | {patched} | {:.1} % |",
+            part.chunks.len(),
             missing.len(),
-            percent(delta)
+            percent(sent),
+            percent(patched)
         );
         io::stdout().flush()?;
     }
     Ok(())
-}
-
-/// Counts what is written to it.
-struct Count(u64);
-
-impl Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

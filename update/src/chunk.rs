@@ -63,6 +63,11 @@ pub fn decompress(data: &[u8], expected: &Chunk) -> Result<Vec<u8>, BadChunk> {
     }
     let capacity = expected.size.min(MAX_CHUNK_BYTES) as usize;
     let bytes = zstd::bulk::decompress(data, capacity).map_err(|source| BadChunk::Zstd { expected: expected.size, source })?;
+    checked(bytes, expected)
+}
+
+/// The bytes, if they are the chunk.
+pub(crate) fn checked(bytes: Vec<u8>, expected: &Chunk) -> Result<Vec<u8>, BadChunk> {
     if bytes.len() != expected.size as usize {
         return Err(BadChunk::Size { found: bytes.len(), expected: expected.size });
     }

@@ -11,6 +11,7 @@ use crate::digest::{Digest, Sha256};
 use crate::envelope::{MAX_ENVELOPE_BYTES, SignedManifest};
 use crate::key::{PublicKey, Signature, SigningKey};
 use crate::manifest::{BadManifest, Manifest, PartName};
+use crate::patch::{Base, MAX_BASE_BYTES, compress_from};
 use crate::write::{head, record};
 
 /// The first bytes of every update file.
@@ -69,6 +70,8 @@ pub enum BadFile {
     },
     #[error("part {part} with digest {found}; expected {expected}")]
     Part { part: PartName, found: Digest, expected: Digest },
+    #[error("compressing a chunk")]
+    Compress(#[source] io::Error),
     #[error("writing the update file")]
     Write(#[source] io::Error),
 }
@@ -157,6 +160,30 @@ impl UpdateFile {
             found if found == part.sha256 => Ok(()),
             found => Err(BadFile::Part { part: name, found, expected: part.sha256 }),
         }
+    }
+
+    /// A chunk of this update as a patch for machines that run `old`, if they have something in its place ([`bases`](crate::bases)):
+    /// compressed bytes for [`decompress_from`](crate::decompress_from).
+    pub fn patch(&self, chunk: &Chunk, old: &UpdateFile, base: &Base, level: i32) -> Result<Vec<u8>, BadFile> {
+        let bytes = self.chunk(base.part, chunk)?;
+        compress_from(&old.stretch(base)?, &bytes, level).map_err(BadFile::Compress)
+    }
+
+    /// A stretch of a part, as a machine that runs this image reads it from its slot; shorter where the part ends before it.
+    pub fn stretch(&self, base: &Base) -> Result<Vec<u8>, BadFile> {
+        let manifest: &Manifest = self.signed.peek();
+        let mut bytes = Vec::new();
+        let Some(part) = manifest.part(base.part) else { return Ok(bytes) };
+        let length = base.length.min(MAX_BASE_BYTES) as usize;
+        for (offset, chunk) in part.placed_chunks() {
+            if bytes.len() < length && offset + u64::from(chunk.size) > base.offset {
+                let content = self.chunk(base.part, chunk)?;
+                // Within the first chunk that is reached the stretch begins somewhere, with the others at their beginning.
+                let skip = base.offset.saturating_sub(offset) as usize;
+                bytes.extend(content.iter().skip(skip).take(length - bytes.len()));
+            }
+        }
+        Ok(bytes)
     }
 
     fn chunk(&self, part: PartName, chunk: &Chunk) -> Result<Vec<u8>, BadFile> {

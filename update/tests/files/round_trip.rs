@@ -95,6 +95,36 @@ fn what_cannot_be_written_is_named() {
     assert!(matches!(error, WriteError::Write(source) if source.kind() == std::io::ErrorKind::StorageFull));
 }
 
+/// As it goes over the API: the machine says what it lacks, and gets it as patches of what it runs.
+#[test]
+fn a_machine_is_brought_from_one_image_to_the_next_by_patches() {
+    let old: Parts = [letters(7, 1_000_000), letters(8, 300_000), letters(9, 10_000)];
+    let mut new = old.clone();
+    // A byte here and there, and something in between that moves the rest.
+    new.iter_mut().for_each(|part| (0..part.len()).step_by(5000).for_each(|at| part[at] = b'!'));
+    new[0].splice(500_000..500_000, letters(10, 40_000));
+    let [old_file, new_file] = [&old, &new].map(|parts| file(&write(header(), parts, &[key(1)]).unwrap().0));
+    let [old_update, new_update] = [&old_file, &new_file].map(|file| UpdateFile::open(file.path()).unwrap());
+    let bases = update::bases(old_update.manifest().peek(), new_update.manifest().peek());
+
+    let manifest = new_update.manifest().peek();
+    let (mut whole, mut sent) = (0, 0);
+    for (part, bytes) in manifest.parts.iter().zip(&new) {
+        for (offset, chunk) in part.placed_chunks() {
+            let base = &bases[&chunk.sha256];
+            let from =
+                &old[PartName::ALL.iter().position(|name| *name == base.part).unwrap()][base.offset as usize..][..base.length as usize];
+            assert_eq!(old_update.stretch(base).unwrap(), from, "the client reads from the file what the machine reads from its slot");
+            let patch = new_update.patch(chunk, &old_update, base, 3).unwrap();
+            let got = update::decompress_from(from, &patch, chunk).unwrap();
+            assert_eq!(got, bytes[offset as usize..][..chunk.size as usize]);
+            whole += new_update.compressed_bytes(&chunk.sha256).unwrap() as usize;
+            sent += patch.len();
+        }
+    }
+    assert!(sent * 5 < whole, "{sent} bytes as patches, {whole} without");
+}
+
 /// Stretches of one byte, of letters, and of what came before.
 fn part() -> impl Strategy<Value = Vec<u8>> {
     let stretch = prop_oneof![
