@@ -289,6 +289,7 @@ impl Disk {
             version: image.version.clone(),
             profile: image.profile.clone(),
             architecture: "x86_64".to_owned(),
+            partitions: Vec::new(),
             kubernetes: String::new(),
             built_at: 0,
         };
