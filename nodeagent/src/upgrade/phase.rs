@@ -45,7 +45,8 @@ pub enum Event {
 }
 
 impl Phase {
-    pub const ALL: [Phase; 8] =
+    #[cfg(test)]
+    const ALL: [Phase; 8] =
         [Phase::Writing, Phase::Verifying, Phase::Ready, Phase::Booting, Phase::Proving, Phase::Blessed, Phase::Failed, Phase::Cancelled];
 
     /// The word that users see.

@@ -191,8 +191,12 @@ impl Swap {
 
     fn status(&self, slot: Slot, entries: &[Entry]) -> SlotStatus {
         let (record, entry) = (self.slots.get(slot), current(entries, slot));
-        let (version, profile, root_hash, generation) =
-            record.map(|record| (record.image_version, record.profile, record.root_hash, record.generation)).unwrap_or_default();
+        // A slot whose record was lost with STATE still says what it is at the boot loader's menu.
+        let shown = entry.and_then(Entry::image).map(|(version, profile)| (version.to_owned(), profile.to_owned()));
+        let (version, profile, root_hash, generation) = match record {
+            Some(record) => (record.image_version, record.profile, record.root_hash, record.generation),
+            None => shown.map(|(version, profile)| (version, profile, String::new(), 0)).unwrap_or_default(),
+        };
         SlotStatus {
             slot,
             running: slot == self.running,
