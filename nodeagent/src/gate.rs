@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::protocol::{BootFacts, Proof};
+use machine::stage::Stage;
 
 use crate::clock::Clock;
 use crate::node::Node;
@@ -64,7 +65,10 @@ impl Gate {
         self.node.console.print(&format!("the image is on trial: it must prove good within {within} of the boot"));
         let mut state = State::new(self.clock.since_boot());
         while matches!(state, State::Watching { .. }) {
-            state = self.round(state, reachable_before).await;
+            // A machine on its way down is none to judge an image by; init ends a way down that hangs.
+            if !is_leaving(self.node.stage()) {
+                state = self.round(state, reachable_before).await;
+            }
             tokio::time::sleep(EVERY).await;
         }
     }
@@ -132,6 +136,13 @@ impl Gate {
     fn rules(&self) -> Rules {
         let health = self.node.config().map(|applied| applied.config.machine.health.clone()).unwrap_or_default();
         Rules { hold: health.hold.0, deadline: health.deadline.0 }
+    }
+}
+
+fn is_leaving(stage: Stage) -> bool {
+    match stage {
+        Stage::Resetting | Stage::Rebooting | Stage::ShuttingDown => true,
+        Stage::Maintenance | Stage::Installing | Stage::Booting | Stage::Running | Stage::Recovery | Stage::Upgrading => false,
     }
 }
 

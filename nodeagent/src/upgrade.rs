@@ -49,9 +49,6 @@ use slots::Slots;
 use swap::{NoSlots, Swap};
 use work::Work;
 
-/// How often the boot loader tries an image before it takes the one before.
-const TRIES: u32 = 3;
-
 /// The machine's upgrades; one at a time.
 #[derive(Debug)]
 pub struct Upgrades {
@@ -61,6 +58,8 @@ pub struct Upgrades {
     /// Held by whoever changes a slot, also where its caller has gone.
     work: Arc<Mutex<Work>>,
     reporter: Reporter,
+    /// Whether the running image was given up in this boot: a gate that comes to another end at the same time is too late.
+    given_up: Mutex<bool>,
 }
 
 impl Upgrades {
@@ -68,7 +67,7 @@ impl Upgrades {
     pub fn new(node: Node, power: Power, failpoints: Failpoints) -> Upgrades {
         let facts = node.store.all::<BootFacts>().into_values().next().unwrap_or_default();
         let swap = Swap::new(&node.root, &facts, images::facts(&node.root), failpoints);
-        Upgrades { node, power, swap, work: Arc::default(), reporter: Reporter::default() }
+        Upgrades { node, power, swap, work: Arc::default(), reporter: Reporter::default(), given_up: Mutex::default() }
     }
 
     /// Brings everything in line with the slot that runs: once, with STATE open, before the machine config is read.
@@ -102,6 +101,10 @@ impl Upgrades {
     /// Keeps the running image: from now on the boot loader takes it without counting.
     pub async fn bless(&self) -> Result<(), Refusal> {
         let swap = self.swap()?.clone();
+        let given_up = self.given_up.lock().await;
+        if *given_up {
+            return Err(Refusal::state("GIVEN_UP", "the running image was given up", "it is left with the next reboot"));
+        }
         let blessed = blocking(move || swap.bless(swap.lasting_generation())).await?;
         if let Some(record) = blessed {
             let line = format!("{} to {}: the image is good", record.kind.name(), record.to_version);
@@ -115,6 +118,7 @@ impl Upgrades {
     /// Gives the running image up: no tries are left, and the config of before is back. The caller reboots.
     pub async fn fail(&self, reason: Reason) -> Result<(), Refusal> {
         let swap = self.swap()?.clone();
+        *self.given_up.lock().await = true;
         let line = format!("the image on trial is not good: {}: {}", reason.check, reason.message);
         self.say("Condemned", &line);
         if let Some(record) = blocking(move || swap.fail(reason)).await? {

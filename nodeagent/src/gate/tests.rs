@@ -7,7 +7,6 @@ use machine::Root;
 use machine::config::{HealthCheck, TcpCheck};
 use machine::disk::{Slot, Volume};
 use machine::protocol::{ImageFacts, VolumeState, VolumeStatus};
-use machine::stage::Stage;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -213,6 +212,18 @@ async fn what_cannot_be_kept_is_not_called_good() {
     let mut gate = trial.gate(2 * MINUTE);
     assert_eq!(gate.round(good_since(MINUTE), true).await, good_since(MINUTE));
     assert_eq!((trial.heard(), trial.records().list().unwrap()), (Vec::new(), vec![record]));
+}
+
+#[tokio::test]
+async fn an_image_that_somebody_gave_up_is_not_kept() {
+    let trial = Trial::new().await;
+    trial.record();
+    let mut gate = trial.gate(2 * MINUTE);
+    let reason = crate::upgrade::records::Reason { check: "rollback".to_owned(), ..Default::default() };
+    gate.upgrades.fail(reason).await.unwrap();
+    assert_eq!(gate.round(good_since(MINUTE), true).await, good_since(MINUTE));
+    assert_eq!((trial.heard(), trial.records().list().unwrap()[0].phase), (Vec::new(), Phase::Failed));
+    assert!(trial.entries()[1].starts_with("corten-b+0-"), "{:?}", trial.entries());
 }
 
 #[tokio::test]

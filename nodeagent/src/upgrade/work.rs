@@ -17,7 +17,7 @@ use super::session::{Session, look, room};
 use super::start::{Circumstances, WayBack, flip, go_back, new_record, numbered, verify, way_back};
 use super::survey::Survey;
 use super::swap::Swap;
-use super::{TRIES, Upgrades, blocking, snapshot};
+use super::{Upgrades, blocking, snapshot};
 use crate::clock::wall_seconds;
 use crate::controllers::pki::Keyring;
 use crate::power::Descent;
@@ -238,7 +238,12 @@ impl Upgrades {
     }
 
     fn circumstances(&self, asked: &Asked) -> Circumstances {
-        Circumstances { by: asked.by.clone(), cluster_reachable: ApiServer::any_ready(&self.node.store), tries: TRIES }
+        Circumstances { by: asked.by.clone(), cluster_reachable: ApiServer::any_ready(&self.node.store), tries: self.tries() }
+    }
+
+    /// How often the boot loader tries an image before it takes the one before.
+    fn tries(&self) -> u32 {
+        self.node.config().map(|applied| applied.config.machine.health.clone()).unwrap_or_default().tries.into()
     }
 
     /// The image's keys and those of the machine config. An image without keys takes what the config's keys sign.
@@ -395,7 +400,7 @@ fn plan(version: &str, swap: &Swap, asked: &Asked) -> Vec<String> {
     let mut plan = vec![
         format!("write what is missing of {version} into slot {slot}"),
         "read the slot back and compare it with what was signed".to_owned(),
-        format!("have the boot loader try it {TRIES} times; slot {} stays as it is", swap.running.name()),
+        format!("have the boot loader try it, and count the tries; slot {} stays as it is", swap.running.name()),
     ];
     plan.extend(reboot_plan(asked));
     plan.push("keep it if the health gate passes, else go back to the image and the config of now".to_owned());
