@@ -7,19 +7,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+pub use machine::boot::{LOADER_CONFIG, first_entry};
 
 use crate::tools::{self, Tool};
 
 /// Files by path below the partition, in the order in which they are written.
 pub type Files<'a> = [(&'a str, &'a [u8])];
-
-/// `loader.conf`: nobody waits at a menu, nobody edits a command line. No default is set, because it would win over boot counting.
-pub const LOADER_CONFIG: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
-
-/// The entry of slot A as an image brings it: known to be good, so without a counter.
-pub fn first_entry(version: &str, profile: &str) -> String {
-    format!("title Corten {version} ({profile})\nversion 1\nsort-key corten\nefi /corten/a.efi\n")
-}
 
 /// Makes the file system in a new file. `scratch` is a folder for what is copied into it.
 pub fn make(image: &Path, size: u64, serial: u32, date: u64, files: &Files<'_>, scratch: &Path) -> Result<()> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use machine::boot;
 use machine::disk::{Partition, Slot};
 
 use crate::contents::Contents;
@@ -242,9 +243,9 @@ fn write_disk(plan: &Plan, loader: &[u8], uki: &[u8], folder: &Path, root_hash: 
     disk::write_table(&mut file, &plan.partitions, plan.disk_bytes, root_hash)?;
     let entry = esp::first_entry(&plan.facts.version, &plan.facts.profile);
     let files: &esp::Files<'_> = &[
-        ("EFI/BOOT/BOOTX64.EFI", loader),
-        ("EFI/systemd/systemd-bootx64.efi", loader),
-        ("loader/loader.conf", esp::LOADER_CONFIG.as_bytes()),
+        (boot::FALLBACK_LOADER, loader),
+        (boot::LOADER, loader),
+        (boot::LOADER_CONFIG_PATH, esp::LOADER_CONFIG.as_bytes()),
         ("loader/entries/corten-a.conf", entry.as_bytes()),
         ("corten/a.efi", uki),
     ];

@@ -3,6 +3,7 @@
 //! `config` (the machine config) stands behind a feature of the same name, because init needs none of it.
 
 pub mod account;
+pub mod boot;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod disk;

@@ -14,15 +14,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use machine::Root;
+use machine::boot::{ENTRIES, IMAGES, image_path};
 use machine::disk::Slot;
 
 use crate::failpoint::Failpoints;
 pub use entry::{Entry, Tries, current};
 pub use mount::Opened;
 use mount::Place;
-
-const ENTRIES: &str = "loader/entries";
-const IMAGES: &str = "corten";
 
 /// The ESP of the disk that was booted. Every call is whole by itself and safe to repeat; all of them block.
 #[derive(Debug, Clone)]
@@ -168,12 +166,12 @@ impl Esp {
 
 /// The slot's UKI.
 pub fn image(esp: &Opened, slot: Slot) -> PathBuf {
-    esp.path().join(IMAGES).join(format!("{}.efi", slot.name()))
+    esp.path().join(image_path(slot))
 }
 
 /// The UKI that is being written for the slot.
 pub fn new_image(esp: &Opened, slot: Slot) -> PathBuf {
-    esp.path().join(IMAGES).join(format!("{}.efi.new", slot.name()))
+    esp.path().join(format!("{}.new", image_path(slot)))
 }
 
 fn entries(esp: &Opened) -> anyhow::Result<Vec<Entry>> {

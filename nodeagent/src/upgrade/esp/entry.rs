@@ -1,6 +1,7 @@
 //! Entries of the boot loader, as file names and texts (UAPI Boot Loader Specification; counters as systemd's Automatic Boot Assessment
 //! writes them). One entry starts one slot's UKI.
 
+pub use machine::boot::{entry as text, title};
 use machine::disk::Slot;
 
 /// One file of `loader/entries`.
@@ -66,15 +67,6 @@ pub fn file_name(slot: Slot, tries: Option<Tries>) -> String {
         Some(Tries { left, done }) => format!("+{left}-{done}"),
     };
     format!("corten-{}{counters}.conf", slot.name())
-}
-
-pub fn title(version: &str, profile: &str) -> String {
-    format!("Corten {version} ({profile})")
-}
-
-/// As image-build writes the first one.
-pub fn text(slot: Slot, title: &str, sequence: u64) -> String {
-    format!("title {title}\nversion {sequence}\nsort-key corten\nefi /corten/{}.efi\n", slot.name())
 }
 
 /// Of the entries of one slot the one that counts: what a cut left beside it is older, or not finished.
