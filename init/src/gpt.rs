@@ -9,11 +9,11 @@ pub mod plan;
 pub mod table;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use machine::disk::{Extent, Partition};
+use machine::disk::{Extent, INSTALLING_MARK, INSTALLING_MARK_AT, Partition};
 use nix::libc::O_EXCL;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -106,6 +106,17 @@ impl Disk {
         }
     }
 
+    /// Takes away what says that the installation is not complete: the disk was booted. Durable when it returns.
+    pub fn complete(&mut self) -> Result<(), Error> {
+        let mut found = [0; INSTALLING_MARK.len()];
+        self.file.seek(SeekFrom::Start(INSTALLING_MARK_AT)).and_then(|_| self.file.read_exact(&mut found)).map_err(Error::Read)?;
+        if &found != INSTALLING_MARK {
+            return Ok(());
+        }
+        let bytes = vec![0; self.sector_size as usize];
+        self.carry_out(vec![DiskWrite::Bytes { at: INSTALLING_MARK_AT, bytes }, DiskWrite::Sync])
+    }
+
     fn write(&mut self, table: &Table) -> Result<(), Error> {
         self.carry_out(table.writes())
     }
@@ -127,4 +138,28 @@ fn random_bytes() -> Result<[u8; 16], Error> {
     let mut bytes = [0; 16];
     getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| Error::Random(error.into()))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use machine::disk::{layout, least_bytes};
+
+    #[test]
+    fn installation_is_complete_once_somebody_says_so() {
+        let partitions = [Partition::Esp, Partition::RootA, Partition::State, Partition::Ephemeral];
+        for sector in [512, 4096] {
+            let size = least_bytes(&partitions);
+            let file = tempfile::NamedTempFile::new().expect("disk");
+            file.as_file().set_len(size).expect("size");
+            let mut disk = Disk::open(file.path(), sector).expect("open");
+            disk.lay_out(&layout(&partitions, size, sector).expect("large enough")).expect("lay out");
+            disk.mark(Partition::State, true).expect("mark");
+            assert_eq!(disk.content().expect("readable"), content::Content::CutShort);
+            for _ in 0..2 {
+                disk.complete().expect("complete");
+                assert!(matches!(disk.content().expect("readable"), content::Content::Other(_)), "{sector}");
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What is on the disk that Corten boots from: the partition table that image-build and the installer write and init reads.
 
+pub mod content;
+
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1024 * 1024;
@@ -123,6 +125,12 @@ pub fn layout(partitions: &[Partition], disk_bytes: u64, sector_bytes: u64) -> R
 /// GPT attribute bit that says "a file system was made here once": with it set nobody runs mkfs again, whatever the content looks like.
 /// Bits 48 to 63 belong to the partition type's owner (UEFI 2.10, table 5.8).
 pub const MADE_ONCE_ATTRIBUTE_BIT: u8 = 56;
+
+/// Says "an installation is under way": it stands on the disk from before its table is written until the disk can be booted, so that one
+/// which was cut short is told from a machine's disk and can be begun anew. It is behind the table and before every partition.
+pub const INSTALLING_MARK: &[u8; 32] = b"corten: laying out this disk....";
+/// Where that is, in bytes from the start of the disk: a multiple of every sector size.
+pub const INSTALLING_MARK_AT: u64 = ALIGNMENT_BYTES / 2;
 
 /// UUID version (RFC 9562) of the disk and partition GUIDs that image-build derives from its input. All machines of an image start with
 /// the same ones: first boot replaces each GUID of this version by a random one.

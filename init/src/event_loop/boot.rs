@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use machine::disk::Volume;
+use machine::protocol::Medium;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::system::RebootCommand;
 
@@ -201,6 +202,12 @@ impl Init {
     pub(super) fn fix_partition_table(&mut self) -> Result<(), Error> {
         let mut disk = self.open_disk()?;
         let seen = disk.read()?.table;
+        // The installer does so itself, unless a power cut was faster.
+        if self.facts.medium == Medium::Disk
+            && let Err(error) = disk.complete()
+        {
+            self.console.warning(&console::chain(&error));
+        }
         let fixed = disk.fix().map_err(Error::from);
         let table = fixed.as_ref().unwrap_or(&seen);
         let told = self.tell_kernel(&disk, table);

@@ -2,41 +2,21 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use machine::disk::{ALIGNMENT_BYTES, Partition};
+use machine::disk::content::of_head;
+use machine::disk::{ALIGNMENT_BYTES, INSTALLING_MARK, INSTALLING_MARK_AT, Partition};
 
-use super::fresh::{MARK, MARK_AT};
 use super::table::{self, Table};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// Zeros where tables and file systems have their marks.
     Nothing,
-    /// Corten's partitions, or a part of their table, and no file system of the machine was ever made on them.
+    /// Corten's partitions, or a part of their table, of an installation that was not completed; or no file system of the machine was ever
+    /// made on them.
     CutShort,
     /// Something of somebody's: "an ext4 file system".
     Other(String),
 }
-
-/// Marks of what can lie on a whole disk: place, bytes, name. Those of libblkid, as far as they are common on servers.
-const MARKS: [(usize, &[u8], &str); 17] = [
-    (0x438, &[0x53, 0xef], "an ext2, ext3 or ext4 file system"),
-    (0, b"XFSB", "an XFS file system"),
-    (0x10040, b"_BHRfS_M", "a Btrfs file system"),
-    (3, b"NTFS    ", "an NTFS file system"),
-    (3, b"EXFAT   ", "an exFAT file system"),
-    (54, b"FAT", "a FAT file system"),
-    (82, b"FAT32", "a FAT file system"),
-    (1024, &[0xe2, 0xe1, 0xf5, 0xe0], "an erofs file system"),
-    (0, b"hsqs", "a SquashFS file system"),
-    (0x8001, b"CD001", "an ISO 9660 file system"),
-    (0, b"LUKS\xba\xbe", "a LUKS volume"),
-    (512, b"LABELONE", "an LVM physical volume"),
-    (4096, &[0xfc, 0x4e, 0x2b, 0xa9], "a member of a Linux RAID"),
-    (0, &[0xfc, 0x4e, 0x2b, 0xa9], "a member of a Linux RAID"),
-    (4086, b"SWAPSPACE2", "swap space"),
-    (512, b"EFI PART", "a damaged GPT"),
-    (4096, b"EFI PART", "a damaged GPT"),
-];
 
 /// Looks at a disk's table, its first and its last mebibyte.
 pub fn look(disk: &mut (impl Read + Seek), sector_size: u64) -> io::Result<Content> {
@@ -47,11 +27,11 @@ pub fn look(disk: &mut (impl Read + Seek), sector_size: u64) -> io::Result<Conte
     let mut tail = Vec::new();
     disk.seek(SeekFrom::Start(size.saturating_sub(ALIGNMENT_BYTES)))?;
     disk.by_ref().take(ALIGNMENT_BYTES).read_to_end(&mut tail)?;
-    let being_laid_out = head.get(MARK_AT as usize..).is_some_and(|head| head.starts_with(MARK));
+    let being_installed = head.get(INSTALLING_MARK_AT as usize..).is_some_and(|head| head.starts_with(INSTALLING_MARK));
     Ok(match table::read(disk, sector_size) {
-        Ok(seen) if is_unused_corten(&seen.table) => Content::CutShort,
+        Ok(seen) if is_corten(&seen.table) && (being_installed || is_unused(&seen.table)) => Content::CutShort,
         Ok(seen) => Content::Other(format!("a GPT with {}", names(&seen.table))),
-        Err(_) if being_laid_out => Content::CutShort,
+        Err(_) if being_installed => Content::CutShort,
         Err(_) => match of_head(&head) {
             Some(name) => Content::Other(name),
             None if head.iter().chain(&tail).all(|byte| *byte == 0) => Content::Nothing,
@@ -60,11 +40,14 @@ pub fn look(disk: &mut (impl Read + Seek), sector_size: u64) -> io::Result<Conte
     })
 }
 
-fn is_unused_corten(table: &Table) -> bool {
+fn is_corten(table: &Table) -> bool {
     let ours = |label: &str| Partition::ALL.iter().any(|partition| partition.label() == label);
     table.find(Partition::RootA).is_some()
         && table.entries.iter().filter(|entry| entry.is_used()).all(|entry| ours(entry.partition_name.as_str()))
-        && !Partition::ALL.iter().any(|partition| table.is_marked(*partition))
+}
+
+fn is_unused(table: &Table) -> bool {
+    !Partition::ALL.iter().any(|partition| table.is_marked(*partition))
 }
 
 fn names(table: &Table) -> String {
@@ -76,17 +59,6 @@ fn names(table: &Table) -> String {
         })
         .collect();
     if names.is_empty() { "no partitions".to_owned() } else { names.join(", ") }
-}
-
-fn of_head(head: &[u8]) -> Option<String> {
-    let marked = MARKS.iter().find(|(at, mark, _)| head.get(*at..).is_some_and(|head| head.starts_with(mark)));
-    let mbr = || {
-        // Four entries of 16 bytes, the type in the fifth; and the signature, which a boot sector has as well.
-        let kinds = head.get(446..510)?.chunks(16).filter_map(|entry| entry.get(4)).filter(|kind| **kind != 0).count();
-        let signed = head.get(510..512) == Some(&[0x55, 0xaa]);
-        (signed && kinds > 0).then(|| format!("an MBR with {kinds} partitions"))
-    };
-    marked.map(|(_, _, name)| (*name).to_owned()).or_else(mbr)
 }
 
 #[cfg(test)]
@@ -140,6 +112,13 @@ mod tests {
         assert_eq!(of(&gpt(&["ESP", "ROOT-A", "STATE"], 0)), Content::CutShort);
         let used = of(&gpt(&["ESP", "ROOT-A", "STATE"], 1 << MADE_ONCE_ATTRIBUTE_BIT));
         assert_eq!(used, Content::Other("a GPT with ESP, ROOT-A, STATE".into()));
+        let mut unfinished = gpt(&["ESP", "ROOT-A", "STATE"], 1 << MADE_ONCE_ATTRIBUTE_BIT);
+        let mark = INSTALLING_MARK_AT as usize..INSTALLING_MARK_AT as usize + INSTALLING_MARK.len();
+        unfinished[mark.clone()].copy_from_slice(INSTALLING_MARK);
+        assert_eq!(of(&unfinished), Content::CutShort, "STATE was made, and the machine never booted from it");
+        let mut foreign = gpt(&["ROOT-A", "photos"], 0);
+        foreign[mark].copy_from_slice(INSTALLING_MARK);
+        assert_eq!(of(&foreign), Content::Other("a GPT with ROOT-A, photos".into()));
         assert_eq!(of(&gpt(&["ROOT-A", "photos"], 0)), Content::Other("a GPT with ROOT-A, photos".into()));
         let mut torn = gpt(&["EFI"], 0);
         torn[600] ^= 1;

@@ -1,16 +1,11 @@
 //! The table of a disk that an installation lays out.
 
 use gptman::{GPTHeader, GPTPartitionEntry};
-use machine::disk::{ALIGNMENT_BYTES, Extent, TABLE_ENTRIES};
+use machine::disk::{ALIGNMENT_BYTES, Extent, INSTALLING_MARK, INSTALLING_MARK_AT, TABLE_ENTRIES};
 
 use super::plan::random_guid;
 use super::table::{DiskWrite, Table};
 use super::{Error, guid};
-
-/// Says "a table is being written": a power cut then leaves no disk that looks like somebody else's. Half a mebibyte is behind the table
-/// and before every partition.
-pub const MARK: &[u8; 32] = b"corten: laying out this disk....";
-pub const MARK_AT: u64 = ALIGNMENT_BYTES / 2;
 
 /// A table with these partitions, each GUID a random one.
 pub fn table(
@@ -54,13 +49,14 @@ pub fn table(
 }
 
 /// The writes that make a disk hold nothing but this table: what was there is gone first, and where each partition begins nothing can be
-/// taken for a file system. After a power cut at any instant the disk holds the mark, or the whole table.
+/// taken for a file system. From the first one on the disk holds the mark of an installation, which whoever completes it takes away.
 pub fn writes(table: &Table, extents: &[Extent], disk_sectors: u64) -> Vec<DiskWrite> {
     let zeros = |at: u64, length: u64| DiskWrite::Bytes { at, bytes: vec![0; length as usize] };
     let disk_bytes = disk_sectors * table.sector_size;
     let mut head = vec![0; ALIGNMENT_BYTES as usize];
-    if let Some(place) = head.get_mut(MARK_AT as usize..MARK_AT as usize + MARK.len()) {
-        place.copy_from_slice(MARK);
+    let mark = INSTALLING_MARK_AT as usize..INSTALLING_MARK_AT as usize + INSTALLING_MARK.len();
+    if let Some(place) = head.get_mut(mark) {
+        place.copy_from_slice(INSTALLING_MARK);
     }
     let mut writes = vec![DiskWrite::Bytes { at: 0, bytes: head }, DiskWrite::Sync];
     writes.push(zeros(disk_bytes - ALIGNMENT_BYTES, ALIGNMENT_BYTES));
@@ -68,7 +64,6 @@ pub fn writes(table: &Table, extents: &[Extent], disk_sectors: u64) -> Vec<DiskW
     writes.push(DiskWrite::Sync);
     writes.extend(table.writes());
     writes.extend([DiskWrite::Bytes { at: 0, bytes: protective_mbr(disk_sectors) }, DiskWrite::Sync]);
-    writes.extend([zeros(MARK_AT, table.sector_size), DiskWrite::Sync]);
     writes
 }
 
