@@ -42,6 +42,7 @@ use crate::health;
 use crate::identity::{self, Identity};
 use crate::init_client::InitClient;
 use crate::init_events;
+use crate::install;
 use crate::node::Node;
 use crate::power::Power;
 use crate::server::{self, Api};
@@ -61,7 +62,7 @@ pub struct Settings {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let root = settings.root;
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
-    let configs = Arc::new(Configs::new(node.clone(), Clock::new(&root)));
+    let configs = Arc::new(Configs::new(node.clone(), Clock::new(&root)).with_failpoints(failpoints(&node)));
     let bootstrap = Arc::new(Bootstrap::new(node.clone()));
     let mut identity = Identity::new(&root, SystemTime::now())?;
 
@@ -85,6 +86,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(health::watch(node.clone()));
     tokio::spawn(announce(node.clone(), fingerprint));
     tokio::spawn(configs.clone().end_trials());
+    tokio::spawn(install::disks::watch(node.clone()));
     tokio::spawn(sources::watch(node.clone(), configs.clone()));
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
@@ -115,8 +117,14 @@ fn failpoints(node: &Node) -> Failpoints {
 /// How long init may take to open STATE before the agent goes on without it: checking a large file system takes its time.
 const STATE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Has init open STATE, and asks it for all else that it has.
+/// Asks init for all that it has, and has it open STATE. Where the machine runs from a medium there is none that would be its own.
 async fn open_state(node: &Node) {
+    if let Err(error) = init_events::ask(node).await {
+        tracing::error!("{error:#}");
+    }
+    if install::is_on_medium(node) {
+        return;
+    }
     let opened = tokio::time::timeout(STATE_DEADLINE, node.init.open_volume(Volume::State)).await;
     let opened = opened.map_err(anyhow::Error::from).and_then(|opened| opened.map(drop)).context("opening STATE");
     // A volume that cannot be opened is told of like all others.
@@ -127,6 +135,10 @@ async fn open_state(node: &Node) {
 
 /// Puts in force what STATE holds. Without STATE the machine stays in maintenance and says why.
 async fn load(node: &Node, configs: &Configs, bootstrap: &Bootstrap) {
+    if install::is_on_medium(node) {
+        node.console.print("booted from an installation medium: apply a machine config to install");
+        return;
+    }
     if let Some(problem) = identity::state_problem(node) {
         node.console.print(&format!("no machine config can be kept: {problem}"));
         return;

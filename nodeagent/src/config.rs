@@ -19,7 +19,9 @@ use machine::config::{Config, diff};
 use tokio::sync::{Mutex, watch};
 
 use crate::clock::{Clock, wall_seconds};
+use crate::failpoint::Failpoints;
 use crate::identity;
+use crate::install::{FirstConfig, Installer};
 use crate::node::{Applied, Node};
 use crate::refusal::Refusal;
 use crate::stage::StageEvent;
@@ -37,6 +39,7 @@ pub struct Configs {
     node: Node,
     clock: Clock,
     generations: Generations,
+    installer: Installer,
     busy: Mutex<()>,
     trial: watch::Sender<Option<Trial>>,
 }
@@ -54,7 +57,7 @@ pub struct Wanted {
 /// What a change does, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// In force after the call.
+    /// In force after the call; 0 where the machine is installed with the config first.
     pub generation: u64,
     /// From the config in force to the wanted one, secrets masked; empty if nothing changes.
     pub diff: String,
@@ -91,7 +94,13 @@ pub enum Found {
 impl Configs {
     pub fn new(node: Node, clock: Clock) -> Configs {
         let generations = Generations::new(node.root.config_directory());
-        Configs { node, clock, generations, busy: Mutex::new(()), trial: watch::Sender::new(None) }
+        let installer = Installer::new(node.clone(), Failpoints::default());
+        Configs { node, clock, generations, installer, busy: Mutex::new(()), trial: watch::Sender::new(None) }
+    }
+
+    /// Cuts installations where a test says so.
+    pub fn with_failpoints(self, failpoints: Failpoints) -> Configs {
+        Configs { installer: Installer::new(self.node.clone(), failpoints), ..self }
     }
 
     /// Puts the config on STATE in force: the current generation, the one before a trial that a reboot ended, or the newest that is good.
@@ -161,6 +170,9 @@ impl Configs {
         self.require_fitting(&wanted.by, now.is_some(), revert_after.is_some())?;
         let reading = reading::read(&text)?;
         let outcome = self.compare(now.as_ref(), &reading)?;
+        if self.installer.is_wanted() {
+            return self.install(reading, wanted.by, wanted.dry_run, outcome).await;
+        }
         if revert_after.is_some() && outcome.needs_reboot {
             return Err(Refusal::field(
                 "revert_after",
@@ -174,6 +186,16 @@ impl Configs {
         self.require_state()?;
         let generation = self.keep(reading, &wanted.by, revert_after).await?;
         Ok(Outcome { generation, ..outcome })
+    }
+
+    /// Puts the machine onto a disk, on which it boots with the config.
+    async fn install(&self, reading: Reading, by: String, dry_run: bool, outcome: Outcome) -> Result<Outcome, Refusal> {
+        let plan = self.installer.plan(&reading.config).await?;
+        let words = plan.words();
+        if !dry_run {
+            self.installer.begin(plan, FirstConfig { text: reading.text, by }).await?;
+        }
+        Ok(Outcome { generation: 0, plan: words, ..outcome })
     }
 
     /// Makes an earlier generation's config the newest generation. `None` is the one before the current.

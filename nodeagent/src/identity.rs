@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::controller::{Controller, Wake};
 use crate::controllers::pki::read_pair;
 use crate::files;
+use crate::install;
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
 use crate::resources::cluster::Certificate;
@@ -26,6 +27,10 @@ use crate::server::tls::Credentials;
 
 /// Whether a stranger must not configure this machine: it has an identity, or that cannot be known because STATE is not open.
 pub fn held(node: &Node) -> bool {
+    // What lies on the disks of a machine that runs from a medium is not this boot's.
+    if install::is_on_medium(node) {
+        return node.config().is_some();
+    }
     state_problem(node).is_some() || configured(node)
 }
 

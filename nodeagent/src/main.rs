@@ -21,6 +21,7 @@ mod health;
 mod identity;
 mod init_client;
 mod init_events;
+mod install;
 mod logs;
 mod names;
 mod node;

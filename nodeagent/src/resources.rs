@@ -3,7 +3,9 @@
 pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
+pub mod disks;
 pub mod gate;
+pub mod installation;
 pub mod kinds;
 pub mod machine;
 pub mod network;

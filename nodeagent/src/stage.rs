@@ -11,6 +11,10 @@ pub enum StageEvent {
     ConfigUnusable,
     /// Every health check passes.
     Healthy,
+    /// A disk is being laid out and filled.
+    InstallBegan,
+    /// The disk is as it is; the config may be applied again.
+    InstallFailed,
     /// The slot that was written is read back; what comes of it decides whether the machine reboots.
     UpgradeBegan,
     /// The machine goes on as before, or reboots.
@@ -28,10 +32,12 @@ pub enum StageEvent {
 
 impl StageEvent {
     #[cfg(test)]
-    const ALL: [StageEvent; 9] = [
+    const ALL: [StageEvent; 11] = [
         StageEvent::ConfigInForce,
         StageEvent::ConfigUnusable,
         StageEvent::Healthy,
+        StageEvent::InstallBegan,
+        StageEvent::InstallFailed,
         StageEvent::UpgradeBegan,
         StageEvent::UpgradeEnded { before: Stage::Running },
         StageEvent::ResetAsked,
@@ -45,7 +51,8 @@ impl StageEvent {
 pub fn next(stage: Stage, event: StageEvent) -> Stage {
     use Stage::{Booting, Installing, Maintenance, Rebooting, Recovery, Resetting, Running, ShuttingDown, Upgrading};
     use StageEvent::{
-        ConfigInForce, ConfigUnusable, Healthy, PowerRefused, RebootAsked, ResetAsked, ShutdownAsked, UpgradeBegan, UpgradeEnded,
+        ConfigInForce, ConfigUnusable, Healthy, InstallBegan, InstallFailed, PowerRefused, RebootAsked, ResetAsked, ShutdownAsked,
+        UpgradeBegan, UpgradeEnded,
     };
     match (stage, event) {
         (Maintenance | Installing | Recovery, ConfigInForce) => Booting,
@@ -54,6 +61,10 @@ pub fn next(stage: Stage, event: StageEvent) -> Stage {
         (Installing | Running | Upgrading, ConfigUnusable) => stage,
         (Booting, Healthy) => Running,
         (Maintenance | Installing | Running | Recovery | Upgrading, Healthy) => stage,
+        (Maintenance, InstallBegan) => Installing,
+        (Installing, InstallFailed) => Maintenance,
+        (Installing | Booting | Running | Recovery | Upgrading, InstallBegan) => stage,
+        (Maintenance | Booting | Running | Recovery | Upgrading, InstallFailed) => stage,
         (Booting | Running, UpgradeBegan) => Upgrading,
         (Upgrading, UpgradeEnded { before }) => before,
         (Maintenance | Installing | Recovery | Upgrading, UpgradeBegan) => stage,
@@ -66,7 +77,16 @@ pub fn next(stage: Stage, event: StageEvent) -> Stage {
         (Resetting | Rebooting | ShuttingDown, PowerRefused { before }) => before,
         (
             Resetting | Rebooting | ShuttingDown,
-            ConfigInForce | ConfigUnusable | Healthy | UpgradeBegan | UpgradeEnded { .. } | ResetAsked | RebootAsked | ShutdownAsked,
+            ConfigInForce
+            | ConfigUnusable
+            | Healthy
+            | InstallBegan
+            | InstallFailed
+            | UpgradeBegan
+            | UpgradeEnded { .. }
+            | ResetAsked
+            | RebootAsked
+            | ShutdownAsked,
         ) => stage,
     }
 }

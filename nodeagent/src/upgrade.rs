@@ -3,7 +3,7 @@
 //!
 //! reads: what init found at boot, the records on STATE, the boot loader's entries   writes: slots, upgrades
 
-mod disk;
+pub mod disk;
 pub mod esp;
 #[cfg(test)]
 pub mod fixtures;
@@ -24,7 +24,7 @@ mod survey;
 pub mod swap;
 #[cfg(test)]
 mod tests;
-mod uki;
+pub mod uki;
 pub mod upload;
 pub mod work;
 

@@ -88,9 +88,28 @@ pub const KINDS: &[Kind] = &[
             ("DEADLINE S", "status.deadlineSeconds"),
         ],
     ),
+    seen(
+        "disks",
+        "Disks that the machine has; one of them may be named in machine.install.disk.",
+        &[
+            ("PATH", "status.path"),
+            ("TYPE", "status.type"),
+            ("SIZE", "status.sizeBytes"),
+            ("SERIAL", "status.serial"),
+            ("WWN", "status.wwn"),
+            ("MODEL", "status.model"),
+            ("HOLDS", "status.holds"),
+            ("USED AS", "status.usedAs"),
+        ],
+    ),
     seen("health", "Checks of the machine's health.", &[("PASSED", "status.passed"), ("MESSAGE", "status.message")]),
     seen("hostnames", "The machine's name.", &[("HOSTNAME", "status.hostname"), ("SOURCE", "status.source")]),
     seen("imagearchives", "Container images that came with the machine's own image.", &[("IMPORTED", "status.imported")]),
+    seen(
+        "installations",
+        "Installations on a disk in this boot.",
+        &[("VERSION", "status.version"), ("PHASE", "status.phase"), ("MESSAGE", "status.message")],
+    ),
     seen("leases", "What DHCP servers gave.", &[("ADDRESS", "status.address"), ("SERVER", "status.server"), ("SECONDS", "status.seconds")]),
     seen(
         "links",

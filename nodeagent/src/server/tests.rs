@@ -5,6 +5,7 @@ mod configs;
 mod files;
 pub mod harness;
 mod init;
+mod installs;
 mod logs;
 mod power;
 mod resources;

@@ -86,6 +86,12 @@ impl Machine {
         Machine::start(root, init).await.with_config().await
     }
 
+    /// From an installation medium, in maintenance.
+    pub async fn on_medium(root: Root, facts: BootFacts) -> Machine {
+        let init = |root: &Root| Init::of_medium(&root.init_socket(), facts);
+        Machine::start(root, init).await
+    }
+
     async fn start(root: Root, init: impl FnOnce(&Root) -> Init) -> Machine {
         std::fs::create_dir_all(root.path("/dev")).unwrap();
         std::fs::write(root.path("/dev/console"), "").unwrap();

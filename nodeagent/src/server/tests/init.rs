@@ -13,8 +13,10 @@ use tokio::sync::broadcast;
 #[derive(Debug, Clone)]
 pub struct Init {
     asked: Arc<Mutex<Vec<Request>>>,
-    state: VolumeState,
-    facts: BootFacts,
+    state: Arc<Mutex<VolumeState>>,
+    facts: Arc<Mutex<BootFacts>>,
+    /// Why no disk is laid out.
+    refusal: Arc<Mutex<Option<String>>>,
     events: broadcast::Sender<Event>,
 }
 
@@ -29,10 +31,23 @@ impl Init {
         Init::with(socket, VolumeState::Open, facts)
     }
 
+    /// Without a disk, from an installation medium.
+    pub fn of_medium(socket: &Path, facts: BootFacts) -> Init {
+        Init::with(socket, VolumeState::Missing, facts)
+    }
+
     fn with(socket: &Path, state: VolumeState, facts: BootFacts) -> Init {
         std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        // Of an init of a boot before.
+        let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).unwrap();
-        let init = Init { asked: Arc::default(), state, facts, events: broadcast::Sender::new(64) };
+        let init = Init {
+            asked: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
+            facts: Arc::new(Mutex::new(facts)),
+            refusal: Arc::default(),
+            events: broadcast::Sender::new(64),
+        };
         let served = init.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -45,6 +60,10 @@ impl Init {
     /// What it was asked to do, as the requests read in Debug.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().iter().map(|request| format!("{request:?}")).collect()
+    }
+
+    pub fn refuse_disks(&self, reason: Option<&str>) {
+        *self.refusal.lock().unwrap() = reason.map(str::to_owned);
     }
 
     pub fn tell(&self, event: Event) {
@@ -75,15 +94,34 @@ impl Init {
             Request::ListServices => {
                 Response::Services(vec![service("containerd", ServiceState::Ready), service("nodeagent", ServiceState::Ready)])
             }
-            Request::OpenVolume(volume) => Response::Volume(self.volume(volume)),
+            Request::LayOutDisk { .. } => match self.refusal.lock().unwrap().clone() {
+                Some(reason) => Response::Refused { reason },
+                None => Response::Done,
+            },
+            Request::AdoptDisk { device } => {
+                self.facts.lock().unwrap().disk = device;
+                let mut state = self.state.lock().unwrap();
+                if *state == VolumeState::Missing {
+                    *state = VolumeState::Closed;
+                }
+                Response::Done
+            }
+            Request::OpenVolume(volume) => {
+                let mut state = self.state.lock().unwrap();
+                if volume == Volume::State && *state == VolumeState::Closed {
+                    *state = VolumeState::Open;
+                }
+                drop(state);
+                Response::Volume(self.volume(volume))
+            }
             Request::ListVolumes => Response::Volumes(Volume::ALL.map(|volume| self.volume(volume)).to_vec()),
-            Request::GetBootFacts => Response::BootFacts(Box::new(self.facts.clone())),
+            Request::GetBootFacts => Response::BootFacts(Box::new(self.facts.lock().unwrap().clone())),
             _ => Response::Done,
         }
     }
 
     fn volume(&self, volume: Volume) -> VolumeStatus {
-        let state = if volume == Volume::State { self.state.clone() } else { VolumeState::Closed };
+        let state = if volume == Volume::State { self.state.lock().unwrap().clone() } else { VolumeState::Closed };
         VolumeStatus { volume, state, size_bytes: 1 << 30, device: "/dev/vda6".to_owned() }
     }
 }

@@ -1,0 +1,30 @@
+//! The installation of the machine on a disk, for whoever waits for it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::Resource;
+
+/// An installation of this boot, named by its disk: `vda`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallationStatus {
+    /// Of the image that is installed.
+    pub version: String,
+    pub phase: Phase,
+    /// What is being done, or went wrong.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// The disk cannot be booted from yet.
+    Writing,
+    /// The disk can be booted from; the machine reboots.
+    Installed,
+    Failed,
+}
+
+impl Resource for InstallationStatus {
+    const KIND: &'static str = "installations";
+}
