@@ -98,7 +98,9 @@ fn report(answers: Answers<ApplyResponse>, way: &Way) -> Result<(), Failure> {
         let outcome = match (way.dry_run, response.diff.is_empty() && response.plan.is_empty()) {
             (_, true) => "nothing changes".to_owned(),
             (true, _) => "would be done:".to_owned(),
-            (false, _) if response.generation == 0 => "is being installed, and reboots by itself; see machinectl get installations".to_owned(),
+            (false, _) if response.generation == 0 => {
+                "is being installed, and reboots by itself; see machinectl get installations".to_owned()
+            }
             (false, _) => format!("generation {} is in force", response.generation),
         };
         write(&format!("{node}: {outcome}\n"));

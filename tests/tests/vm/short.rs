@@ -4,6 +4,7 @@ use testbed::nbd::CutAt;
 
 use crate::checks::{self, Check};
 use crate::faults::{self, Cut, During};
+use crate::upgrade::swap;
 use crate::{kubernetes, machine_api, smoke};
 
 const CLAIMS: &[&[Check]] = &[kubernetes::CHECKS, kubernetes::WORKLOAD_CHECKS, machine_api::CHECKS, faults::CHECKS];
@@ -42,4 +43,10 @@ fn a_wrong_clock_keeps_no_machine_down() -> anyhow::Result<()> {
 #[ignore = "boots a VM: make test"]
 fn a_flipped_byte_is_never_wrong_content() -> anyhow::Result<()> {
     faults::a_flipped_byte_is_an_error()
+}
+
+#[test]
+#[ignore = "boots a VM: make test"]
+fn an_image_is_swapped_there_and_back() -> anyhow::Result<()> {
+    swap::there_and_back()
 }

@@ -1,4 +1,3 @@
 //! Swaps of the image: machines that take an update, prove good with it, or go back to what they had.
 
-mod swap;
-
+pub mod swap;

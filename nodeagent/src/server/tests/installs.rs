@@ -35,7 +35,7 @@ async fn disks_are_shown_and_one_is_installed_on() {
     disks::publish(&machine.node).await.unwrap();
     let stranger = machine.stranger().await.unwrap();
     let mut resources = ResourceClient::new(stranger.clone());
-    let listed = resources.list(ListResourcesRequest { kind: "disks".to_owned(), ..Default::default() }).await.unwrap().into_inner();
+    let listed = resources.list(ListResourcesRequest { kind: "disks".to_owned() }).await.unwrap().into_inner();
     assert_eq!(listed.objects.iter().map(|disk| disk.name.as_str()).collect::<Vec<_>>(), ["vda", "vdb"]);
 
     let mut client = ConfigClient::new(stranger.clone());
@@ -68,7 +68,7 @@ async fn while_it_is_under_way_strangers_look_and_change_nothing() {
     let machine = Machine::on_medium(played.root(), played.facts()).await;
     let stranger = machine.stranger().await.unwrap();
     machine.node.happened(StageEvent::InstallBegan);
-    let request = ListResourcesRequest { kind: "installations".to_owned(), ..Default::default() };
+    let request = ListResourcesRequest { kind: "installations".to_owned() };
     ResourceClient::new(stranger.clone()).list(request).await.unwrap();
     let refused = ConfigClient::new(stranger).apply(wanted(config(), false)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
