@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use machine::boot;
 use machine::disk::{Partition, Slot};
 
 use crate::contents::Contents;
