@@ -9,14 +9,20 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::initramfs::Archive;
+use crate::plan::LOADER;
 use crate::platform::{PXE_COMMAND_LINE, PXE_INITRAMFS, PXE_KERNEL};
 
-/// Where stage 1 looks for the root in its own initramfs.
-const ROOT: [(&str, &str); 2] = [("/corten/root.erofs", "root.erofs"), ("/corten/root.verity", "root.verity")];
+/// Where stage 1 looks for the root in its own initramfs, and the installer for all else that a disk is to have.
+const FILES: [(&str, &str); 4] = [
+    ("/corten/root.erofs", "root.erofs"),
+    ("/corten/root.verity", "root.verity"),
+    ("/corten/uki.efi", "uki.efi"),
+    ("/corten/systemd-bootx64.efi", LOADER),
+];
 /// The root is hundreds of megabytes, and boot servers are near.
 const LEVEL: i32 = 6;
 
-/// Writes the files into the output folder, in which the root and its hash tree lie.
+/// Writes the files into the output folder, in which what the archive takes in lies.
 pub fn make(folder: &Path, kernel: &[u8], initramfs: &[u8], command_line: &str, date: u64) -> Result<()> {
     let put = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).with_context(|| format!("writing {name}"));
     put(PXE_KERNEL, kernel)?;
@@ -36,7 +42,7 @@ fn with_root(mut out: impl Write, folder: &Path, initramfs: &[u8], date: u64) ->
     encoder.multithread(2)?;
     let mut archive = Archive::new(encoder, date)?;
     archive.directory("/corten")?;
-    for (path, name) in ROOT {
+    for (path, name) in FILES {
         archive.file(path, &folder.join(name))?;
     }
     archive.end()?.finish()?.flush()?;
@@ -51,7 +57,7 @@ mod tests {
     #[test]
     fn the_root_follows_the_initramfs_in_an_archive_of_its_own() {
         let directory = tempfile::tempdir().unwrap();
-        for (_, name) in ROOT {
+        for (_, name) in FILES {
             fs::write(directory.path().join(name), name.repeat(1000)).unwrap();
         }
         let first = zstd::encode_all(b"first archive".as_slice(), 1).unwrap();
@@ -62,9 +68,11 @@ mod tests {
         let mut archive = Vec::new();
         zstd::Decoder::new(&written[second..]).unwrap().read_to_end(&mut archive).unwrap();
         let text = String::from_utf8(archive).unwrap();
-        let places = ["corten\0", "corten/root.erofs\0", "corten/root.verity\0", "TRAILER!!!\0"].map(|name| text.find(name).unwrap());
+        let names =
+            ["corten\0", "corten/root.erofs\0", "corten/root.verity\0", "corten/uki.efi\0", "corten/systemd-bootx64.efi\0", "TRAILER!!!\0"];
+        let places = names.map(|name| text.find(name).unwrap());
         assert!(places.is_sorted(), "{places:?}");
-        assert!(text.contains(&"root.erofs".repeat(1000)) && text.contains(&"root.verity".repeat(1000)));
+        assert!(FILES.iter().all(|(_, name)| text.contains(&name.repeat(1000))));
         assert_eq!(fs::read_to_string(directory.path().join(PXE_COMMAND_LINE)).unwrap(), "quiet\n");
     }
 }

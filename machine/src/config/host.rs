@@ -19,7 +19,7 @@ pub struct Machine {
     /// Name of the machine and of its Kubernetes node: a DNS subdomain. Default: what DHCP says, else `corten-<first 8 digits of the machine id>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Which disk to install to. Default: the disk that was booted.
+    /// Which disk to install to, when the machine was booted from an installation medium. Default: the only one that can be installed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
     /// Links, addresses, resolvers and time servers of the machine.

@@ -78,17 +78,6 @@ pub const KINDS: &[Kind] = &[
         &[("STATE", "status.state"), ("WAITS FOR", "status.waitsFor"), ("ERROR", "status.error")],
     ),
     seen(
-        "gates",
-        "How far the image that is on trial has come with its proof.",
-        &[
-            ("STATE", "status.state"),
-            ("WAITS FOR", "status.waitsFor"),
-            ("EXCUSED", "status.excused"),
-            ("GOOD SINCE S", "status.goodSinceSeconds"),
-            ("DEADLINE S", "status.deadlineSeconds"),
-        ],
-    ),
-    seen(
         "disks",
         "Disks that the machine has; one of them may be named in machine.install.disk.",
         &[
@@ -100,6 +89,17 @@ pub const KINDS: &[Kind] = &[
             ("MODEL", "status.model"),
             ("HOLDS", "status.holds"),
             ("USED AS", "status.usedAs"),
+        ],
+    ),
+    seen(
+        "gates",
+        "How far the image that is on trial has come with its proof.",
+        &[
+            ("STATE", "status.state"),
+            ("WAITS FOR", "status.waitsFor"),
+            ("EXCUSED", "status.excused"),
+            ("GOOD SINCE S", "status.goodSinceSeconds"),
+            ("DEADLINE S", "status.deadlineSeconds"),
         ],
     ),
     seen("health", "Checks of the machine's health.", &[("PASSED", "status.passed"), ("MESSAGE", "status.message")]),
