@@ -197,6 +197,13 @@ impl Node {
         }
     }
 
+    /// machinectl as the machine's administrator, for a test that does more with it than wait for its end.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(place::machinectl());
+        command.arg("--config").arg(self.folder.path().join("client.yaml")).args(arguments);
+        command
+    }
+
     /// Gives the machine its config, whether it has it already or not, and waits until it has taken it.
     pub fn apply(&self, up: &Up) -> anyhow::Result<()> {
         self.ask(up, &["apply", "-f", &self.config()])?;

@@ -1,6 +1,7 @@
 //! The parts of an update, as a built image has them or changed on purpose.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,6 +76,16 @@ impl Parts {
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset).with_context(|| format!("{}: no byte {offset}", path.display()))?;
         file.write_all_at(&[byte[0] ^ 0xff], offset)?;
+        self.root = path;
+        Ok(self)
+    }
+
+    /// The root with so many bytes behind it that no machine has: something to send. What boots is the same.
+    pub fn with_new_bytes(mut self, count: u64, folder: &Path) -> anyhow::Result<Parts> {
+        let path = copy(&self.root, folder)?;
+        let mut file = File::options().append(true).open(&path)?;
+        let copied = std::io::copy(&mut File::open("/dev/urandom")?.take(count), &mut file)?;
+        ensure!(copied == count, "{copied} random bytes; expected {count}");
         self.root = path;
         Ok(self)
     }
@@ -199,7 +210,9 @@ mod tests {
             }
         }
         assert_eq!(digest(&written(&parts), PartName::Root), digest(&sound, PartName::Root), "the image itself changed");
-        assert!(parts.with_flipped_byte(1 << 30, folder.path()).is_err());
+        assert!(parts.clone().with_flipped_byte(1 << 30, folder.path()).is_err());
+        let longer = written(&parts.with_new_bytes(100_000, folder.path()).expect("a copy"));
+        assert_eq!(longer.manifest().peek().part(PartName::Root).expect("a root").size_bytes, (512 << 10) + 100_000);
     }
 
     #[test]
