@@ -1,3 +1,4 @@
 //! Swaps of the image: machines that take an update, prove good with it, or go back to what they had.
 
+pub mod matrix;
 pub mod swap;

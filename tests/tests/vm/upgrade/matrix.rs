@@ -1,0 +1,173 @@
+//! Updates that are no good: each ends on the slot that ran before, with the config that it ran with, and says why.
+
+mod fell_back;
+mod on_trial;
+mod refused;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use testbed::nbd::NbdDisk;
+use tests::images::Parts;
+use tests::node::{Node, Up};
+use tests::place;
+use update::SigningKey;
+
+use super::swap::{Updates, last_record, running};
+
+pub use fell_back::kernel_panic;
+pub use on_trial::gate_fails;
+pub use refused::quick_refusals;
+
+/// From the start of a bad image to the old one, tries and deadline included; several times what was measured.
+pub const FALL_BACK: Duration = Duration::from_secs(15 * 60);
+
+/// A machine that is on and has its config, and what makes updates for it.
+pub struct Stage {
+    pub node: Node,
+    pub updates: Updates,
+    /// The power stays on until the machine is dropped, which comes before the disk.
+    _disk: NbdDisk,
+}
+
+/// What stays as it is when an update comes to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    version: String,
+    slot: String,
+    /// The config generation in force.
+    generation: u64,
+    /// Whether the boot loader takes the running slot without counting.
+    blessed: bool,
+    /// Whether it would try the other one.
+    other_is_tried: bool,
+}
+
+impl Stage {
+    /// A machine of the profile without Kubernetes.
+    pub fn new(health: &str) -> anyhow::Result<Stage> {
+        let mut node = Node::with("bare", &[health])?;
+        let disk = node.disk()?;
+        node.boot(&disk)?;
+        let up = node.up()?;
+        node.apply(&up)?;
+        Ok(Stage { node, updates: Updates::new()?, _disk: disk })
+    }
+
+    /// The running image's parts as another version, changed, in a file signed by the key that the machine trusts.
+    pub fn of_parts(&self, version: &str, change: impl FnOnce(Parts, &Path) -> anyhow::Result<Parts>) -> anyhow::Result<PathBuf> {
+        self.signed_by(version, &trusted_key()?, change)
+    }
+
+    pub fn signed_by(
+        &self,
+        version: &str,
+        key: &SigningKey,
+        change: impl FnOnce(Parts, &Path) -> anyhow::Result<Parts>,
+    ) -> anyhow::Result<PathBuf> {
+        // The rows of a table may have a version in common.
+        let folder = tempfile::tempdir_in(self.updates.folder())?.keep();
+        let parts = change(Parts::of(&place::image("bare"))?.version(version)?, &folder)?;
+        let out = folder.join(format!("corten-{version}-bare.update"));
+        parts.write(std::slice::from_ref(key), &out)?;
+        Ok(out)
+    }
+
+    pub fn standing(&self) -> anyhow::Result<Standing> {
+        let (version, slot) = running(&self.node)?;
+        let history = self.node.json(&Up::Configured, &["config", "history", "--timeout", "20s"])?;
+        let current = history.as_array().and_then(|all| all.iter().find(|one| one["current"] == true));
+        let generation = current.and_then(|one| one["generation"].as_u64()).with_context(|| format!("no generation in {history}"))?;
+        let slots = self.node.resources("slots")?;
+        let status = |runs: bool| slots.iter().map(|slot| &slot["status"]).find(|status| status["running"] == runs);
+        let blessed = status(true).is_some_and(|status| status["blessed"] == true);
+        let other_is_tried =
+            status(false).is_some_and(|status| status["blessed"] == true || status["triesLeft"].as_u64().is_some_and(|left| left > 0));
+        Ok(Standing { version, slot, generation, blessed, other_is_tried })
+    }
+
+    /// Waits until the machine answers its administrator from this slot.
+    pub fn runs_in(&self, slot: &str, deadline: Duration) -> anyhow::Result<()> {
+        let mut last = String::new();
+        let look = || {
+            let (version, now) = match running(&self.node) {
+                Ok(found) => found,
+                Err(error) => {
+                    last = format!("{error:#}");
+                    return Ok(None);
+                }
+            };
+            last = format!("{version} runs in slot {now}");
+            Ok((now == slot).then_some(()))
+        };
+        self.node.machine()?.wait(&format!("the image in slot {slot}"), deadline, look).with_context(|| last)
+    }
+
+    /// After an image that was tried: all as before, the record says why, and it is not taken once more by itself.
+    pub fn fell_back(&self, before: &Standing, file: &Path, check: &str, says: &str) -> anyhow::Result<()> {
+        self.runs_in(&before.slot, FALL_BACK)?;
+        let record = self.over()?;
+        ensure!(record["phase"] == "failed", "the upgrade's record: {record}");
+        let reason = &record["reason"];
+        println!("    {}: {}", reason["check"], reason["message"]);
+        for line in reason["logTail"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("      {line}");
+        }
+        ensure!(reason["check"] == check, "the reason is {reason}; expected check {check}");
+        ensure!(reason["message"].as_str().is_some_and(|text| text.contains(says)), "the reason is {reason}; expected {says:?}");
+        let table = self.node.ask(&Up::Configured, &["get", "upgrades", "--timeout", "20s"])?;
+        ensure!(table.contains("failed"), "machinectl get upgrades printed {table}");
+        let now = self.standing()?;
+        ensure!(now == *before, "{before:?} became {now:?}");
+        self.refused(file, &[], "failed on this machine before")
+    }
+
+    /// The newest record, once it has ended: the old image's agent closes it after it is up.
+    fn over(&self) -> anyhow::Result<Value> {
+        let mut last = String::new();
+        let look = || {
+            let record = last_record(&self.node).map(|record| record["status"].clone());
+            last = format!("{record:?}");
+            Ok(record.ok().filter(|record| record["endedAt"].as_u64().is_some_and(|at| at > 0)))
+        };
+        self.node.machine()?.wait("the end of the upgrade's record", Duration::from_secs(120), look).with_context(|| last)
+    }
+
+    /// The update is not taken, and the answer says why.
+    pub fn refused(&self, file: &Path, flags: &[&str], says: &str) -> anyhow::Result<()> {
+        let path = file.to_str().context("a path in UTF-8")?;
+        let arguments = [&["upgrade", path, "--yes", "--no-drain", "--wait", "8m"], flags].concat();
+        match self.node.ask(&Up::Configured, &arguments) {
+            Ok(printed) => anyhow::bail!("taken: {printed}"),
+            Err(error) => {
+                let text = format!("{error:#}");
+                println!("    {}", text.rsplit("exit status: ").next().unwrap_or_default().trim());
+                ensure!(text.contains(says), "{text}; expected {says:?}");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What this repository's images trust.
+pub fn trusted_key() -> anyhow::Result<SigningKey> {
+    let path = place::update_key();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{} (make image)", path.display()))?;
+    Ok(SigningKey::from_pem(&text)?)
+}
+
+/// The rows that tell most in the least time, on one machine.
+pub fn most_telling() -> anyhow::Result<()> {
+    let stage = Stage::new(on_trial::HEALTH)?;
+    quick_refusals(&stage)?;
+    kernel_panic(&stage)?;
+    gate_fails(&stage)
+}
+
+#[test]
+#[ignore = "boots a VM: make vm-test T=upgrade"]
+fn a_refusal_a_panic_and_a_gate_that_fails() -> anyhow::Result<()> {
+    most_telling()
+}
