@@ -11,12 +11,22 @@ use super::Stage;
 pub const HEALTH: &str = "{ machine: { health: { hold: 1m, deadline: 2m, tries: 2 } } }";
 /// Nothing listens there.
 const FAILING: &str = "{ machine: { health: { checks: [{ name: workload, tcp: { address: '127.0.0.1:9' } }] } } }";
+/// The machine's own API, at the address that DHCP gives it.
+const OWN_ADDRESS: &str = "{ machine: { health: { checks: [{ name: network, tcp: { address: '10.0.2.15:50000' } }] } } }";
 const ANOTHER_HOLD: &str = "{ machine: { health: { hold: 50s } } }";
+/// Of no network that there is.
+const WRONG_ADDRESS: &str = "{ machine: { network: { interfaces: [{ name: eth0, addresses: [198.51.100.7/24] }] } } }";
 
 /// A user's check that never passes.
 pub fn gate_fails(stage: &Stage) -> anyhow::Result<()> {
     println!("  a check that fails");
     is_given_up(stage, "0.2.8", FAILING, ("workload", ANOTHER_HOLD))
+}
+
+/// A config that cuts the network, applied while the image is on trial.
+fn network_is_cut(stage: &Stage) -> anyhow::Result<()> {
+    println!("  a config that cuts the network");
+    is_given_up(stage, "0.2.9", OWN_ADDRESS, ("network", WRONG_ADDRESS))
 }
 
 fn is_given_up(stage: &Stage, version: &str, checks: &str, (check, meanwhile): (&str, &str)) -> anyhow::Result<()> {
@@ -50,5 +60,6 @@ fn apply(node: &Node, patches: &[&str]) -> anyhow::Result<String> {
 #[ignore = "boots a VM: make vm-test T=upgrade"]
 fn images_of_which_a_check_fails() -> anyhow::Result<()> {
     let stage = Stage::new(HEALTH)?;
-    gate_fails(&stage)
+    gate_fails(&stage)?;
+    network_is_cut(&stage)
 }
