@@ -4,7 +4,7 @@ use testbed::nbd::CutAt;
 
 use crate::checks::{self, Check};
 use crate::faults::{self, Cut, During};
-use crate::upgrade::swap;
+use crate::upgrade::{matrix, swap};
 use crate::{kubernetes, machine_api, smoke};
 
 const CLAIMS: &[&[Check]] = &[kubernetes::CHECKS, kubernetes::WORKLOAD_CHECKS, machine_api::CHECKS, faults::CHECKS];
@@ -49,4 +49,10 @@ fn a_flipped_byte_is_never_wrong_content() -> anyhow::Result<()> {
 #[ignore = "boots a VM: make test"]
 fn an_image_is_swapped_there_and_back() -> anyhow::Result<()> {
     swap::there_and_back()
+}
+
+#[test]
+#[ignore = "boots a VM: make test"]
+fn an_image_that_is_no_good_ends_where_it_began() -> anyhow::Result<()> {
+    matrix::most_telling()
 }

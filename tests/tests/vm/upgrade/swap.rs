@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use tests::images::Build;
 use tests::node::{Node, Up};
 use tests::place;
@@ -19,6 +20,10 @@ pub struct Updates {
 impl Updates {
     pub fn new() -> anyhow::Result<Updates> {
         Ok(Updates { folder: tempfile::tempdir()? })
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// An update to another version of the profile; `change` may put other programs into it.
@@ -41,6 +46,13 @@ pub fn running(node: &Node) -> anyhow::Result<(String, String)> {
     let answers = node.json(&Up::Configured, &["version", "--timeout", "20s"])?;
     let field = |name: &str| answers[0][name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {answers}"));
     Ok((field("version")?, field("slot")?))
+}
+
+/// The newest upgrade's record.
+pub fn last_record(node: &Node) -> anyhow::Result<Value> {
+    let mut records = node.resources("upgrades")?;
+    records.sort_by_key(|record| record["status"]["number"].as_u64().or_else(|| record["number"].as_u64()));
+    records.pop().context("no record of an upgrade")
 }
 
 /// A -> B -> A: by an update file, and back by request.
