@@ -60,12 +60,27 @@ impl NbdDisk {
     }
 
     fn serve(base: Option<&Path>, geometry: Geometry) -> Result<NbdDisk, Error> {
-        let directory = tempfile::Builder::new().prefix("corten-disk-").tempdir();
-        let directory = directory.map_err(Error::file("make a directory in", std::env::temp_dir()))?;
+        let directory = directory()?;
         let store = Store::open(base, geometry, directory.path())?;
+        NbdDisk::with(store, geometry, directory)
+    }
+
+    fn with(store: Store, geometry: Geometry, directory: TempDir) -> Result<NbdDisk, Error> {
         let socket = directory.path().join("nbd.sock");
         let server = Server::start(store, &socket).map_err(Error::file("serve a disk at", &socket))?;
         Ok(NbdDisk { server, socket, geometry, _directory: directory })
+    }
+
+    /// Another disk with what was flushed to this one: several tests can go on from one state.
+    pub fn copy(&self) -> Result<NbdDisk, Error> {
+        let directory = directory()?;
+        let store = self.server.copy(directory.path())?;
+        NbdDisk::with(store, self.geometry, directory)
+    }
+
+    /// Reads as the machine does: what was written last, flushed or not.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.server.read(offset, buffer).map_err(Error::file("read", &self.socket))
     }
 
     pub fn size_bytes(&self) -> u64 {
@@ -106,6 +121,11 @@ impl NbdDisk {
     pub fn cut(&self, seed: u64) -> Result<CutReport, Error> {
         self.server.cut(seed)
     }
+}
+
+fn directory() -> Result<TempDir, Error> {
+    let directory = tempfile::Builder::new().prefix("corten-disk-").tempdir();
+    directory.map_err(Error::file("make a directory in", std::env::temp_dir()))
 }
 
 impl Drop for NbdDisk {

@@ -5,12 +5,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::Error;
 
 /// Unit of copying from the base image.
 const BLOCK_BYTES: u64 = 4096;
+/// Copied at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 pub struct Platter {
@@ -35,6 +37,34 @@ impl Platter {
         };
         let blocks = size_bytes.div_ceil(BLOCK_BYTES);
         Ok(Platter { base, base_bytes, written, present: vec![0; blocks.div_ceil(64) as usize] })
+    }
+
+    /// The same content, which takes as much room again as was written.
+    pub fn copy(&self, directory: &Path) -> Result<Platter, Error> {
+        let path = directory.join("written");
+        let written = File::options().read(true).write(true).create_new(true).open(&path).map_err(Error::file("create", &path))?;
+        self.copy_written(&written).map_err(Error::file("copy a disk to", &path))?;
+        let base = self.base.as_ref().map(File::try_clone).transpose().map_err(Error::file("open the image of", &path))?;
+        Ok(Platter { base, base_bytes: self.base_bytes, written, present: self.present.clone() })
+    }
+
+    /// Only where there is anything: a trim of a whole disk leaves it without.
+    fn copy_written(&self, to: &File) -> io::Result<()> {
+        to.set_len(self.written.metadata()?.len())?;
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut at = 0;
+        loop {
+            let start = match rustix::fs::seek(&self.written, SeekFrom::Data(at)) {
+                Err(rustix::io::Errno::NXIO) => return Ok(()),
+                start => start?,
+            };
+            at = rustix::fs::seek(&self.written, SeekFrom::Hole(start))?;
+            for from in (start..at).step_by(PIECE_BYTES) {
+                let part = &mut piece[..(at - from).min(PIECE_BYTES as u64) as usize];
+                self.written.read_exact_at(part, from)?;
+                to.write_all_at(part, from)?;
+            }
+        }
     }
 
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {

@@ -69,6 +69,15 @@ impl Server {
         Ok(server)
     }
 
+    /// The store's content as far as it was flushed, in a store of its own.
+    pub fn copy(&self, directory: &Path) -> Result<Store, Error> {
+        self.lock().store.copy(directory)
+    }
+
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.lock().store.read(offset, buffer)
+    }
+
     pub fn counts(&self) -> Counts {
         self.lock().counts
     }

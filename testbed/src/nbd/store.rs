@@ -71,6 +71,12 @@ impl Store {
         Ok(Store { geometry, platter, pending: Vec::new(), newest: Extents::default(), pending_bytes: 0 })
     }
 
+    /// Another store with the same content, as far as it was flushed.
+    pub fn copy(&self, directory: &Path) -> Result<Store, Error> {
+        let platter = self.platter.copy(directory)?;
+        Ok(Store { geometry: self.geometry, platter, pending: Vec::new(), newest: Extents::default(), pending_bytes: 0 })
+    }
+
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
@@ -276,6 +282,28 @@ mod tests {
         expected.resize(SIZE as usize, 0);
         assert!(content == expected);
         assert_eq!(std::fs::read(&base).expect("base"), vec![9; 6000]);
+    }
+
+    #[test]
+    fn a_copy_has_what_was_flushed_and_goes_its_own_way() {
+        let directories = [tempfile::tempdir().expect("temporary directory"), tempfile::tempdir().expect("temporary directory")];
+        let base = directories[0].path().join("base");
+        std::fs::write(&base, vec![9; 6000]).expect("base");
+        let geometry = Geometry { size_bytes: SIZE, sector_bytes: SECTOR_BYTES };
+        let mut store = Store::open(Some(&base), geometry, directories[0].path()).expect("a store");
+        store.write(512, Content::Bytes(sector(3))).expect("write");
+        store.write(4096, Content::Zeros(512)).expect("zero");
+        store.flush().expect("flush");
+        let flushed = all(&store);
+        store.write(1024, Content::Bytes(sector(4))).expect("write");
+        let mut copy = store.copy(directories[1].path()).expect("a copy");
+        assert!(all(&copy) == flushed);
+        store.flush().expect("flush");
+        assert!(all(&copy) == flushed);
+        let original = all(&store);
+        copy.write(0, Content::Bytes(vec![5; 8192])).expect("write");
+        copy.flush().expect("flush");
+        assert!(all(&store) == original && all(&copy)[..8192] == [5; 8192]);
     }
 
     #[derive(Debug, Clone)]
