@@ -118,7 +118,7 @@ impl Esp {
         if new.exists() || !old.exists() {
             return Ok(());
         }
-        let renamed = fs::rename(&old, &new).and_then(|()| sync(&esp.path().join(IMAGES)));
+        let renamed = fs::rename(&old, &new).and_then(|()| sync(&new)).and_then(|()| sync(&esp.path().join(IMAGES)));
         renamed.with_context(|| format!("renaming {}", old.display()))?;
         Ok(self.failpoints.reach("esp::image-reused")?)
     }
@@ -127,7 +127,11 @@ impl Esp {
     pub fn replace_image(&self, esp: &Opened, slot: Slot) -> anyhow::Result<()> {
         let (new, place) = (new_image(esp, slot), image(esp, slot));
         let renamed = fs::rename(&new, &place).and_then(|()| self.failpoints.reach("esp::image-renamed"));
-        renamed.and_then(|()| sync(&esp.path().join(IMAGES))).with_context(|| format!("renaming {}", new.display()))?;
+        // The file too: see `write`.
+        renamed
+            .and_then(|()| sync(&place))
+            .and_then(|()| sync(&esp.path().join(IMAGES)))
+            .with_context(|| format!("renaming {}", new.display()))?;
         Ok(self.failpoints.reach("esp::image-synced")?)
     }
 
@@ -137,12 +141,13 @@ impl Esp {
         let mut file = File::create(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        drop(file);
         // The temporary name itself is on the disk, so that the rename is all that is left to do.
         sync(&directory)?;
         self.failpoints.reach("esp::entry-written")?;
         fs::rename(&temporary, directory.join(name))?;
         self.failpoints.reach("esp::entry-renamed")?;
+        // Linux' vfat_rename gives the new name no cluster and no size; only the file's own inode, written later, brings them there.
+        file.sync_all()?;
         sync(&directory)?;
         self.failpoints.reach("esp::entry-synced")
     }
@@ -198,6 +203,6 @@ fn read_start(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
