@@ -2,7 +2,8 @@
 //! is written to a USB stick as it is. The firmware starts systemd-boot and the UKI from the ESP; stage 1 takes the root, and the installer
 //! all that a slot needs, from the ISO 9660 file system.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -14,6 +15,8 @@ use crate::{digest, esp, tools};
 pub const LABEL: &str = "CORTEN";
 /// The boot loader's entry by which stage 1 knows what was booted.
 const ENTRY: &str = "loader/entries/corten-iso.conf";
+/// Of the medium, in bytes (ECMA-119).
+const SECTOR: u64 = 2048;
 /// Least size of the ESP: a FAT32 has at least 65525 clusters, here of 512 bytes.
 const LEAST_ESP: u64 = 40 << 20;
 
@@ -70,7 +73,21 @@ pub fn make(image: &Path, parts: &Parts<'_>, scratch: &Path) -> Result<()> {
         command.arg(graft(&format!("/corten/{name}"), path)?);
     }
     tools::run(&mut command).with_context(making)?;
+    cover_all(image).with_context(making)?;
     fs::remove_file(&boot).with_context(|| format!("removing {}", boot.display()))
+}
+
+/// Has the volume reach to the end of the image. A boot partition of a disc is more than the 32 MiB that its entry in the boot catalog can
+/// tell, so the entry tells nothing, and firmware takes the partition to end where the volume does (EDK II, ElTorito.c); xorriso counts what
+/// it appends as lying behind the volume.
+fn cover_all(image: &Path) -> Result<()> {
+    let mut file = File::options().write(true).open(image)?;
+    let sectors = u32::try_from(file.metadata()?.len() / SECTOR)?;
+    // Volume space size, little-endian and big-endian (ECMA-119, 8.4.8).
+    file.seek(SeekFrom::Start(16 * SECTOR + 80))?;
+    file.write_all(&sectors.to_le_bytes())?;
+    file.write_all(&sectors.to_be_bytes())?;
+    Ok(())
 }
 
 fn make_esp(boot: &Path, parts: &Parts<'_>, scratch: &Path) -> Result<()> {
@@ -103,11 +120,10 @@ mod tests {
     use super::*;
     use crate::tools::Tool;
     use gptman::GPT;
-    use std::fs::File;
     use std::path::PathBuf;
 
     const MTYPE: Tool = Tool { program: "mtype", package: "mtools" };
-    const SECTOR: usize = 2048;
+    const SECTOR: usize = super::SECTOR as usize;
 
     struct Files(tempfile::TempDir);
 
@@ -169,6 +185,10 @@ mod tests {
         assert_eq!((bytes[catalog + 1], bytes[catalog + 32], bytes[catalog + 33]), (0xef, 0x88, 0));
         let esp = number(catalog + 40) * SECTOR;
         assert_eq!(esp as u64, esp_of(&image), "the partition is what the disc starts");
+        // No size in the catalog: the partition ends where the volume does.
+        let size = u32::from_le_bytes(volume[80..84].try_into().unwrap()) as usize * SECTOR;
+        assert_eq!((&bytes[catalog + 38..catalog + 40], size), ([0, 0].as_slice(), bytes.len()));
+        assert_eq!(volume[84..88], ((bytes.len() / SECTOR) as u32).to_be_bytes());
         let entry = on_esp(&image, esp as u64, "loader/entries/corten-iso.conf");
         assert_eq!(entry, "title Corten 1.2.3 (bare), from this medium\nversion 1\nsort-key corten\nefi /corten/uki.efi\n");
         assert_eq!(on_esp(&image, esp as u64, "loader/loader.conf"), esp::LOADER_CONFIG);
