@@ -45,6 +45,7 @@ use crate::init_events;
 use crate::install;
 use crate::node::Node;
 use crate::power::Power;
+use crate::security;
 use crate::server::{self, Api};
 use crate::sources;
 use crate::stage::StageEvent;
@@ -82,6 +83,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let fingerprint = credentials.borrow().fingerprint();
     notify(settings.notify_socket).await;
 
+    security::publish(&node);
     tokio::spawn(init_events::follow(node.clone()));
     tokio::spawn(health::watch(node.clone()));
     tokio::spawn(announce(node.clone(), fingerprint));

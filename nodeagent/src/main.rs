@@ -29,6 +29,7 @@ mod plan;
 mod power;
 mod refusal;
 mod resources;
+mod security;
 mod server;
 mod sources;
 mod stage;

@@ -145,6 +145,16 @@ pub const KINDS: &[Kind] = &[
         &[("LINK", "status.link"), ("TO", "status.to"), ("VIA", "status.via"), ("METRIC", "status.metric")],
     ),
     seen(
+        "security",
+        "How this boot was checked and measured.",
+        &[
+            ("SECURE BOOT", "status.secureBoot"),
+            ("LOCKDOWN", "status.lockdown"),
+            ("TPM", "status.tpm"),
+            ("PCR 11", "status.pcr11"),
+        ],
+    ),
+    seen(
         "services",
         "Services as init sees them.",
         &[("STATE", "status.state"), ("PID", "status.pid"), ("RESTARTS", "status.restarts"), ("LAST EXIT", "status.lastExit")],
