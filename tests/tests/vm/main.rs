@@ -4,6 +4,7 @@ mod checks;
 mod faults;
 mod kubernetes;
 mod machine_api;
+mod media;
 mod short;
 mod smoke;
 mod upgrade;
