@@ -10,6 +10,7 @@ mod plan;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -66,11 +67,37 @@ fn boot_partition(root: &Root, device: &str, sector_bytes: u64) -> anyhow::Resul
         };
         // sysfs counts in 512 bytes, the firmware in the disk's sectors.
         let sectors = |name: &str| number(name).map(|count| count * 512 / sector_bytes);
-        let guid = field("PARTUUID").and_then(option::guid).with_context(|| format!("{}: no GUID of the partition", place.display()))?;
+        let (start, sectors) = (sectors("start")?, sectors("size")?);
         let number = u32::try_from(number("partition")?)?;
-        return Ok(BootPartition { number, start: sectors("start")?, sectors: sectors("size")?, guid });
+        let disk = root.path(device);
+        let guid = match field("PARTUUID").and_then(option::guid) {
+            Some(guid) => guid,
+            None => guid_in_table(&disk, sector_bytes, number).with_context(|| format!("partition table of {}", disk.display()))?,
+        };
+        return Ok(BootPartition { number, start, sectors, guid });
     }
     anyhow::bail!("{device} has no partition {}", Partition::Esp.label())
+}
+
+/// The partition's own GUID, in the byte order of the disk. Older kernels do not tell it in sysfs. UEFI 2.10, 5.3.2 and 5.3.3: the header
+/// lies in the second sector; it has the place of the entries at byte 72 and the size of one at byte 84, an entry its GUID at byte 16.
+fn guid_in_table(disk: &Path, sector_bytes: u64, number: u32) -> io::Result<[u8; 16]> {
+    const ENTRIES: usize = 72;
+    const ENTRY_BYTES: usize = 84;
+    const GUID: u64 = 16;
+    let file = File::open(disk)?;
+    let mut header = [0; 92];
+    file.read_exact_at(&mut header, sector_bytes)?;
+    if !header.starts_with(b"EFI PART") {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no GPT"));
+    }
+    let field = |at: usize, bytes: usize| header[at..at + bytes].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let place = field(ENTRIES, 8).checked_mul(sector_bytes);
+    let place = place.and_then(|start| start.checked_add(field(ENTRY_BYTES, 4) * u64::from(number.saturating_sub(1)) + GUID));
+    let place = place.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "entries beyond every disk"))?;
+    let mut guid = [0; 16];
+    file.read_exact_at(&mut guid, place)?;
+    Ok(guid)
 }
 
 /// efivarfs: a file a variable, named `<name>-<vendor>`.

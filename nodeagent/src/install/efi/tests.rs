@@ -8,13 +8,40 @@ fn machine() -> (tempfile::TempDir, Root) {
     for (name, label, number, start) in [("nvme0n1p1", "ESP", 1, 2048), ("nvme0n1p2", "ROOT-A", 2, 2_099_200)] {
         let place = root.path("/sys/class/block/nvme0n1").join(name);
         fs::create_dir_all(&place).unwrap();
-        let uevent = format!("DEVNAME={name}\nPARTN={number}\nPARTNAME={label}\nPARTUUID=c12a7328-f81f-11d2-ba4b-00a0c93ec93b\n");
+        let uevent = format!("DEVNAME={name}\nPARTN={number}\nPARTNAME={label}\n");
         for (file, text) in [("uevent", uevent), ("partition", number.to_string()), ("start", start.to_string())] {
             fs::write(place.join(file), text).unwrap();
         }
         fs::write(place.join("size"), "2097152\n").unwrap();
     }
+    for sector_bytes in [512, 4096] {
+        table(&root, sector_bytes);
+    }
     (directory, root)
+}
+
+const GUID: [u8; 16] = *b"GUID-of-the-ESP.";
+
+/// A header and a first entry at the places that sectors of this size give them: those of 512 and of 4096 bytes do not overlap.
+fn table(root: &Root, sector_bytes: u64) {
+    fs::create_dir_all(root.path("/dev")).unwrap();
+    let disk = File::options().write(true).create(true).truncate(false).open(root.path("/dev/nvme0n1")).unwrap();
+    let put = |bytes: &[u8], at: u64| disk.write_all_at(bytes, at).unwrap();
+    put(b"EFI PART", sector_bytes);
+    put(&[2, 0, 0, 0, 0, 0, 0, 0], sector_bytes + 72);
+    put(&[128, 0, 0, 0], sector_bytes + 84);
+    put(&GUID, 2 * sector_bytes + 16);
+}
+
+#[test]
+fn guid_is_the_table_s() {
+    let (_directory, root) = machine();
+    for sector_bytes in [512, 4096] {
+        assert_eq!(boot_partition(&root, "/dev/nvme0n1", sector_bytes).unwrap().guid, GUID);
+    }
+    fs::write(root.path("/dev/nvme0n1"), [0; 8192]).unwrap();
+    let error = boot_partition(&root, "/dev/nvme0n1", 512).unwrap_err();
+    assert!(format!("{error:#}").ends_with("no GPT"), "{error:#}");
 }
 
 #[test]
