@@ -7,6 +7,7 @@ mod change;
 mod drain;
 mod fleet;
 mod outcome;
+mod patches;
 mod quorum;
 mod record;
 mod skew;
@@ -15,6 +16,7 @@ mod upload;
 mod way;
 
 pub use change::{Update, Wish};
+pub use patches::{Made, Olds};
 pub use way::Way;
 
 use crate::cli::World;

@@ -7,10 +7,11 @@ use api::v1::{GetVersionResponse, OfferRequest, OfferResponse, RollbackUpgradeRe
 use indicatif::HumanBytes;
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
-use update::UpdateFile;
+use update::{Digest, UpdateFile};
 
 use super::backoff::Backoff;
 use super::fleet::Member;
+use super::patches::{Forms, Made, Olds, Patches, Weight};
 use super::record;
 use super::skew::Minor;
 use super::upload::{self, PATIENCE};
@@ -38,6 +39,9 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Update {
     pub file: UpdateFile,
+    /// For patches against the images that run.
+    pub olds: Olds,
+    pub made: Made,
     pub allow_downgrade: bool,
     pub retry_failed: bool,
 }
@@ -51,6 +55,7 @@ pub struct Planned {
     pub steps: Vec<String>,
     /// There is nothing to do.
     pub settled: bool,
+    pub patches: Option<Arc<Patches>>,
 }
 
 impl Update {
@@ -78,13 +83,38 @@ impl Update {
         OfferRequest { manifest, dry_run, allow_downgrade: self.allow_downgrade, retry_failed: self.retry_failed }
     }
 
-    fn planned(&self, offered: OfferResponse) -> Planned {
-        let OfferResponse { missing_bytes, total_bytes, missing, plan, running, .. } = offered;
-        let send = match missing.len() {
-            0 => "send nothing: the machine has every chunk".to_owned(),
-            1.. => format!("send {} of {} in chunks that the machine lacks", HumanBytes(missing_bytes), HumanBytes(total_bytes)),
+    async fn plan(self: &Arc<Update>, session: &Session, running: &GetVersionResponse) -> Result<Planned, Failure> {
+        let offered = session.ask(session.upgrade().offer(self.offer(true))).await?;
+        let missing = upload::digests(session, &offered.missing)?;
+        let (update, root_hash, version) = (self.clone(), offered.running_root_hash.clone(), running.version.clone());
+        // A machine that names no root hash takes no patches.
+        let found = if missing.is_empty() || root_hash.is_empty() {
+            Ok(None)
+        } else {
+            let make = move || update.made.of(&update.file, &update.olds, &root_hash, &version);
+            tokio::task::spawn_blocking(make).await.map_err(|error| Failure::of("making patches", &error))?
         };
-        Planned { send: Some(send), steps: plan, settled: running }
+        Ok(self.planned(offered, &missing, found))
+    }
+
+    fn planned(self: &Arc<Update>, offered: OfferResponse, missing: &[Digest], found: Result<Option<Arc<Patches>>, String>) -> Planned {
+        let OfferResponse { missing_bytes, total_bytes, plan, running, .. } = offered;
+        let (patches, why_not) = found.map_or_else(|why_not| (None, Some(why_not)), |patches| (patches, None));
+        let forms = Forms::new(self.clone(), patches.clone());
+        let Weight { patches: patched, whole } = forms.weight(missing);
+        let (lacked, all) = (HumanBytes(missing_bytes), HumanBytes(total_bytes));
+        let send = match forms.against().filter(|_| patched > 0) {
+            _ if missing.is_empty() => "send nothing: the machine has every chunk".to_owned(),
+            Some(version) => {
+                let rest = if whole > 0 { format!(" and {} in whole chunks", HumanBytes(whole)) } else { String::new() };
+                format!("send {} as patches against {version}{rest}: the machine lacks {lacked} of {all}", HumanBytes(patched))
+            }
+            None => {
+                let why_not = why_not.map(|why_not| format!("; no patches: {why_not}")).unwrap_or_default();
+                format!("send {lacked} of {all} in chunks that the machine lacks{why_not}")
+            }
+        };
+        Planned { send: Some(send), steps: plan, settled: running, patches }
     }
 }
 
@@ -115,9 +145,9 @@ impl Wish {
 
 impl Change {
     /// Asks a machine what it would do, which shows as well whether it takes the change at all.
-    pub async fn plan(&self, session: &Session) -> Result<Planned, Failure> {
+    pub async fn plan(&self, session: &Session, version: &GetVersionResponse) -> Result<Planned, Failure> {
         match self {
-            Change::Update(update) => Ok(update.planned(session.ask(session.upgrade().offer(update.offer(true))).await?)),
+            Change::Update(update) => update.plan(session, version).await,
             Change::Rollback => {
                 let request = RollbackUpgradeRequest { dry_run: true, ..Default::default() };
                 let mut answers = session.ask(session.upgrade().rollback(request)).await?;
@@ -125,7 +155,7 @@ impl Change {
                 while let Some(answer) = answers.next().await {
                     steps.extend(answer.map_err(|status| session.failed(&status))?.plan);
                 }
-                Ok(Planned { send: None, steps, settled: false })
+                Ok(Planned { steps, ..Planned::default() })
             }
         }
     }
@@ -133,7 +163,10 @@ impl Change {
     /// Brings to the machine what it lacks; it changes nothing of what runs.
     pub async fn prepare(&self, world: &World, member: &Member) -> Result<(), Failure> {
         match self {
-            Change::Update(update) => upload::upload(&member.session, update.clone(), world.quiet).await,
+            Change::Update(update) => {
+                let forms = Forms::new(update.clone(), member.planned.patches.clone());
+                upload::upload(&member.session, update, forms, world.quiet).await
+            }
             Change::Rollback => Ok(()),
         }
     }

@@ -150,7 +150,7 @@ async fn look(session: Session, wish: &Wish) -> Result<Member, Failure> {
     let Standing { role, control_planes } = Standing::ask(&session).await?;
     let kubernetes_node = if version.kubernetes.is_empty() { None } else { kubernetes_node(&session).await? };
     let change = wish.of(&session, &version)?;
-    let planned = change.plan(&session).await?;
+    let planned = change.plan(&session, &version).await?;
     Ok(Member { session, version, role, kubernetes_node, control_planes, change, planned })
 }
 

@@ -1,6 +1,6 @@
 //! `upgrade`: the image of an update file onto machines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgAction, Args};
@@ -10,7 +10,7 @@ use update::{Manifest, UpdateFile};
 use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::write;
-use crate::swap::{self, Update, Way, Wish};
+use crate::swap::{self, Made, Olds, Update, Way, Wish};
 use crate::times;
 
 /// Give machines a new image, which stays only if they prove good with it
@@ -23,6 +23,10 @@ pub struct Upgrade {
     /// Update files: corten-<version>-<profile>.update; of several, each machine takes the one of its profile
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Update file of the image that the machines run now: what they lack is sent as patches against it. Without it,
+    /// corten-<version>-<profile>.update of the running version is looked for beside FILE. May be given several times
+    #[arg(long, value_name = "FILE")]
+    from: Vec<PathBuf>,
     /// Take a version that is lower than the running one
     #[arg(long)]
     allow_downgrade: bool,
@@ -52,10 +56,18 @@ impl Upgrade {
             return Err(Failure::usage("--preserve=false", problem)
                 .remedy("leave it out, and wipe after the upgrade with `machinectl reset --wipe ephemeral`"));
         }
+        let open = |path: &PathBuf| UpdateFile::open(path).map_err(|error| Failure::of(path.display(), &error));
+        let named = self.from.iter().map(|path| open(path).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let mut updates: Vec<Arc<Update>> = Vec::new();
         for path in &self.files {
-            let file = UpdateFile::open(path).map_err(|error| Failure::of(path.display(), &error))?;
-            let update = Update { file, allow_downgrade: self.allow_downgrade, retry_failed: self.retry_failed };
+            let olds = Olds { named: named.clone(), folder: path.parent().unwrap_or(Path::new("")).to_owned() };
+            let update = Update {
+                file: open(path)?,
+                olds,
+                made: Made::default(),
+                allow_downgrade: self.allow_downgrade,
+                retry_failed: self.retry_failed,
+            };
             if updates.iter().any(|other| other.profile() == update.profile()) {
                 let problem = format!("a second update file for profile {}", update.profile());
                 return Err(Failure::usage(path.display(), problem).remedy("name one for each profile"));

@@ -1,6 +1,6 @@
 //! Images are swapped: what is sent, what is waited for, and what the user is told when it does not come to a good end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use update::{Digest, Header, PartName, SigningKey, UpdateFile, Version};
@@ -23,6 +23,11 @@ fn update_file(fake: &Fake, version: &str, key: &SigningKey) -> PathBuf {
 
 /// Makes an update file in the user's home; its content does not compress.
 fn update_for(fake: &Fake, version: &str, profile: &str, kubernetes: Version, key: &SigningKey) -> PathBuf {
+    update_of(fake, version, profile, kubernetes, key, |_| {})
+}
+
+/// The same of other content.
+fn update_of(fake: &Fake, version: &str, profile: &str, kubernetes: Version, key: &SigningKey, change: impl Fn(&mut [u8])) -> PathBuf {
     let noise = |bytes: usize| {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
@@ -33,7 +38,8 @@ fn update_for(fake: &Fake, version: &str, profile: &str, kubernetes: Version, ke
         };
         (0..bytes).map(|_| next()).collect::<Vec<u8>>()
     };
-    let whole = noise(2_000_000);
+    let mut whole = noise(2_000_000);
+    change(&mut whole);
     let root = fake.write("root", &whole[..1_500_000]);
     let verity = fake.write("verity", &whole[1_500_000..1_600_000]);
     let uki = fake.write("uki", &whole[1_600_000..]);
@@ -102,6 +108,94 @@ fn an_upgrade_is_sent_started_and_waited_for() {
     assert_eq!(fake.asked.lines().len(), 5);
     let shown = fake.run(&["get", "upgrades"]).printed();
     assert!(shown.starts_with("NAME   TO      PHASE") && shown.contains("2      0.2.0   blessed"), "{shown}");
+}
+
+/// A machine that runs 0.1.0, whose update file is this one; and one of 0.2.0, in which a byte is changed here and there.
+fn alike(fake: &Fake) -> (PathBuf, PathBuf) {
+    let old = update_file(fake, "0.1.0", &KEY);
+    fake.tell(|story| story.running = Some(UpdateFile::open(&old).expect("an update")));
+    let change = |bytes: &mut [u8]| (0..bytes.len()).step_by(9_000).for_each(|at| bytes[at] ^= 0x55);
+    (old, update_of(fake, "0.2.0", "controlplane", Version::new(1, 37, 1), &KEY, change))
+}
+
+/// Chunks of 0.2.0 that are not in 0.1.0, of one part or of all.
+fn changed(old: &Path, new: &Path, part: Option<PartName>) -> usize {
+    let (old, new) = (UpdateFile::open(old).expect("an update"), UpdateFile::open(new).expect("an update"));
+    let known = old.manifest().peek().distinct_chunks();
+    let parts = new.manifest().peek().parts.iter().filter(|found| part.is_none_or(|part| part == found.name));
+    parts.flat_map(|part| &part.chunks).filter(|chunk| !known.contains(chunk)).count()
+}
+
+#[test]
+fn what_is_like_the_running_image_is_sent_as_patches() {
+    let fake = machine();
+    let (old, new) = alike(&fake);
+    let (old, new) = (old.as_path(), new.as_path());
+    let count = changed(old, new, None);
+    // It lies beside the new one, under its usual name.
+    let ran = fake.run(&["upgrade", new.to_str().expect("text"), "--yes"]);
+    let plan = ran.out.lines().find(|line| line.starts_with("  send ")).expect("a line").to_owned();
+    assert!(plan.contains(" KiB as patches against 0.1.0: the machine lacks 1.9"), "{plan}");
+    ran.printed();
+    assert!(fake.asked.lines().contains(&format!("upload of {count} chunks, {count} as patches")), "{:?}", fake.asked.lines());
+
+    // Elsewhere, it has to be named.
+    let fake = machine();
+    let (old, new) = alike(&fake);
+    let elsewhere = fake.home().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("a folder");
+    let (from, new) = (elsewhere.join("any.name"), new.to_str().expect("text").to_owned());
+    std::fs::rename(&old, &from).expect("rename");
+    let plan = fake.run(&["upgrade", &new, "--dry-run"]).printed();
+    assert!(plan.contains(" in chunks that the machine lacks\n"), "{plan}");
+    let from = from.to_str().expect("text");
+    let plan = fake.run(&["upgrade", &new, "--dry-run", "--from", from]).printed();
+    assert!(plan.contains(" as patches against 0.1.0: "), "{plan}");
+    assert!(fake.run(&["upgrade", &new, "--dry-run", "--from", "nothing"]).complained(1).starts_with("error: nothing: "));
+}
+
+#[test]
+fn why_there_are_no_patches_is_told() {
+    let fake = machine();
+    let (old, new) = alike(&fake);
+    let path = new.to_str().expect("text");
+    let other = update_file(&fake, "0.0.9", &KEY);
+    let plan = || fake.run(&["upgrade", path, "--dry-run", "--from", other.to_str().expect("text")]).printed();
+    assert!(plan().contains(" as patches against 0.1.0: "), "the one beside it does");
+    std::fs::rename(&other, &old).expect("rename");
+    let plan = fake.run(&["upgrade", path, "--dry-run"]).printed();
+    let told = format!("lacks; no patches: {} is not the image that it runs, but one of the same version\n", old.display());
+    assert!(plan.contains(&told), "{plan}");
+    std::fs::write(&old, "CORTENUP").expect("write");
+    let plan = fake.run(&["upgrade", path, "--dry-run"]).printed();
+    assert!(plan.contains("the update file is cut short in its head"), "{plan}");
+    std::fs::remove_file(&old).expect("remove");
+    let plan = fake.run(&["upgrade", path, "--dry-run", "--from", path]).printed();
+    assert!(plan.contains("lacks; no patches: --from names no file of the image that it runs: 0.1.0 with root hash "), "{plan}");
+    // A machine of before there were patches.
+    fake.tell(|story| story.running = None);
+    let plan = fake.run(&["upgrade", path, "--dry-run", "--from", path]).printed();
+    assert!(plan.contains("send 1.91 MiB of 1.91 MiB in chunks that the machine lacks\n"), "{plan}");
+}
+
+#[test]
+fn a_part_that_is_another_one_is_sent_whole() {
+    let fake = machine();
+    let (old, new) = alike(&fake);
+    // The UKI, the last 400,000 bytes of the content, was signed anew.
+    let resigned = |bytes: &mut [u8]| bytes[1_600_000..].iter_mut().for_each(|byte| *byte ^= 0xaa);
+    let kept = fake.home().join("kept");
+    std::fs::copy(&old, &kept).expect("copy");
+    let really = update_of(&fake, "0.1.0", "controlplane", Version::new(1, 37, 1), &KEY, resigned);
+    fake.tell(|story| story.really = Some(UpdateFile::open(really).expect("an update")));
+    std::fs::rename(&kept, &old).expect("rename");
+    let ran = fake.run(&["upgrade", new.to_str().expect("text"), "--yes"]);
+    assert!(ran.err.contains("no patch of this uki; sending such chunks whole"), "{}", ran.err);
+    ran.printed();
+    let lines = fake.asked.lines();
+    assert_eq!(lines.iter().filter(|line| *line == "no patch of this uki").count(), 1, "{lines:?}");
+    let count = changed(&old, &new, Some(PartName::Uki));
+    assert!(lines.contains(&format!("upload of {count} chunks")), "{lines:?}");
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use api::v1::upgrade_server;
 use api::v1::{
-    OfferRequest, OfferResponse, RebootMode, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress, UploadRequest, UploadResponse,
-    WatchUpgradeRequest,
+    ImagePart, OfferRequest, OfferResponse, PatchBase, RebootMode, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress,
+    UploadRequest, UploadResponse, WatchUpgradeRequest,
 };
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
+use update::{Base, PartName};
 
 use super::machine::caller;
 use super::stream::{Answers, Ended, Sink, answer};
@@ -18,6 +19,7 @@ use crate::refusal::Refusal;
 use crate::upgrade::Upgrades;
 use crate::upgrade::offer::Wanted;
 use crate::upgrade::progress::Progress;
+use crate::upgrade::upload::{Sent, Upload};
 use crate::upgrade::work::{Asked, Done};
 
 /// How long a client may send nothing in the middle of its upload.
@@ -42,6 +44,7 @@ impl upgrade_server::Upgrade for Upgrade {
             missing_bytes: offered.missing_bytes,
             plan: offered.plan,
             running: offered.running,
+            running_root_hash: offered.running_root_hash,
         }))
     }
 
@@ -103,20 +106,30 @@ async fn next(messages: &mut Streaming<UploadRequest>) -> Result<Option<UploadRe
     tokio::time::timeout(STALLED, messages.message()).await.map_err(|_| silent())?
 }
 
-async fn take_all(
-    upload: &mut crate::upgrade::upload::Upload,
-    first: UploadRequest,
-    messages: &mut Streaming<UploadRequest>,
-) -> Result<(), Status> {
+async fn take_all(upload: &mut Upload, first: UploadRequest, messages: &mut Streaming<UploadRequest>) -> Result<(), Status> {
     let mut message = Some(first);
-    while let Some(UploadRequest { digest, data, .. }) = message {
+    while let Some(UploadRequest { digest, data, base, .. }) = message {
         // The first message may do nothing but name the update.
         if !digest.is_empty() || !data.is_empty() {
-            upload.take(digest, data).await?;
+            let base = base.map(stretch).transpose()?;
+            upload.take(Sent { digest, data, base }).await?;
         }
         message = next(messages).await?;
     }
     Ok(())
+}
+
+fn stretch(base: PatchBase) -> Result<Base, Refusal> {
+    let part = match base.part() {
+        ImagePart::Root => PartName::Root,
+        ImagePart::Verity => PartName::Verity,
+        ImagePart::Uki => PartName::Uki,
+        ImagePart::Unspecified => {
+            return Err(Refusal::field("base.part", format!("{}; expected root (1), verity (2) or uki (3)", base.part)));
+        }
+    };
+    // A longer one is refused for its length.
+    Ok(Base { part, offset: base.offset_bytes, length: u32::try_from(base.length_bytes).unwrap_or(u32::MAX) })
 }
 
 /// Tells of the work until it is done, and then reboots. Both happen with or without somebody who listens.

@@ -42,6 +42,13 @@ pub fn of_running(swap: &Swap, reporter: &Reporter) -> anyhow::Result<Index> {
     Ok(places(&parts))
 }
 
+/// Bytes of each part of the running image; none where its chunks were never noted.
+pub fn sizes_of_running(swap: &Swap) -> Option<HashMap<PartName, u64>> {
+    let parts: Vec<PartChunks> = swap.slots.chunks(swap.running, &swap.root_hash)?;
+    let size = |part: PartChunks| (part.name, part.chunks.iter().map(|chunk| u64::from(chunk.size)).sum());
+    Some(parts.into_iter().map(size).collect())
+}
+
 fn places(parts: &[PartChunks]) -> Index {
     let mut index = Index::new();
     for part in parts {

@@ -15,6 +15,7 @@ use super::esp::{Entry, Esp, Tries};
 use super::fixtures::uki;
 use super::offer::Wanted;
 use super::records::Record;
+use super::upload::Sent;
 use super::work::{Asked, Done, Offered};
 use crate::config::{Current, Generations};
 use crate::failpoint::Failpoints;
@@ -116,6 +117,18 @@ impl Update {
 
     pub fn chunk(&self, digest: &Digest) -> Vec<u8> {
         self.file.compressed(digest).unwrap().unwrap()
+    }
+
+    pub fn whole(&self, digest: &Digest) -> Sent {
+        Sent { digest: digest.0.to_vec(), data: self.chunk(digest), base: None }
+    }
+
+    /// As a patch for machines that run `old`; none where that has nothing like it.
+    pub fn patch(&self, digest: &Digest, old: &Update) -> Option<Sent> {
+        let base = *update::bases(old.signed().peek(), self.signed().peek()).get(digest)?;
+        let chunk = self.signed().peek().distinct_chunks().into_iter().find(|chunk| chunk.sha256 == *digest)?;
+        let data = self.file.patch(&chunk, &old.file, &base, 3).unwrap();
+        Some(Sent { digest: digest.0.to_vec(), data, base: Some(base) })
     }
 }
 
@@ -317,7 +330,7 @@ impl Boot {
         let offered = self.offer(update).await?;
         let mut upload = self.upgrades.clone().upload(&update.id()).await?;
         for digest in &offered.missing {
-            upload.take(digest.0.to_vec(), update.chunk(digest)).await?;
+            upload.take(update.whole(digest)).await?;
         }
         assert_eq!(upload.finish().await?, 0);
         Ok(upload.chunks)

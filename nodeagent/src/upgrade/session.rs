@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use anyhow::{Context, ensure};
 use machine::disk::Partition;
 use nix::sys::statvfs::statvfs;
-use update::{Chunk, Digest, Manifest, decompress};
+use update::{Base, Chunk, Digest, Manifest, decompress};
 
+use super::base::{self, Running};
 use super::disk::size_of;
 use super::esp::{Entry, current, image, new_image};
 use super::index;
@@ -15,6 +16,7 @@ use super::parts::Parts;
 use super::progress::Reporter;
 use super::survey::{Survey, Target, survey, targets};
 use super::swap::Swap;
+use super::upload::Sent;
 use crate::refusal::Refusal;
 
 /// Bytes that are written before they are made to reach the disk: what the kernel holds back for us never grows beyond it.
@@ -37,11 +39,13 @@ pub struct Writer {
     parts: Parts,
     /// Bytes that may not have reached the disk.
     pending: u64,
+    /// What patches are made against; opened by the first of them.
+    running: Option<Running>,
 }
 
 impl Writer {
     pub fn open(swap: &Swap) -> anyhow::Result<Writer> {
-        Ok(Writer { parts: Parts::to_write(swap, swap.other())?, pending: 0 })
+        Ok(Writer { parts: Parts::to_write(swap, swap.other())?, pending: 0, running: None })
     }
 
     fn write(&mut self, swap: &Swap, (part, offset): Target, bytes: &[u8]) -> anyhow::Result<()> {
@@ -52,6 +56,14 @@ impl Writer {
             self.sync(swap)?;
         }
         Ok(())
+    }
+
+    fn patched(&mut self, swap: &Swap, base: &Base, data: &[u8], chunk: &Chunk) -> Result<Vec<u8>, Refusal> {
+        let running = match self.running.take() {
+            Some(running) => running,
+            None => Running::open(swap).map_err(|error| base::mismatch(chunk, format!("{error:#}")))?,
+        };
+        self.running.insert(running).patched(base, data, chunk)
     }
 
     pub fn sync(&mut self, swap: &Swap) -> anyhow::Result<()> {
@@ -132,18 +144,24 @@ impl Session {
     }
 
     /// Writes a chunk that was sent wherever it belongs; its size, or 0 for one that was there already.
-    pub fn take(&mut self, swap: &Swap, writer: &mut Writer, digest: &[u8], data: &[u8]) -> Result<u64, Refusal> {
-        let digest: [u8; 32] = digest
+    pub fn take(&mut self, swap: &Swap, writer: &mut Writer, sent: &Sent) -> Result<u64, Refusal> {
+        let digest: [u8; 32] = sent
+            .digest
+            .as_slice()
             .try_into()
-            .map_err(|_| Refusal::field("digest", format!("{} bytes; expected the 32 bytes of a SHA-256", digest.len())))?;
+            .map_err(|_| Refusal::field("digest", format!("{} bytes; expected the 32 bytes of a SHA-256", sent.digest.len())))?;
         let digest = Digest(digest);
+        sent.base.as_ref().map_or(Ok(()), base::check)?;
         let unknown = || Refusal::field("digest", format!("{digest} is no chunk of the update that was offered"));
         let (chunk, targets) = self.targets.get(&digest).ok_or_else(unknown)?;
         if !self.missing.contains_key(&digest) {
             return Ok(0);
         }
         let bad = |error: update::BadChunk| Refusal::field("data", format!("chunk {digest}: {:#}", anyhow::Error::from(error)));
-        let bytes = decompress(data, chunk).map_err(bad)?;
+        let bytes = match &sent.base {
+            None => decompress(&sent.data, chunk).map_err(bad)?,
+            Some(base) => writer.patched(swap, base, &sent.data, chunk)?,
+        };
         for target in targets {
             writer.write(swap, *target, &bytes)?;
         }

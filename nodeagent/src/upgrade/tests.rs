@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use machine::disk::Slot;
-use update::{Header, SigningKey, Version};
+use update::{Base, Header, MAX_BASE_BYTES, PartName, SigningKey, Version};
 
 use super::phase::Phase;
 use super::played::{Boot, Disk, Image, Update, asked, cut_after, key};
 use super::records::{Kind, Reason};
+use super::upload::Sent;
 use crate::failpoint::Failpoints;
 use crate::refusal::Refusal;
 
@@ -400,6 +401,10 @@ async fn what_is_there_is_not_written_again() {
     assert!(written <= sent + 2 && written < all / 2, "{sent} chunks sent, {written} written, {all} in all");
 }
 
+fn sent(digest: Vec<u8>, data: Vec<u8>) -> Sent {
+    Sent { digest, data, base: None }
+}
+
 #[tokio::test]
 async fn strange_uploads() {
     let (old, new) = (old(), new());
@@ -410,25 +415,102 @@ async fn strange_uploads() {
     let mut missing = boot.offer(&update).await.unwrap().missing;
     let mut upload = boot.upgrades.clone().upload(&update.id()).await.unwrap();
     let good = update.chunk(&missing[0]);
-    assert!(reason(upload.take(vec![0; 31], good.clone()).await).1.starts_with("digest: 31 bytes"));
-    assert!(reason(upload.take(vec![0; 32], good.clone()).await).1.contains("is no chunk of the update"));
+    assert!(reason(upload.take(sent(vec![0; 31], good.clone())).await).1.starts_with("digest: 31 bytes"));
+    assert!(reason(upload.take(sent(vec![0; 32], good.clone())).await).1.contains("is no chunk of the update"));
     for bad in [good[..good.len() - 1].to_vec(), Vec::new(), vec![0; 1 << 20], update.chunk(&missing[1])] {
-        assert!(reason(upload.take(missing[0].0.to_vec(), bad).await).1.starts_with("data: chunk"));
+        assert!(reason(upload.take(sent(missing[0].0.to_vec(), bad)).await).1.starts_with("data: chunk"));
     }
     // In any order, and twice.
     missing.reverse();
     let last = missing.pop().unwrap();
     for digest in missing.iter().chain(&missing) {
-        upload.take(digest.0.to_vec(), update.chunk(digest)).await.unwrap();
+        upload.take(update.whole(digest)).await.unwrap();
     }
     assert_eq!((upload.finish().await.unwrap(), upload.chunks), (1, missing.len() as u64));
     assert_eq!(reason(boot.start(&update).await).0, "CHUNKS_MISSING");
     assert_eq!(reason(boot.upgrades.clone().start("ab".repeat(32), asked()).await).0, "OFFER_FIRST");
     // The next offer knows what came; the stream for the one before is over.
     assert_eq!(boot.offer(&update).await.unwrap().missing, [last]);
-    assert_eq!(reason(upload.take(last.0.to_vec(), update.chunk(&last)).await).0, "SUPERSEDED");
+    assert_eq!(reason(upload.take(update.whole(&last)).await).0, "SUPERSEDED");
     boot.upgrade(&update).await.unwrap();
     assert!(disk.holds(Slot::B, &new));
+}
+
+/// The old image with a byte changed here and there in each of its parts: hardly a chunk stays, and each is like one of the old.
+fn alike(old: &Image) -> Image {
+    let mut new = new();
+    new.root = old.root.clone();
+    (0..new.root.len()).step_by(9_000).for_each(|at| new.root[at] ^= 0x55);
+    new.verity = old.verity.clone();
+    new.verity[20_000] ^= 0x55;
+    new
+}
+
+#[tokio::test]
+async fn patches_make_the_image_of_the_one_that_runs() {
+    let (old, new) = (old(), alike(&old()));
+    let disk = Disk::configured(&old);
+    let boot = disk.boot(&[&old]).await;
+    let (from, update) = (old.update(), new.update());
+    let offered = boot.offer(&update).await.unwrap();
+    assert_eq!(offered.running_root_hash, old.root_hash.to_string());
+    let mut upload = boot.upgrades.clone().upload(&update.id()).await.unwrap();
+    let (mut parts, mut whole, mut patched) = (BTreeSet::new(), 0, 0);
+    for digest in &offered.missing {
+        let patch = update.patch(digest, &from).expect("every part has something like it");
+        whole += update.chunk(digest).len();
+        patched += patch.data.len();
+        parts.insert(patch.base.unwrap().part.name());
+        upload.take(patch).await.unwrap();
+    }
+    assert_eq!(upload.finish().await.unwrap(), 0);
+    assert!(patched * 20 < whole, "{patched} bytes of patches, {whole} of whole chunks");
+    assert_eq!(parts, BTreeSet::from(["root", "verity", "uki"]));
+    boot.start(&update).await.unwrap();
+    assert!(disk.holds(Slot::B, &new));
+}
+
+#[tokio::test]
+async fn a_patch_against_something_else_is_not_taken_and_the_chunk_is_sent_whole() {
+    let (old, new) = (old(), alike(&old()));
+    let disk = Disk::configured(&old);
+    let boot = disk.boot(&[&old]).await;
+    let (from, update) = (old.update(), new.update());
+    let missing = boot.offer(&update).await.unwrap().missing;
+    let mut upload = boot.upgrades.clone().upload(&update.id()).await.unwrap();
+    let good = update.patch(&missing[0], &from).unwrap();
+    let base = good.base.unwrap();
+    let with = |base| Sent { base: Some(base), ..good.clone() };
+    let uki = old.uki.len() as u64;
+    let mismatches = [
+        ("with digest", Base { offset: base.offset + 1, ..base }),
+        ("with digest", Base { part: PartName::Verity, offset: 0, length: 1000 }),
+        // Nobody noted how long this image is, and it is no erofs that would tell: the partition is its root.
+        ("ends beyond the part root", Base { offset: super::played::SLOT_BYTES, length: 1, ..base }),
+        ("ends beyond the part uki", Base { part: PartName::Uki, offset: uki - 10, length: 11 }),
+        ("ends beyond the part root", Base { offset: u64::MAX, ..base }),
+    ];
+    for (words, base) in mismatches {
+        let (word, text) = reason(upload.take(with(base)).await);
+        let told = text.contains(words) || (words == "with digest" && text.contains("decompressing"));
+        assert!(word == "BASE_MISMATCH" && told && text.contains(&missing[0].to_string()), "{word}: {text}; {words}");
+    }
+    for length in [0, MAX_BASE_BYTES + 1] {
+        let (word, text) = reason(upload.take(with(Base { length, ..base })).await);
+        assert!(word == "INVALID" && text.starts_with("base.length_bytes: "), "{word}: {text}");
+    }
+    // The list of chunks says how far the image reaches, and is gone.
+    let chunks = disk.root().slot_records().join("a.chunks");
+    let noted = fs::read(&chunks).unwrap();
+    fs::remove_file(&chunks).unwrap();
+    let mut other = boot.upgrades.clone().upload(&update.id()).await.unwrap();
+    assert!(reason(other.take(good.clone()).await).1.contains("the list of the running image's chunks is gone"));
+    fs::write(&chunks, noted).unwrap();
+    // Nothing of it was written; the same chunk comes whole, and another as a patch.
+    upload.take(update.whole(&missing[0])).await.unwrap();
+    upload.take(update.patch(&missing[1], &from).unwrap()).await.unwrap();
+    upload.take(good).await.unwrap();
+    assert_eq!((upload.chunks, upload.finish().await.unwrap()), (2, missing.len() as u64 - 2));
 }
 
 #[tokio::test]

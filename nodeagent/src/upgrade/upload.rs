@@ -1,6 +1,8 @@
-//! Chunks that come from a client, one after the other. Memory holds one of them.
+//! Chunks that come from a client, one after the other. Memory holds one of them, and the stretch that it is a patch of.
 
 use std::sync::{Arc, Mutex, PoisonError};
+
+use update::Base;
 
 use super::progress::Step;
 use super::session::Writer;
@@ -8,6 +10,16 @@ use super::swap::Swap;
 use super::work::offered;
 use super::{Upgrades, blocking};
 use crate::refusal::Refusal;
+
+/// A chunk on its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// SHA-256 of the chunk.
+    pub digest: Vec<u8>,
+    /// The chunk compressed by itself, or against a stretch of the running image.
+    pub data: Vec<u8>,
+    pub base: Option<Base>,
+}
 
 /// One client's stream of chunks.
 #[derive(Debug)]
@@ -39,7 +51,7 @@ impl Upgrades {
 
 impl Upload {
     /// Writes a chunk. One that is there already changes nothing.
-    pub async fn take(&mut self, digest: Vec<u8>, data: Vec<u8>) -> Result<(), Refusal> {
+    pub async fn take(&mut self, sent: Sent) -> Result<(), Refusal> {
         let mut work = self.upgrades.work.clone().lock_owned().await;
         // An offer that came since then has a stream of its own.
         if work.offers != self.offer {
@@ -49,7 +61,7 @@ impl Upload {
         let taken = blocking(move || {
             let Some(session) = &mut work.session else { return Ok(Err(superseded())) };
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(session.take(&swap, &mut writer, &digest, &data))
+            Ok(session.take(&swap, &mut writer, &sent))
         });
         let bytes = taken.await??;
         if bytes > 0 {

@@ -51,6 +51,8 @@ pub struct Offered {
     pub plan: Vec<String>,
     /// This image runs already.
     pub running: bool,
+    /// Of the image that runs.
+    pub running_root_hash: String,
 }
 
 /// What Start and Rollback are asked for.
@@ -278,8 +280,16 @@ fn answer(swap: &Swap, work: &mut Work, taken: Taken, wanted: &Wanted, reporter:
     let Taken { update, manifest, how } = taken;
     let version = manifest.version.to_string();
     let total_bytes = manifest.distinct_chunks().iter().map(|chunk| u64::from(chunk.size)).sum();
-    let nothing =
-        |running, plan| Offered { update, version: version.clone(), missing: Vec::new(), total_bytes, missing_bytes: 0, plan, running };
+    let nothing = |running, plan| Offered {
+        update,
+        version: version.clone(),
+        missing: Vec::new(),
+        total_bytes,
+        missing_bytes: 0,
+        plan,
+        running,
+        running_root_hash: swap.root_hash.clone(),
+    };
     match how {
         How::Runs => return Ok(nothing(true, vec![format!("nothing: {version} runs already")])),
         How::Staged => return Ok(nothing(false, reboot_plan(&Asked::default()))),
@@ -307,6 +317,7 @@ fn answer(swap: &Swap, work: &mut Work, taken: Taken, wanted: &Wanted, reporter:
         plan: plan(&version, swap, &Asked::default()),
         version,
         running: false,
+        running_root_hash: swap.root_hash.clone(),
     })
 }
 

@@ -8,7 +8,7 @@ use api::v1::{Object, WatchResourcesResponse};
 use serde_json::{Value, json};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
-use update::{PublicKey, SignedManifest};
+use update::{PublicKey, SignedManifest, UpdateFile};
 
 use super::lines::Lines;
 
@@ -44,6 +44,9 @@ pub struct Story {
     pub node: Option<String>,
     pub kubeconfig: Option<String>,
     pub trusted: Vec<PublicKey>,
+    /// The image that runs, where it is known; and one that lies in its place for all that patches are made against.
+    pub running: Option<UpdateFile>,
+    pub really: Option<UpdateFile>,
     pub fate: Fate,
     /// Once, after so many chunks, the upload breaks off.
     pub breaks_after: Option<(usize, Break)>,
@@ -70,6 +73,8 @@ impl Story {
             node: None,
             kubeconfig: None,
             trusted: Vec::new(),
+            running: None,
+            really: None,
             fate: Fate::Blessed,
             breaks_after: None,
             cut_at_start: false,

@@ -7,7 +7,10 @@ use api::v1::*;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
-use update::{Digest, Policy, Refused, Running, SignedManifest, TrustedKeys, admissible, decompress};
+use update::{
+    Base, Chunk, Digest, MAX_BASE_BYTES, PartName, Policy, Refused, Running, SignedManifest, TrustedKeys, admissible, decompress,
+    decompress_from,
+};
 
 use super::Break;
 use super::answers::{Answer, Answers, Stream, answer, stream, with_remedy};
@@ -44,8 +47,29 @@ impl Answers {
     fn missing(&self) -> Vec<Digest> {
         let story = self.story();
         let offered = story.offered.as_ref().expect("an offer");
-        let chunks = offered.peek().distinct_chunks().into_iter().map(|chunk| chunk.sha256);
-        chunks.filter(|digest| !story.chunks.contains(&digest.0)).collect()
+        let running = story.running.as_ref().map(|running| running.manifest().peek().distinct_chunks()).unwrap_or_default();
+        let has = |digest: &Digest| story.chunks.contains(&digest.0) || running.iter().any(|chunk| chunk.sha256 == *digest);
+        offered.peek().distinct_chunks().into_iter().map(|chunk| chunk.sha256).filter(|digest| !has(digest)).collect()
+    }
+
+    /// The chunk that was sent, whole or as a patch against what runs.
+    fn made(&self, base: Option<PatchBase>, data: &[u8], chunk: &Chunk) -> Result<Vec<u8>, Status> {
+        let Some(base) = base else { return Ok(decompress(data, chunk).expect("a whole chunk")) };
+        let part = match base.part() {
+            ImagePart::Root => PartName::Root,
+            ImagePart::Verity => PartName::Verity,
+            ImagePart::Uki => PartName::Uki,
+            ImagePart::Unspecified => panic!("a patch against no part"),
+        };
+        let base = Base { part, offset: base.offset_bytes, length: base.length_bytes.try_into().expect("a length") };
+        assert!(base.length <= MAX_BASE_BYTES, "{base:?}");
+        let story = self.story();
+        let running = story.really.as_ref().or(story.running.as_ref()).expect("a machine that said what it runs");
+        decompress_from(&running.stretch(&base).expect("a stretch"), data, chunk).map_err(|_| {
+            self.asked.note(format!("no patch of this {part}"));
+            let details = ErrorDetails::with_error_info("BASE_MISMATCH", "corten.dev", HashMap::new());
+            Status::with_error_details(Code::FailedPrecondition, format!("no patch of this {part}"), details)
+        })
     }
 
     /// The reboot is asked for; the answer is lost if the story wants it so.
@@ -81,6 +105,8 @@ impl upgrade_server::Upgrade for Answers {
             }
         }
         let missing = self.missing();
+        let running_root_hash =
+            self.story().running.as_ref().map(|running| running.manifest().peek().root_hash.to_string()).unwrap_or_default();
         let size = |digest: &Digest| manifest.distinct_chunks().iter().find(|chunk| chunk.sha256 == *digest).map_or(0, |chunk| chunk.size);
         answer(OfferResponse {
             update: signed.id().to_string(),
@@ -90,20 +116,22 @@ impl upgrade_server::Upgrade for Answers {
             total_bytes: manifest.total_bytes(),
             plan: vec!["write slot b".to_owned(), "reboot into it".to_owned()],
             running,
+            running_root_hash,
         })
     }
 
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Answer<UploadResponse> {
-        let (mut messages, mut written, mut bytes) = (request.into_inner(), 0, 0);
+        let (mut messages, mut written, mut patches, mut bytes) = (request.into_inner(), 0, 0, 0);
         let mut first = true;
         while let Some(message) = messages.next().await {
-            let UploadRequest { update, digest, data } = message?;
+            let UploadRequest { update, digest, data, base } = message?;
             let id = self.story().offered.as_ref().expect("an offer").id().to_string();
             assert_eq!(update, if std::mem::take(&mut first) { id.as_str() } else { "" });
             let digest = Digest(digest.try_into().expect("32 bytes"));
             let chunks = self.story().offered.as_ref().expect("an offer").peek().distinct_chunks();
             let chunk = chunks.iter().find(|chunk| chunk.sha256 == digest).expect("a chunk of the update");
-            bytes += decompress(&data, chunk).expect("a whole chunk").len() as u64;
+            patches += usize::from(base.is_some());
+            bytes += self.made(base, &data, chunk)?.len() as u64;
             assert!(self.story().chunks.insert(digest.0), "a chunk was sent twice");
             written += 1;
             let breaks = self.story().breaks_after.take_if(|(after, _)| *after == written);
@@ -118,7 +146,8 @@ impl upgrade_server::Upgrade for Answers {
                 }
             }
         }
-        self.asked.note(format!("upload of {written} chunks"));
+        let patched = if patches > 0 { format!(", {patches} as patches") } else { String::new() };
+        self.asked.note(format!("upload of {written} chunks{patched}"));
         answer(UploadResponse { chunks_written: written as u64, bytes_written: bytes, missing: self.missing().len() as u64 })
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use api::v1::upgrade_client::UpgradeClient;
 use api::v1::{
-    OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress, UploadRequest, WatchUpgradeRequest,
+    ImagePart, OfferRequest, OfferResponse, PatchBase, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress, UploadRequest,
+    WatchUpgradeRequest,
 };
 use controlplane::pki::MachineRole;
 use machine::disk::Slot;
@@ -13,10 +14,12 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
+use tonic_types::StatusExt;
 use update::Digest;
 
 use super::harness::Machine;
 use crate::upgrade::played::{Disk, Image, Update};
+use crate::upgrade::upload::Sent;
 
 struct Upgrading {
     machine: Machine,
@@ -42,7 +45,7 @@ impl Upgrading {
 
     fn message(&self, digest: &[u8]) -> UploadRequest {
         let data = self.update.chunk(&Digest(digest.try_into().unwrap()));
-        UploadRequest { update: self.update.id(), digest: digest.to_vec(), data }
+        UploadRequest { update: self.update.id(), digest: digest.to_vec(), data, base: None }
     }
 
     async fn upload(&mut self, digests: &[Vec<u8>]) -> u64 {
@@ -161,4 +164,37 @@ async fn refusals_name_what_is_wrong() {
     let refused = upgrading.client.upload(tokio_stream::iter(messages)).await.unwrap_err();
     assert!(refused.code() == Code::InvalidArgument && refused.message().starts_with("data: chunk "), "{refused}");
     assert_eq!(upgrading.offer().await.missing, missing[1..]);
+}
+
+#[tokio::test]
+async fn a_patch_that_does_not_fit_is_told_apart() {
+    let mut upgrading = Upgrading::new().await;
+    let offered = upgrading.offer().await;
+    let old = Image::new("0.1.0");
+    assert_eq!(offered.running_root_hash, old.root_hash.to_string());
+    let patch = |part, length_bytes| Some(PatchBase { part, offset_bytes: 0, length_bytes });
+    let cases = [
+        (Code::FailedPrecondition, "patch for chunk ", patch(ImagePart::Root.into(), 1000)),
+        (Code::InvalidArgument, "base.length_bytes: 4294967295; expected 1 to 524288", patch(ImagePart::Uki.into(), u64::MAX)),
+        (Code::InvalidArgument, "base.part: 0; expected root (1), verity (2) or uki (3)", patch(0, 1000)),
+        (Code::InvalidArgument, "base.part: 9; expected root (1), verity (2) or uki (3)", patch(9, 1000)),
+    ];
+    for (code, words, base) in cases {
+        // What needs no prefix is taken for a patch all the same: here it is cut short.
+        let mut message = upgrading.message(&offered.missing[1]);
+        message.data.pop();
+        let messages = vec![upgrading.message(&offered.missing[0]), UploadRequest { base, ..message }];
+        let refused = upgrading.client.upload(tokio_stream::iter(messages)).await.unwrap_err();
+        assert!(refused.code() == code && refused.message().starts_with(words), "{refused}");
+        let reason = refused.get_error_details().error_info().map(|info| info.reason.clone());
+        assert_eq!(reason.as_deref(), (code == Code::FailedPrecondition).then_some("BASE_MISMATCH"));
+    }
+    assert_eq!(upgrading.offer().await.missing, offered.missing[1..]);
+    // With the update file of what runs, it does.
+    let digest = Digest(offered.missing[1].as_slice().try_into().unwrap());
+    let Sent { digest, data, base } = upgrading.update.patch(&digest, &old.update()).unwrap();
+    let base = base.map(|base| PatchBase { part: ImagePart::Root.into(), offset_bytes: base.offset, length_bytes: base.length.into() });
+    let messages = vec![UploadRequest { update: upgrading.update.id(), digest, data, base }];
+    let uploaded = upgrading.client.upload(tokio_stream::iter(messages)).await.unwrap().into_inner();
+    assert_eq!(uploaded.missing, offered.missing.len() as u64 - 2);
 }
