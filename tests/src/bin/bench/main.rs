@@ -2,6 +2,7 @@
 
 mod api;
 mod boot;
+mod delta;
 mod figure;
 mod memory;
 mod node;
@@ -21,7 +22,7 @@ use figure::Outcome;
 #[derive(Debug, Parser)]
 #[command(name = "bench", about = "Measures what docs/benchmarks.md shows; `make bench` builds what is measured first")]
 struct Arguments {
-    /// What to measure [default: all of it]
+    /// What to measure [default: all of it; delta only if --old and --new are named]
     names: Vec<Name>,
     /// How often, where repeating tells more
     #[arg(long, default_value_t = 3)]
@@ -29,6 +30,8 @@ struct Arguments {
     /// How long the machine idles before its memory is counted; less than ten minutes is for trying only
     #[arg(long, default_value = "10m")]
     idle: machine::config::Duration,
+    #[command(flatten)]
+    pair: delta::Pair,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,6 +41,7 @@ enum Name {
     Boot,
     NodeReady,
     Memory,
+    Delta,
 }
 
 impl Name {
@@ -48,6 +52,7 @@ impl Name {
             Name::Boot => "boot",
             Name::NodeReady => "node-ready",
             Name::Memory => "memory",
+            Name::Delta => "delta",
         }
     }
 
@@ -58,13 +63,16 @@ impl Name {
             Name::Boot => boot::measure(arguments.rounds),
             Name::NodeReady => node_ready::measure(arguments.rounds),
             Name::Memory => memory::measure(arguments.idle.0),
+            Name::Delta => delta::measure(&arguments.pair),
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
+    let by_themselves = |name: &Name| *name != Name::Delta || arguments.pair.is_named();
+    let all: Vec<Name> = Name::value_variants().iter().copied().filter(by_themselves).collect();
+    let names = if arguments.names.is_empty() { &all } else { &arguments.names };
     let mut code = ExitCode::SUCCESS;
     for name in names {
         let measured = name.measure(&arguments).and_then(|outcome| {
