@@ -147,12 +147,7 @@ pub const KINDS: &[Kind] = &[
     seen(
         "security",
         "How this boot was checked and measured.",
-        &[
-            ("SECURE BOOT", "status.secureBoot"),
-            ("LOCKDOWN", "status.lockdown"),
-            ("TPM", "status.tpm"),
-            ("PCR 11", "status.pcr11"),
-        ],
+        &[("SECURE BOOT", "status.secureBoot"), ("LOCKDOWN", "status.lockdown"), ("TPM", "status.tpm"), ("PCR 11", "status.pcr11")],
     ),
     seen(
         "services",
