@@ -112,8 +112,8 @@ vm-test: image ## Every VM test, or one group (T=smoke|faults|upgrade|media)
 	cargo test -p tests --test vm -- --ignored --test-threads=1 $(if $(T),$(T)::)
 
 .PHONY: vm-test-long
-vm-test-long: image ## Power cuts by the hundred: half an hour for each ten seeds (SEEDS=50)
-	CORTEN_SEEDS=$(or $(SEEDS),50) cargo test -p tests --test vm -- --ignored --test-threads=1 faults::power::
+vm-test-long: image ## Power cuts by the hundred (SEEDS=50: so many of each kind)
+	CORTEN_SEEDS=$(or $(SEEDS),50) cargo test -p tests --test vm -- --ignored --test-threads=1 faults::power:: upgrade::power::
 
 .PHONY: bench
 bench: setup ## Measure the figures of docs/benchmarks.md, or some (T="sizes api"); needs root and mmdebstrap

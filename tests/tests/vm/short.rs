@@ -4,7 +4,7 @@ use testbed::nbd::CutAt;
 
 use crate::checks::{self, Check};
 use crate::faults::{self, Cut, During};
-use crate::upgrade::{matrix, swap};
+use crate::upgrade::{self, matrix, swap};
 use crate::{kubernetes, machine_api, smoke};
 
 const CLAIMS: &[&[Check]] = &[kubernetes::CHECKS, kubernetes::WORKLOAD_CHECKS, machine_api::CHECKS, faults::CHECKS];
@@ -55,4 +55,10 @@ fn an_image_is_swapped_there_and_back() -> anyhow::Result<()> {
 #[ignore = "boots a VM: make test"]
 fn an_image_that_is_no_good_ends_where_it_began() -> anyhow::Result<()> {
     matrix::most_telling()
+}
+
+#[test]
+#[ignore = "boots VMs: make test"]
+fn a_power_cut_before_a_new_image_has_proven_good_costs_a_try_only() -> anyhow::Result<()> {
+    upgrade::Cut { during: upgrade::During::Trial, at: CutAt::Flush(60), seed: 2 }.happens()
 }
