@@ -7,6 +7,8 @@ use testbed::nbd::{CutAt, NbdDisk};
 use tests::node::{Node, Up};
 use tests::until::BETWEEN_LOOKS;
 
+use crate::seeds;
+
 /// Longest time from power-on, or from the command, to the cut.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -34,10 +36,7 @@ impl Cut {
             During::Apply => (20, 60),
             During::Bootstrap => (400, 1500),
         };
-        // An odd factor: neighbouring seeds land far apart.
-        let draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
-        let at = if seed.is_multiple_of(2) { CutAt::Flush(1 + draw % flushes) } else { CutAt::Write(1 + draw % writes) };
-        Cut { during, at, seed }
+        Cut { during, at: seeds::cut_at(seed, flushes, writes), seed }
     }
 
     /// Interrupts a machine, lets it boot again, and repeats what was interrupted. What had been answered before the cut must have lasted.
@@ -97,19 +96,8 @@ impl Cut {
     }
 }
 
-/// How many cuts of each kind; a long run asks for more.
-fn seeds(usual: u64) -> std::ops::Range<u64> {
-    let asked = std::env::var("CORTEN_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..asked.unwrap_or(usual)
-}
-
 fn cuts(during: During, usual: u64) {
-    for seed in seeds(usual) {
-        let cut = Cut::of(during, seed);
-        if let Err(error) = cut.happens() {
-            panic!("{cut:?}: {error:#}");
-        }
-    }
+    seeds::each(usual, |seed| Cut::of(during, seed), Cut::happens);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tests::node::Up;
 use tests::until::{BETWEEN_LOOKS, until};
 
 use super::swap::{last_record, running, upgrade};
+use crate::seeds;
 use prepared::{BLESSING, Prepared, generation, kept, second_config};
 
 /// Longest time from power-on, or from the command, to the cut.
@@ -57,10 +58,7 @@ impl Cut {
             During::Rollback => (130, 200),
             During::Apply => (20, 60),
         };
-        // An odd factor: neighbouring seeds land far apart.
-        let draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
-        let at = if seed.is_multiple_of(2) { CutAt::Flush(1 + draw % flushes) } else { CutAt::Write(1 + draw % writes) };
-        Cut { during, at, seed }
+        Cut { during, at: seeds::cut_at(seed, flushes, writes), seed }
     }
 
     /// Interrupts a machine, lets it boot again, looks at it, and repeats what was interrupted.
@@ -227,19 +225,8 @@ fn one_entry_a_slot(disk: &NbdDisk, folder: &std::path::Path) -> anyhow::Result<
     Ok(names)
 }
 
-/// How many cuts of each kind; a long run asks for more.
-fn seeds(usual: u64) -> std::ops::Range<u64> {
-    let asked = std::env::var("CORTEN_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..asked.unwrap_or(usual)
-}
-
 fn cuts(during: During, usual: u64) {
-    for seed in seeds(usual) {
-        let cut = Cut::of(during, seed);
-        if let Err(error) = cut.happens() {
-            panic!("{cut:?}: {error:#}");
-        }
-    }
+    seeds::each(usual, |seed| Cut::of(during, seed), Cut::happens);
 }
 
 #[test]
