@@ -3,5 +3,6 @@
 pub mod matrix;
 mod power;
 pub mod swap;
+mod tried;
 
 pub use power::{Cut, During};
