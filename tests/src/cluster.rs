@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use serde_json::Value;
 
 use crate::place;
 use crate::program::{printed, text};
@@ -97,6 +98,12 @@ impl Cluster {
         let mut command = self.machinectl_command();
         command.arg("--quiet").arg("--config").arg(client_config).args(arguments);
         printed(&mut command)
+    }
+
+    /// What machinectl prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let text = self.machinectl(&[arguments, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("machinectl {arguments:?} printed {text:?}"))
     }
 
     /// Runs kubectl against the cluster.

@@ -126,6 +126,8 @@ impl Init {
                     identity::random_seed(&self.root)?;
                 }
             }
+            Step::AwaitWatchdog if self.watchdog.due().is_none() && self.drivers.may_bring_watchdog() => return Ok(Progress::Running),
+            Step::AwaitWatchdog => {}
             Step::StartAgent => {
                 let spec = agent::spec(&self.root)?;
                 self.put_service(spec);

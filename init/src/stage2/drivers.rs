@@ -75,6 +75,11 @@ impl Drivers {
         self.soft_watchdog = true;
     }
 
+    /// Whether a watchdog may still turn up: its driver, or the kernel's own.
+    pub fn may_bring_watchdog(&self) -> bool {
+        self.all || self.soft_watchdog || matches!(self.running, Some(Work::Coldplug | Work::SoftWatchdog))
+    }
+
     /// What to do next; until [`Drivers::finished`] there is nothing more.
     pub fn next(&mut self) -> Option<Work> {
         if self.running.is_some() {
@@ -201,9 +206,16 @@ mod tests {
     #[test]
     fn soft_watchdog_is_loaded_once() {
         let mut drivers = Drivers::default();
-        drivers.want_soft_watchdog();
-        assert_eq!(drivers.next(), Some(Work::SoftWatchdog));
+        drivers.want_all();
+        assert!(drivers.may_bring_watchdog() && drivers.next().is_some() && drivers.may_bring_watchdog());
         drivers.finished();
+        assert!(!drivers.may_bring_watchdog());
+        drivers.want_soft_watchdog();
+        assert!(drivers.may_bring_watchdog());
+        assert_eq!(drivers.next(), Some(Work::SoftWatchdog));
+        assert!(drivers.may_bring_watchdog());
+        drivers.finished();
+        assert!(!drivers.may_bring_watchdog());
         assert_eq!(drivers.next(), None);
     }
 }

@@ -26,6 +26,8 @@ pub enum Step {
     SetSavedClock,
     MachineId,
     RandomSeed,
+    /// Comes to its end in the event loop, with a watchdog or when it is clear that there is none.
+    AwaitWatchdog,
     StartAgent,
 }
 
@@ -60,7 +62,9 @@ pub fn sequence(facts: &BootFacts) -> Vec<Phase<Step>> {
         phases.push(Phase { name: "disk", steps: vec![Step::FixPartitionTable, Step::OpenVolume(Volume::State)] });
     }
     phases.push(Phase { name: "identity", steps: vec![Step::SetSavedClock, Step::MachineId, Step::RandomSeed] });
-    phases.push(Phase { name: "agent", steps: vec![Step::StartAgent] });
+    // What hangs while an image is on trial must end: nothing but init runs before the watchdog does.
+    let guarded = facts.counted.then_some(Step::AwaitWatchdog);
+    phases.push(Phase { name: "agent", steps: guarded.into_iter().chain([Step::StartAgent]).collect() });
     phases
 }
 
@@ -86,6 +90,7 @@ impl Described for Step {
             Step::SetSavedClock => "set the clock by the time saved on STATE",
             Step::MachineId => "make or read the machine-id",
             Step::RandomSeed => "replace and credit the random seed",
+            Step::AwaitWatchdog => "wait for the watchdog",
             Step::StartAgent => "start the agent",
         }
         .to_owned()
@@ -111,7 +116,8 @@ impl Described for Step {
             | Step::OpenVolume(_)
             | Step::SetSavedClock
             | Step::MachineId
-            | Step::RandomSeed => Answer::GoOn,
+            | Step::RandomSeed
+            | Step::AwaitWatchdog => Answer::GoOn,
         }
     }
 }
@@ -124,6 +130,8 @@ mod tests {
     fn sequence_golden() {
         let facts = BootFacts { disk: "/dev/vda".into(), ..BootFacts::default() };
         crate::golden::check("stage2/golden/sequence.txt", &crate::golden::sequence(&sequence(&facts)));
+        let on_trial = BootFacts { counted: true, ..facts };
+        crate::golden::check("stage2/golden/sequence-on-trial.txt", &crate::golden::sequence(&sequence(&on_trial)));
         crate::golden::check("stage2/golden/sequence-without-disk.txt", &crate::golden::sequence(&sequence(&BootFacts::default())));
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
+use super::stand_in;
 use crate::{place, program};
 
 #[derive(Debug, Clone)]
@@ -15,18 +16,32 @@ pub struct Build {
     profile: String,
     version: String,
     replaced: Vec<(String, Vec<u8>)>,
+    /// A place in the image, and what stands there.
+    stand_in: Option<(String, Vec<u8>)>,
     further: Vec<OsString>,
 }
 
 impl Build {
     /// An image of this profile, such as `bare`, that calls itself this version.
     pub fn new(profile: &str, version: &str) -> Build {
-        Build { profile: profile.to_owned(), version: version.to_owned(), replaced: Vec::new(), further: Vec::new() }
+        Build {
+            profile: profile.to_owned(),
+            version: version.to_owned(),
+            replaced: Vec::new(),
+            stand_in: None,
+            further: Vec::new(),
+        }
     }
 
     /// Puts another program in the place of ours: `init` (in the initramfs as well) or `nodeagent`.
     pub fn replace(mut self, name: &str, program: Vec<u8>) -> Build {
         self.replaced.push((name.to_owned(), program));
+        self
+    }
+
+    /// Puts another program at one place in the image, such as `/usr/bin/kubelet`, whoever the program comes from that is there otherwise.
+    pub fn stand_in(mut self, place: &str, program: Vec<u8>) -> Build {
+        self.stand_in = Some((place.to_owned(), program));
         self
     }
 
@@ -40,9 +55,16 @@ impl Build {
     pub fn write(&self, out: &Path) -> anyhow::Result<()> {
         let programs = tempfile::tempdir()?;
         self.programs(&place::binaries(), programs.path())?;
+        let profiles = place::repository().join("configs/profiles");
+        let (mut profile, changed) = (profiles.join(&self.profile).with_extension("toml"), tempfile::tempdir()?);
         let mut command = Command::new(place::image_build());
         command.current_dir(place::repository()).arg("--quiet").arg("image");
-        command.arg("--profile").arg(format!("configs/profiles/{}.toml", self.profile)).arg("--image-version").arg(&self.version);
+        if let Some((place, _)) = &self.stand_in {
+            profile = stand_in::profile(&profiles, &self.profile, place, changed.path())?;
+            // A file where the golden list has a link.
+            command.arg("--accept-executables");
+        }
+        command.arg("--profile").arg(profile).arg("--image-version").arg(&self.version);
         command.arg("--binaries").arg(programs.path()).arg("--out").arg(out).args(&self.further);
         program::printed(&mut command).map(drop)
     }
@@ -55,8 +77,9 @@ impl Build {
                 symlink(&path, folder.join(path.file_name().context("a file's name")?))?;
             }
         }
-        for (name, program) in &self.replaced {
-            let path = folder.join(name);
+        let stand_in = self.stand_in.iter().map(|(_, program)| (stand_in::NAME.to_owned(), program.clone()));
+        for (name, program) in self.replaced.iter().cloned().chain(stand_in) {
+            let path = folder.join(&name);
             ensure!(path.exists(), "{name} is none of the programs in {}", built.display());
             fs::remove_file(&path)?;
             fs::write(&path, program)?;

@@ -10,6 +10,8 @@ use super::Stage;
 
 /// Two tries: that they are counted is seen, and no more time is spent on it than needed.
 const HEALTH: &str = "{ machine: { health: { hold: 5s, deadline: 3m, tries: 2 } } }";
+/// Where a try costs minutes.
+const ONE_TRY: &str = "{ machine: { health: { hold: 5s, deadline: 3m, tries: 1 } } }";
 
 /// Name, version, how the update is made.
 type Row = (&'static str, &'static str, fn(&Stage, &str) -> anyhow::Result<PathBuf>);
@@ -23,6 +25,17 @@ const ROWS: &[Row] = &[
     // The superblock of EROFS lies at byte 1024: no boot goes without it.
     ("root with a flipped byte", "0.2.4", |stage, version| stage.of_parts(version, |parts, folder| parts.with_flipped_byte(1030, folder))),
 ];
+
+/// Its agent freezes init, which then feeds the watchdog no more.
+const HANG: Row = ("init that hangs", "0.2.5", |stage, version| {
+    let freezes = program::writes("/sys/fs/cgroup/init/cgroup.freeze", "1");
+    stage.updates.build("bare", version, |build| build.replace("nodeagent", freezes))
+});
+
+/// Nobody vouches for the image, and init's free minutes run out.
+const CRASHES: Row = ("agent crash loop", "0.2.6", |stage, version| {
+    stage.updates.build("bare", version, |build| build.replace("nodeagent", program::exits(1)))
+});
 
 pub fn kernel_panic(stage: &Stage) -> anyhow::Result<()> {
     falls_back(stage, PANIC)
@@ -50,4 +63,16 @@ fn falls_back(stage: &Stage, (name, version, make): Row) -> anyhow::Result<()> {
 fn images_that_do_not_come_up() -> anyhow::Result<()> {
     let stage = Stage::new(HEALTH)?;
     ROWS.iter().try_for_each(|row| falls_back(&stage, *row))
+}
+
+#[test]
+#[ignore = "boots a VM: make vm-test T=upgrade"]
+fn an_init_that_hangs() -> anyhow::Result<()> {
+    falls_back(&Stage::new(ONE_TRY)?, HANG)
+}
+
+#[test]
+#[ignore = "boots a VM, for 10 minutes: make vm-test T=upgrade"]
+fn an_agent_that_crashes_for_ever() -> anyhow::Result<()> {
+    falls_back(&Stage::new(ONE_TRY)?, CRASHES)
 }
