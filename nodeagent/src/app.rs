@@ -63,13 +63,14 @@ pub struct Settings {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let root = settings.root;
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
-    let configs = Arc::new(Configs::new(node.clone(), Clock::new(&root)).with_failpoints(failpoints(&node)));
+    let failpoints = failpoints(&node);
+    let configs = Arc::new(Configs::new(node.clone(), Clock::new(&root)).with_failpoints(failpoints.clone()));
     let bootstrap = Arc::new(Bootstrap::new(node.clone()));
     let mut identity = Identity::new(&root, SystemTime::now())?;
 
     open_state(&node).await;
     let power = Power::new(node.clone());
-    let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), failpoints(&node)));
+    let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), failpoints));
     if identity::state_problem(&node).is_none() {
         upgrades.settle().await;
     }

@@ -98,9 +98,10 @@ impl Configs {
         Configs { node, clock, generations, installer, busy: Mutex::new(()), trial: watch::Sender::new(None) }
     }
 
-    /// Cuts installations where a test says so.
+    /// Cuts changes and installations where a test says so.
     pub fn with_failpoints(self, failpoints: Failpoints) -> Configs {
-        Configs { installer: Installer::new(self.node.clone(), failpoints), ..self }
+        let generations = self.generations.with_failpoints(failpoints.clone());
+        Configs { generations, installer: Installer::new(self.node.clone(), failpoints), ..self }
     }
 
     /// Puts the config on STATE in force: the current generation, the one before a trial that a reboot ended, or the newest that is good.

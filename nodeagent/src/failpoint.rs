@@ -1,7 +1,7 @@
 //! Names the instants between two writes at which a power cut would be seen, so that tests can cut exactly there.
 //!
 //! In production nothing is asked for and every point is passed. A test gives a plan of its own; a build with the feature `failpoints` stops
-//! the agent at the point that the kernel parameter `corten.failpoint=` names and says so on the console, for a host that then cuts the power.
+//! what reaches the point that the kernel parameter `corten.failpoint=` names and says so on the console, for a host that then cuts the power.
 
 use std::fmt;
 use std::io;
@@ -36,9 +36,10 @@ impl Failpoints {
         let (name, passed) = (name.to_owned(), std::sync::atomic::AtomicU64::new(0));
         Failpoints::new(move |reached| {
             if reached == name && passed.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == nth {
-                console.print(&format!("failpoint {reached} reached"));
                 loop {
-                    std::thread::park();
+                    // Again and again: a console that is busy loses a line.
+                    console.print(&format!("failpoint {reached} reached"));
+                    std::thread::sleep(std::time::Duration::from_secs(1));
                 }
             }
             Ok(())

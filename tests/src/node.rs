@@ -68,7 +68,7 @@ impl Node {
         for patch in std::iter::once(own.as_str()).chain(patches.iter().copied()) {
             arguments.extend(["--patch-control-plane", patch]);
         }
-        node.machinectl(&arguments)?;
+        program::printed(Command::new(place::machinectl()).arg("--quiet").args(&arguments))?;
         Ok(node)
     }
 
@@ -188,20 +188,18 @@ impl Node {
 
     /// Runs machinectl against the machine: as a stranger in maintenance, as its administrator otherwise.
     pub fn ask(&self, up: &Up, arguments: &[&str]) -> anyhow::Result<String> {
-        let client = self.folder.path().join("client.yaml").display().to_string();
-        match up {
-            Up::Maintenance { fingerprint } => {
-                self.machinectl(&[&["--nodes", &self.address()?, "--fingerprint", fingerprint], arguments].concat())
-            }
-            Up::Configured => self.machinectl(&[&["--config", &client], arguments].concat()),
-        }
+        program::printed(&mut self.command(up, &[&["--quiet"], arguments].concat())?)
     }
 
-    /// machinectl as the machine's administrator, for a test that does more with it than wait for its end.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    /// The same, for a test that does more with it than wait for its end.
+    pub fn command(&self, up: &Up, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(place::machinectl());
-        command.arg("--config").arg(self.folder.path().join("client.yaml")).args(arguments);
-        command
+        match up {
+            Up::Maintenance { fingerprint } => command.arg("--nodes").arg(self.address()?).arg("--fingerprint").arg(fingerprint),
+            Up::Configured => command.arg("--config").arg(self.folder.path().join("client.yaml")),
+        };
+        command.args(arguments);
+        Ok(command)
     }
 
     /// Gives the machine its config, whether it has it already or not, and waits until it has taken it.
@@ -232,9 +230,5 @@ impl Node {
     /// Its machine API, from here.
     fn address(&self) -> anyhow::Result<String> {
         Ok(format!("127.0.0.1:{}", self.port(api::PORT)?))
-    }
-
-    fn machinectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        program::printed(Command::new(place::machinectl()).arg("--quiet").args(arguments))
     }
 }

@@ -13,6 +13,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::reading::digest;
+use crate::failpoint::Failpoints;
 use crate::files;
 
 /// Generations kept, the current one included.
@@ -23,6 +24,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct Generations {
     directory: PathBuf,
+    failpoints: Failpoints,
 }
 
 /// What is known of a generation besides its document.
@@ -81,7 +83,12 @@ impl Trial {
 
 impl Generations {
     pub fn new(directory: PathBuf) -> Generations {
-        Generations { directory }
+        Generations { directory, failpoints: Failpoints::default() }
+    }
+
+    /// Cuts changes where a test says so.
+    pub fn with_failpoints(self, failpoints: Failpoints) -> Generations {
+        Generations { failpoints, ..self }
     }
 
     pub fn has_current(&self) -> bool {
@@ -127,13 +134,16 @@ impl Generations {
         let number = self.numbers()?.last().map_or(1, |last| last + 1);
         let record = Record { version: VERSION, number, applied_at: now, applied_by: by.to_owned(), digest: digest(document) };
         self.write(&format!("{number}.yaml"), document.as_bytes())?;
+        self.failpoints.reach("config::document-written")?;
         self.write(&format!("{number}.json"), &serde_json::to_vec_pretty(&record)?)?;
+        self.failpoints.reach("config::record-written")?;
         Ok(number)
     }
 
     /// Names the generation in force.
     pub fn point(&self, current: &Current) -> anyhow::Result<()> {
-        self.write("current", &serde_json::to_vec_pretty(current)?)
+        self.write("current", &serde_json::to_vec_pretty(current)?)?;
+        Ok(self.failpoints.reach("config::pointed")?)
     }
 
     /// Removes the oldest generations beyond [`KEPT`], never the current one, the one that a trial goes back to, nor a pinned one.
@@ -144,9 +154,9 @@ impl Generations {
         let tried_over = current.trial.as_ref().map(|trial| trial.fallback);
         let needed = |number: u64| number == current.generation || Some(number) == tried_over || pinned.contains(&number);
         for number in numbers.into_iter().take(surplus).filter(|number| !needed(*number)) {
-            for name in [format!("{number}.json"), format!("{number}.yaml")] {
-                files::remove(&self.directory.join(name))?;
-            }
+            files::remove(&self.directory.join(format!("{number}.json")))?;
+            self.failpoints.reach("config::record-removed")?;
+            files::remove(&self.directory.join(format!("{number}.yaml")))?;
         }
         Ok(())
     }

@@ -11,10 +11,12 @@ use machine::stage::Stage;
 
 use super::{Configs, Found, Wanted};
 use crate::clock::Clock;
+use crate::failpoint::Failpoints;
 use crate::init_client::InitClient;
 use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::server::testing::{config, config_with_watchdog};
+use crate::upgrade::played::cut_after;
 
 struct Disk {
     directory: tempfile::TempDir,
@@ -31,13 +33,17 @@ impl Disk {
 
     /// An agent that starts, in a boot of this name.
     fn agent(&self, boot: &str) -> Arc<Configs> {
+        self.agent_with(boot, Failpoints::default())
+    }
+
+    fn agent_with(&self, boot: &str, failpoints: Failpoints) -> Arc<Configs> {
         let root = self.root();
         fs::create_dir_all(root.path("/proc/sys/kernel/random")).unwrap();
         fs::write(root.path("/proc/sys/kernel/random/boot_id"), boot).unwrap();
         let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
         let state = VolumeStatus { volume: Volume::State, state: VolumeState::Open, size_bytes: 1, device: String::new() };
         node.store.put("state", &state);
-        Arc::new(Configs::new(node, Clock::new(&root)))
+        Arc::new(Configs::new(node, Clock::new(&root)).with_failpoints(failpoints))
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -188,4 +194,40 @@ async fn what_waits_for_a_boot_cannot_be_tried() {
         outcome.needs_reboot && outcome.plan.contains(&"cluster.network.proxy.mode takes effect at the next boot".to_owned()),
         "{outcome:?}"
     );
+}
+
+#[tokio::test]
+async fn a_change_that_is_cut_anywhere_leaves_one_config_or_the_other_and_can_be_repeated() {
+    // As many as are kept: the oldest goes with the next one.
+    const BEFORE: u64 = 16;
+    let wanted = config_with_watchdog("200s");
+    for passed in 0.. {
+        let disk = Disk::new();
+        let configs = disk.agent("one");
+        for number in 0..BEFORE {
+            apply(&configs, config_with_watchdog(&format!("{}s", 100 + number)), None).await;
+        }
+        let (failpoints, reached) = cut_after(passed);
+        let configs = disk.agent_with("one", failpoints);
+        configs.load().await.unwrap();
+        let change = Wanted { document: wanted.clone().into_bytes(), dry_run: false, revert_after: None, by: "os:admin/alice".to_owned() };
+        let cut = configs.apply(change).await.is_err();
+
+        let rebooted = disk.agent("two");
+        assert_eq!(rebooted.load().await.unwrap(), Found::Config);
+        let generation = rebooted.node.config().unwrap().generation;
+        assert!([BEFORE, BEFORE + 1].contains(&generation) && (cut || generation == BEFORE + 1), "cut {passed}: {generation}");
+        apply(&rebooted, wanted.clone(), None).await;
+        assert_eq!(rebooted.document(None).await.unwrap().1, wanted);
+        let leftovers = fs::read_dir(rebooted.node.root.config_directory()).unwrap();
+        let files = leftovers.filter(|entry| !entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count();
+        assert!(files <= 2 * (BEFORE as usize + 1) + 1, "cut {passed}: {files} files");
+        if !cut {
+            assert_eq!(
+                *reached.lock().unwrap(),
+                ["config::document-written", "config::record-written", "config::pointed", "config::record-removed"]
+            );
+            return;
+        }
+    }
 }

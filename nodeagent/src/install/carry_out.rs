@@ -107,7 +107,7 @@ impl Installation {
 
     /// As the machine would have kept it, had it had its disk already.
     fn keep_config(&self) -> anyhow::Result<()> {
-        let generations = Generations::new(self.node.root.config_directory());
+        let generations = Generations::new(self.node.root.config_directory()).with_failpoints(self.failpoints.clone());
         let kept = generations.current()?.and_then(|current| generations.document(current.generation).ok());
         if kept.as_ref() != Some(&self.config.text) {
             let number = generations.add(&self.config.text, &self.config.by, wall_seconds())?;

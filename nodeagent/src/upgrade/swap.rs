@@ -234,7 +234,7 @@ impl Swap {
 
     /// Puts a kept generation in force for the next time that the config is read; 0 and one that is gone change nothing.
     fn use_generation(&self, generation: u64) -> anyhow::Result<()> {
-        let generations = Generations::new(self.root.config_directory());
+        let generations = Generations::new(self.root.config_directory()).with_failpoints(self.failpoints.clone());
         if generation == 0 || generations.current().ok().flatten() == Some(Current::lasting(generation)) {
             return Ok(());
         }

@@ -68,14 +68,26 @@ impl Platter {
     }
 
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        for (at, part) in blocks(offset, buffer) {
-            if self.is_present(at / BLOCK_BYTES) {
+        let end = offset + buffer.len() as u64;
+        let (mut at, mut rest) = (offset, buffer);
+        while at < end {
+            let present = self.is_present(at / BLOCK_BYTES);
+            let until = self.end_of_run(at, end, present);
+            let (part, further) = rest.split_at_mut((until - at) as usize);
+            if present {
                 self.written.read_exact_at(part, at)?;
             } else {
                 self.read_base(at, part)?;
             }
+            (at, rest) = (until, further);
         }
         Ok(())
+    }
+
+    /// Up to where all blocks from `at` on are in `written`, or none is: they are read at once.
+    fn end_of_run(&self, at: u64, end: u64, present: bool) -> u64 {
+        let other = (at / BLOCK_BYTES + 1..end.div_ceil(BLOCK_BYTES)).find(|block| self.is_present(*block) != present);
+        other.map_or(end, |block| block * BLOCK_BYTES)
     }
 
     pub fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -133,18 +145,4 @@ impl Platter {
             _ => Ok(()),
         }
     }
-}
-
-/// A buffer in parts that lie in one block each, with the offset of each.
-fn blocks(offset: u64, mut buffer: &mut [u8]) -> Vec<(u64, &mut [u8])> {
-    let mut parts = Vec::new();
-    let mut at = offset;
-    while !buffer.is_empty() {
-        let room = (BLOCK_BYTES - at % BLOCK_BYTES).min(buffer.len() as u64) as usize;
-        let (part, rest) = buffer.split_at_mut(room);
-        parts.push((at, part));
-        buffer = rest;
-        at += room as u64;
-    }
-    parts
 }

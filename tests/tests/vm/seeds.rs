@@ -1,23 +1,48 @@
-//! Power cuts that a seed chooses: where they fall, and how many of them a run makes.
+//! Power cuts that a seed chooses: which seeds a run takes, and where their cuts fall.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
+use anyhow::Context;
 use testbed::nbd::CutAt;
+
+/// SplitMix64 of a seed (Steele, Lea and Flood, 2014): neighbours land far apart.
+pub fn draw(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
 
 /// At a flush or at a write among those that a phase was seen to make.
 pub fn cut_at(seed: u64, flushes: u64, writes: u64) -> CutAt {
-    // An odd factor: neighbouring seeds land far apart.
-    let draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
-    if seed.is_multiple_of(2) { CutAt::Flush(1 + draw % flushes) } else { CutAt::Write(1 + draw % writes) }
+    let draw = draw(seed);
+    if draw & 1 == 0 { CutAt::Flush(1 + (draw >> 1) % flushes) } else { CutAt::Write(1 + (draw >> 1) % writes) }
 }
 
-/// Tries the cut of each seed: as many as usual, or as a long run asks for.
-pub fn each<C: Copy + Debug>(usual: u64, cut: impl Fn(u64) -> C, happens: impl Fn(C) -> anyhow::Result<()>) {
-    let asked = std::env::var("CORTEN_SEEDS").ok().and_then(|text| text.parse().ok());
-    for seed in 0..asked.unwrap_or(usual) {
+/// The seeds of a run: `CORTEN_SEED` names the first, `CORTEN_SEEDS` how many. One alone is that one alone.
+pub fn asked(usual: u64) -> anyhow::Result<Range<u64>> {
+    let number = |name: &str| match std::env::var(name) {
+        Ok(text) => text.parse().map(Some).with_context(|| format!("{name}={text}: expected a number")),
+        Err(_) => Ok(None),
+    };
+    let (first, count) = (number("CORTEN_SEED")?, number("CORTEN_SEEDS")?);
+    let count = count.unwrap_or(if first.is_some() { 1 } else { usual });
+    let first = first.unwrap_or(0);
+    Ok(first..first.saturating_add(count))
+}
+
+/// Tries the cut of each seed, whatever became of those before it, and names those that went wrong.
+pub fn each<C: Copy + Debug>(seeds: Range<u64>, cut: impl Fn(u64) -> C, happens: impl Fn(C) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut wrong = Vec::new();
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
         let cut = cut(seed);
         if let Err(error) = happens(cut) {
-            panic!("{cut:?}: {error:#}");
+            println!("  {cut:?}: {error:#}");
+            wrong.push(seed);
         }
     }
+    anyhow::ensure!(wrong.is_empty(), "{} of {count} cuts went wrong, see above; one again: CORTEN_SEED={}", wrong.len(), wrong[0]);
+    Ok(())
 }

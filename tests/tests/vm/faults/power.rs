@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use testbed::nbd::{CutAt, NbdDisk};
 use tests::node::{Node, Up};
+use tests::program::Running;
 use tests::until::BETWEEN_LOOKS;
 
 use crate::seeds;
@@ -74,46 +75,38 @@ impl Cut {
         let config = node.config();
         let (caller, command) = if self.during == During::Bootstrap {
             node.apply(&up)?;
-            (&Up::Configured, vec!["bootstrap", "--timeout", "60s"])
+            (&Up::Configured, vec!["bootstrap"])
         } else {
-            (&up, vec!["apply", "-f", &config, "--timeout", "60s"])
+            (&up, vec!["apply", "-f", &config])
         };
         disk.cut_at(self.at);
-        let shared = &*node;
-        let answered = std::thread::scope(|scope| {
-            let work = scope.spawn(|| shared.ask(caller, &command));
-            // What bootstrap sets off goes on long after its answer.
-            let over = || work.is_finished() && self.during == During::Apply;
-            while !disk.wait_cut(BETWEEN_LOOKS) && !over() && began.elapsed() < PATIENCE {}
-            // Asked before the machine goes: an answer that comes later was none to its user.
-            let answered = work.is_finished();
-            shared.machine()?.record().process.kill();
-            let outcome = work.join().map_err(|_| anyhow::anyhow!("the command panicked"))?;
-            anyhow::Ok(answered && outcome.is_ok())
-        });
+        let mut work = Running::start(&mut node.command(caller, &command)?)?;
+        // What bootstrap sets off goes on long after its answer.
+        while !disk.wait_cut(BETWEEN_LOOKS) && began.elapsed() < PATIENCE && !(work.is_over()? && self.during == During::Apply) {}
+        let answered = work.is_over()?;
         node.kill();
-        answered
+        Ok(answered && work.printed().is_ok())
     }
 }
 
-fn cuts(during: During, usual: u64) {
-    seeds::each(usual, |seed| Cut::of(during, seed), Cut::happens);
+fn cuts(during: During, usual: u64) -> anyhow::Result<()> {
+    seeds::each(seeds::asked(usual)?, |seed| Cut::of(during, seed), Cut::happens)
 }
 
 #[test]
 #[ignore = "boots VMs: make vm-test T=faults"]
-fn power_cuts_during_first_boot() {
-    cuts(During::FirstBoot, 6);
+fn power_cuts_during_first_boot() -> anyhow::Result<()> {
+    cuts(During::FirstBoot, 6)
 }
 
 #[test]
 #[ignore = "boots VMs: make vm-test T=faults"]
-fn power_cuts_during_apply() {
-    cuts(During::Apply, 6);
+fn power_cuts_during_apply() -> anyhow::Result<()> {
+    cuts(During::Apply, 6)
 }
 
 #[test]
 #[ignore = "boots VMs: make vm-test T=faults"]
-fn power_cuts_during_bootstrap() {
-    cuts(During::Bootstrap, 3);
+fn power_cuts_during_bootstrap() -> anyhow::Result<()> {
+    cuts(During::Bootstrap, 3)
 }

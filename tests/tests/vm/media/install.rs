@@ -23,7 +23,8 @@ pub fn install_to(selector: &str, wipe: bool) -> String {
     format!("{{ machine: {{ install: {{ disk: {selector}, wipe: {wipe} }} }} }}")
 }
 
-fn by_serial() -> String {
+/// A machine config for the disk with the serial number of the first one.
+pub fn by_serial() -> String {
     install_to(&format!("{{ serial: {SERIAL} }}"), false)
 }
 

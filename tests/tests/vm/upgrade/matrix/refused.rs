@@ -66,7 +66,7 @@ fn client_vanishes(stage: &Stage) -> anyhow::Result<()> {
     let before = stage.standing()?;
     let file = stage.of_parts("0.2.0", |parts, folder| parts.with_new_bytes(48 << 20, folder))?;
     let arguments = ["upgrade", file.to_str().context("a path in UTF-8")?, "--yes", "--stage"];
-    let mut client = stage.node.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut client = stage.node.command(&Up::Configured, &arguments)?.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let lines = BufReader::new(client.stderr.take().context("standard error")?).lines();
     let told = lines.map_while(Result::ok).find(|line| line.contains(" to send"));
     client.kill()?;
