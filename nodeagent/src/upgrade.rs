@@ -4,6 +4,7 @@
 //! reads: what init found at boot, the records on STATE, the boot loader's entries   writes: slots, upgrades
 
 mod base;
+mod blocks;
 pub mod disk;
 pub mod esp;
 #[cfg(test)]

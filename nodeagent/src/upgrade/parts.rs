@@ -12,6 +12,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc::O_EXCL;
 use update::{Digest, Manifest, PartName};
 
+use super::blocks;
 use super::esp::{self, Opened};
 use super::swap::Swap;
 
@@ -92,9 +93,18 @@ impl Parts {
         Ok(bytes)
     }
 
-    pub fn write(&self, part: PartName, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+    /// Writes the blocks that differ from what is there, and says how many bytes that were.
+    pub fn write(&self, part: PartName, offset: u64, bytes: &[u8]) -> anyhow::Result<u64> {
         let place = self.place(part);
-        place.file.write_all_at(bytes, offset).with_context(|| format!("writing {}", place.path.display()))
+        // A chunk, which is short.
+        let there = self.read(part, offset, bytes.len() as u32)?;
+        let mut written = 0;
+        for range in blocks::changed(offset, &there, bytes) {
+            let (start, bytes) = (offset + range.start as u64, &bytes[range]);
+            place.file.write_all_at(bytes, start).with_context(|| format!("writing {}", place.path.display()))?;
+            written += bytes.len() as u64;
+        }
+        Ok(written)
     }
 
     /// Everything from the start of a part.

@@ -59,6 +59,10 @@ pub struct Record {
     /// before against the image.
     #[serde(default)]
     pub cluster_reachable_before: bool,
+    /// Bytes that were written to the slot: of blocks that differed from what was there, of root, verity and UKI. What was written before a
+    /// power cut may be missing in it.
+    #[serde(default)]
+    pub written_bytes: u64,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,

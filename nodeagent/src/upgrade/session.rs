@@ -14,6 +14,7 @@ use super::index;
 use super::offer::Room;
 use super::parts::Parts;
 use super::progress::Reporter;
+use super::start::numbered;
 use super::survey::{Survey, Target, survey, targets};
 use super::swap::Swap;
 use super::upload::Sent;
@@ -31,6 +32,8 @@ pub struct Session {
     pub number: u64,
     targets: HashMap<Digest, (Chunk, Vec<Target>)>,
     missing: HashMap<Digest, Chunk>,
+    /// Bytes that were written to the slot and stand in no record yet.
+    written: u64,
 }
 
 /// A slot that is being written to.
@@ -48,14 +51,15 @@ impl Writer {
         Ok(Writer { parts: Parts::to_write(swap, swap.other())?, pending: 0, running: None })
     }
 
-    fn write(&mut self, swap: &Swap, (part, offset): Target, bytes: &[u8]) -> anyhow::Result<()> {
-        self.parts.write(part, offset, bytes)?;
+    /// How many bytes were written: what is there already is not.
+    fn write(&mut self, swap: &Swap, (part, offset): Target, bytes: &[u8]) -> anyhow::Result<u64> {
+        let written = self.parts.write(part, offset, bytes)?;
         swap.failpoints.reach("slot::chunk-written")?;
-        self.pending += bytes.len() as u64;
+        self.pending += written;
         if self.pending >= BATCH_BYTES {
             self.sync(swap)?;
         }
-        Ok(())
+        Ok(written)
     }
 
     fn patched(&mut self, swap: &Swap, base: &Base, data: &[u8], chunk: &Chunk) -> Result<Vec<u8>, Refusal> {
@@ -119,11 +123,12 @@ impl Session {
         let mut writer = Writer::open(swap)?;
         let total = survey.copy.iter().map(|(chunk, ..)| u64::from(chunk.size)).sum();
         let mut step = reporter.step("copying what the running image has", total);
+        let mut written = 0;
         for (chunk, from, to) in survey.copy {
             let bytes = running.read(from.0, from.1, chunk.size)?;
             // Had the list of the running image's chunks an error, the chunk comes from the update.
             if bytes.len() == chunk.size as usize && Digest::of(&bytes) == chunk.sha256 {
-                writer.write(swap, to, &bytes)?;
+                written += writer.write(swap, to, &bytes)?;
             } else {
                 missing.insert(chunk.sha256, chunk);
             }
@@ -131,7 +136,9 @@ impl Session {
         }
         writer.parts.fit_uki(&manifest)?;
         writer.sync(swap)?;
-        Ok(Session { update, targets: targets(&manifest), manifest, number, missing })
+        let mut session = Session { update, targets: targets(&manifest), manifest, number, missing, written };
+        session.note_written(swap)?;
+        Ok(session)
     }
 
     /// Chunks that nobody here has, in the order in which the parts need them.
@@ -163,9 +170,20 @@ impl Session {
             Some(base) => writer.patched(swap, base, &sent.data, chunk)?,
         };
         for target in targets {
-            writer.write(swap, *target, &bytes)?;
+            self.written += writer.write(swap, *target, &bytes)?;
         }
         self.missing.remove(&digest);
         Ok(bytes.len() as u64)
+    }
+
+    /// Adds to the record what was written since the last time. A power cut in between takes that along.
+    pub fn note_written(&mut self, swap: &Swap) -> anyhow::Result<()> {
+        if self.written > 0 {
+            let mut record = numbered(swap, self.number)?;
+            record.written_bytes += self.written;
+            swap.records.put(&record)?;
+            self.written = 0;
+        }
+        Ok(())
     }
 }

@@ -128,6 +128,7 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         boots: 0,
         boot_id: swap.boot_id.clone(),
         cluster_reachable_before: false,
+        written_bytes: 0,
         reason: None,
         ended_at: 0,
     })

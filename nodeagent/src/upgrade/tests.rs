@@ -92,6 +92,38 @@ async fn uncut(disk: &Disk, images: &[&Image], update: &Update, failpoints: Fail
     work.await.is_ok()
 }
 
+/// Blocks of 4 KiB in which two states of a part differ, as bytes; blocks that only one has count.
+fn differing(before: &[u8], after: &[u8]) -> u64 {
+    let block = |bytes: &[u8], at: usize| bytes.get(at..).map(|rest| rest[..rest.len().min(4096)].to_vec());
+    (0..after.len()).step_by(4096).filter(|at| block(before, *at) != block(after, *at)).count() as u64 * 4096
+}
+
+#[tokio::test]
+async fn no_block_is_written_that_does_not_change() {
+    let (old, new, newest) = (old(), new(), Image::new("0.3.0"));
+    let disk = Disk::configured(&old);
+    let boot = disk.boot(&[&old]).await;
+    boot.upgrade(&new.update()).await.unwrap();
+    let everything: u64 = new.parts().into_iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let record = boot.record().await;
+    assert!(record.written_bytes <= everything && record.written_bytes > everything - 4096, "an empty slot: {}", record.written_bytes);
+    settled(&disk, &[&old, &new]).await;
+
+    // The slot holds the image of two releases before: little differs, and less than the chunks in which it lies.
+    let [root, verity] = disk.devices(Slot::A);
+    let uki = disk.esp_path().join("corten/a.efi");
+    let read = || [&root, &verity, &uki].map(|path| fs::read(path).unwrap());
+    let before = read();
+    let boot = disk.boot(&[&old, &new]).await;
+    let offered = boot.offer(&newest.update()).await.unwrap();
+    boot.upgrade(&newest.update()).await.unwrap();
+    let after = read();
+    let changed: u64 = before.iter().zip(&after).map(|(before, after)| differing(before, after)).sum();
+    let written = boot.record().await.written_bytes;
+    assert!(disk.holds(Slot::A, &newest) && written > 0 && written <= changed, "{written} bytes written; blocks of {changed} bytes changed");
+    assert!(changed < offered.missing_bytes, "{changed} bytes of blocks in chunks of {}", offered.missing_bytes);
+}
+
 #[tokio::test]
 async fn a_cut_anywhere_leaves_the_old_or_the_new_and_can_be_gone_on_with() {
     let (old, new) = (old(), new());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use update::Base;
 
 use super::progress::Step;
-use super::session::Writer;
+use super::session::{Session, Writer};
 use super::swap::Swap;
 use super::work::offered;
 use super::{Upgrades, blocking};
@@ -76,9 +76,14 @@ impl Upload {
     pub async fn finish(&self) -> Result<u64, Refusal> {
         let (swap, writer) = (self.swap.clone(), self.writer.clone());
         blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).sync(&swap)).await?;
-        let work = self.upgrades.work.lock().await;
-        let session = work.session.as_ref().filter(|_| work.offers == self.offer).ok_or_else(superseded)?;
-        Ok(session.missing_count() as u64)
+        let mut work = self.upgrades.work.clone().lock_owned().await;
+        let (swap, offer) = (self.swap.clone(), self.offer);
+        let missing = blocking(move || {
+            let Some(session) = work.session.as_mut() else { return Ok(None) };
+            session.note_written(&swap)?;
+            Ok((work.offers == offer).then(|| work.session.as_ref().map(Session::missing_count)).flatten())
+        });
+        Ok(missing.await?.ok_or_else(superseded)? as u64)
     }
 }
 
