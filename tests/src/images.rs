@@ -5,10 +5,13 @@
 //! ([`Stream`]).
 
 mod build;
+pub mod measured;
+mod owner;
 mod parts;
 pub mod program;
 mod stream;
 
 pub use build::Build;
+pub use owner::Owner;
 pub use parts::Parts;
 pub use stream::Stream;

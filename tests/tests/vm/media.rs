@@ -1,7 +1,7 @@
 //! Machines without a disk of their own, booted from a medium and installed from there; what else a machine finds on media; and firmware
 //! that checks what it starts.
 
-mod install;
+pub mod install;
 mod secure;
 mod seeds;
 mod two_disks;

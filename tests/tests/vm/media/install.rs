@@ -23,7 +23,7 @@ pub fn install_to(selector: &str, wipe: bool) -> String {
     format!("{{ machine: {{ install: {{ disk: {selector}, wipe: {wipe} }} }} }}")
 }
 
-fn by_serial() -> String {
+pub fn by_serial() -> String {
     install_to(&format!("{{ serial: {SERIAL} }}"), false)
 }
 
