@@ -59,8 +59,8 @@ impl Boot {
 fn assert_complete(played: &Played) {
     assert!(played.is_filled() && played.is_bootable() && !played.is_marked());
     assert_eq!(played.config(), Some((1, config())));
-    assert_eq!(played.read(&played.variable("BootOrder")).unwrap(), [7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 9, 0]);
-    for number in 0..3 {
+    assert_eq!(played.read(&played.variable("BootOrder")).unwrap(), [7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 0, 9, 0]);
+    for number in 0..4 {
         assert!(played.read(&played.variable(&format!("Boot000{number}"))).unwrap().len() > 100);
     }
 }

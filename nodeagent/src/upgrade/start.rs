@@ -64,11 +64,20 @@ pub fn flip(swap: &Swap, session: &Session, circumstances: &Circumstances) -> an
     record.happened(Event::Flipping);
     swap.records.put(&record)?;
     swap.failpoints.reach("start::recorded")?;
+    tell_firmware(swap, circumstances.tries);
     let esp = swap.esp.open()?;
     swap.esp.replace_image(&esp, swap.other())?;
     swap.esp.flip(swap.other(), &version, &manifest.profile, circumstances.tries)?;
     swap.failpoints.reach("start::flipped")?;
     Ok(record)
+}
+
+/// Before the flip: an image that cannot be loaded must not leave the firmware waiting. Where it cannot be told (no variables, no room for
+/// them), such an image costs a power-on by hand, and any other one nothing.
+fn tell_firmware(swap: &Swap, tries: u32) {
+    if let Err(error) = swap.disk.tell_firmware(tries) {
+        tracing::warn!("the firmware keeps the boot options that it has: {error:#}");
+    }
 }
 
 /// A way back to the other slot's image.
@@ -104,6 +113,7 @@ pub fn go_back(swap: &Swap, way: &WayBack, circumstances: &Circumstances) -> any
     record.happened(Event::Flipping);
     swap.records.put(&record)?;
     swap.failpoints.reach("rollback::recorded")?;
+    tell_firmware(swap, circumstances.tries);
     swap.esp.flip(way.slot.slot, &way.slot.image_version, &way.slot.profile, circumstances.tries)?;
     swap.failpoints.reach("rollback::flipped")?;
     Ok(record)
