@@ -17,6 +17,8 @@ use super::swap::Swap;
 use super::uki;
 use crate::clock::wall_seconds;
 use crate::refusal::Refusal;
+use crate::resources::security::SecureBoot;
+use crate::security;
 
 /// What the record says besides what the slots say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +47,15 @@ pub fn verify(swap: &Swap, session: &Session, reporter: &Reporter) -> Result<(),
             return Err(damaged(problem));
         }
     }
-    uki::check(slot.path(PartName::Uki), &manifest.root_hash.to_string())
-        .map_err(|error| damaged(format!("{:#}", anyhow::Error::from(error))))
+    let unreadable = |error| damaged(format!("{:#}", anyhow::Error::from(error)));
+    let path = slot.path(PartName::Uki);
+    uki::check(path, &manifest.root_hash.to_string()).map_err(unreadable)?;
+    if security::secure_boot(&swap.root) == SecureBoot::On && !uki::is_signed(path).map_err(unreadable)? {
+        let problem = "the machine's Secure Boot is on, and the update's UKI has no signature: the firmware would not start it";
+        let remedy = "nothing boots it; have image-build sign it (--secure-boot-key) with a key that the firmware trusts";
+        return Err(Refusal::state("NOT_SIGNED", problem.to_owned(), remedy));
+    }
+    Ok(())
 }
 
 fn damaged(problem: String) -> Refusal {
