@@ -147,6 +147,8 @@ impl Stage1 {
             }
             Step::LoadModules => {
                 self.modules = Modules::read(&self.root)?;
+                // First: a crash in what follows leaves its words.
+                self.modules.load_named(&modules::CRASH_RECORDS, &self.console);
                 self.modules.load_general(&self.console);
             }
             Step::ReadCommandLine => {

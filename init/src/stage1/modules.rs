@@ -17,6 +17,8 @@ const LIST: &str = "/usr/lib/modules.list";
 /// Needed on the way to the root of an installation medium or of an initramfs that came over the network, and nowhere else.
 pub const ISO: [&str; 2] = ["isofs", "loop"];
 pub const NETWORK: [&str; 1] = ["loop"];
+/// Keeps what the kernel says when it crashes: no device calls for it.
+pub const CRASH_RECORDS: [&str; 1] = ["efi_pstore"];
 /// `MODULE_INIT_COMPRESSED_FILE` (linux/module.h): the kernel decompresses.
 const COMPRESSED: i32 = 4;
 
