@@ -25,11 +25,17 @@ pub fn end(console: &Console, action: PowerAction) -> ! {
 /// Shows why the machine cannot go on, counts down, and restarts it.
 pub fn restart_after(console: &Console, countdown: Duration, reason: &str) -> ! {
     console.error(&format!("CANNOT BOOT: {reason}"));
+    keep_log();
     for left in (1..=countdown.as_secs()).rev() {
         console.error(&format!("restart in {left} s"));
         pause(Duration::from_secs(1));
     }
     end(console, PowerAction::Reboot)
+}
+
+/// Has the kernel keep its log at the restart as it does at a crash, where it has a place for that: the next boot can say why this one ended.
+fn keep_log() {
+    let _ = std::fs::write("/sys/module/printk/parameters/always_kmsg_dump", "Y");
 }
 
 /// Waits. For countdowns and between tries of what gives no sign when it would work.

@@ -23,6 +23,7 @@ use crate::block::NoDisk;
 use crate::console::{self, Console};
 use crate::mount;
 use crate::step::{self, Answer, Phase, Step as _};
+use crate::watchdog::{self, Watchdog};
 use crate::{clock, cmdline, files, loader, power};
 use loop_device::Loop;
 use medium::Images;
@@ -53,6 +54,8 @@ enum Error {
     Medium(#[from] medium::Error),
     #[error(transparent)]
     Loop(#[from] loop_device::Error),
+    #[error("arm the watchdog")]
+    Watchdog(#[source] std::io::Error),
     #[error("look for disks")]
     Sysfs(#[source] std::io::Error),
     #[error(transparent)]
@@ -76,6 +79,7 @@ pub fn run() -> ! {
         line: cmdline::CommandLine::default(),
         loader: loader::Loader::default(),
         modules: Modules::default(),
+        watchdog: Watchdog::new(),
         images: None,
         source: None,
         device: None,
@@ -102,6 +106,7 @@ struct Stage1 {
     line: cmdline::CommandLine,
     loader: loader::Loader,
     modules: Modules,
+    watchdog: Watchdog,
     /// The root's files, where it lies in files.
     images: Option<Images>,
     source: Option<Source>,
@@ -147,7 +152,19 @@ impl Stage1 {
             }
             Step::LoadModules => {
                 self.modules = Modules::read(&self.root)?;
+                // First: a crash in what follows leaves its words.
+                self.modules.load_named(&modules::CRASH_RECORDS, &self.console);
                 self.modules.load_general(&self.console);
+            }
+            Step::ArmWatchdog => {
+                self.modules.load_drivers(&modules::WATCHDOGS, &self.root, &self.console);
+                let now = clock::since_boot();
+                self.watchdog.set_timeout(watchdog::STAGE1_TIMEOUT, now).map_err(Error::Watchdog)?;
+                let taken = self.watchdog.open(&self.root.path(watchdog::DEVICE), now).map_err(Error::Watchdog)?;
+                // One that knows shorter times only would have to be fed.
+                if taken.is_some_and(|taken| taken < watchdog::STAGE1_TIMEOUT) {
+                    self.watchdog.disarm();
+                }
             }
             Step::ReadCommandLine => {
                 let path = self.root.path("/proc/cmdline");
@@ -219,6 +236,8 @@ impl Stage1 {
                 files::replace(&path, &text, 0o644)?;
             }
             Step::SwitchRoot => {
+                self.watchdog.feed(clock::since_boot());
+                self.watchdog.hand_over();
                 let never: Infallible = switch_root::switch(NEW_ROOT, NEXT, &self.root.path(medium::FILES))?;
                 match never {}
             }

@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -137,6 +137,14 @@ pub fn credit_entropy(random: BorrowedFd<'_>, seed: &[u8; SEED_BYTES]) -> io::Re
     let mut info = PoolInfo { entropy_bits: SEED_BYTES as i32 * 8, length: SEED_BYTES as i32, bytes: *seed };
     // SAFETY: the kernel reads the two integers and `length` bytes behind them, all inside `info`.
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY as _, &mut info as *mut PoolInfo) })
+}
+
+/// A descriptor that the program before left open for this one.
+///
+/// The caller has just found it among the process' own, and knows by what it stands for that nothing else here owns it.
+pub fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: it is open and has no other owner, as the caller says.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Sets a watchdog's timeout and answers the one that the device took instead.

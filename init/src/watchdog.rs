@@ -1,15 +1,20 @@
-//! The hardware watchdog. init's own loop feeds it: a machine whose init no longer turns restarts. It stays armed through a restart.
+//! The hardware watchdog. init's own loop feeds it: a machine whose init no longer turns restarts. It stays armed through a restart. Stage 1
+//! arms it and leaves it open for the init of the root, so that no part of a boot hangs unwatched: closing it would disarm some.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, IntoRawFd};
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::io::FdFlags;
 
 use crate::sys;
 
 pub const DEVICE: &str = "/dev/watchdog0";
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longer than all that stage 1 waits for; it feeds nothing.
+pub const STAGE1_TIMEOUT: Duration = Duration::from_secs(120);
 pub const LEAST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the whole shutdown may take, firmware and boot loader included.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(240);
@@ -32,7 +37,7 @@ impl Watchdog {
         if self.device.is_some() {
             return Ok(None);
         }
-        match OpenOptions::new().write(true).open(path) {
+        match inherited(path).map_or_else(|| OpenOptions::new().write(true).open(path), Ok) {
             Ok(device) => {
                 self.device = Some(device);
                 self.set_timeout(self.timeout, now).map(Some)
@@ -73,6 +78,15 @@ impl Watchdog {
         }
     }
 
+    /// Leaves it open, armed as it is, for the program that takes this one's place.
+    pub fn hand_over(&mut self) {
+        if let Some(device) = self.device.take()
+            && rustix::io::fcntl_setfd(&device, FdFlags::empty()).is_ok()
+        {
+            let _ = device.into_raw_fd();
+        }
+    }
+
     /// The machine is about to be switched off on purpose: the watchdog must not start it again.
     pub fn disarm(&mut self) {
         if let Some(mut device) = self.device.take() {
@@ -81,9 +95,40 @@ impl Watchdog {
     }
 }
 
+/// The device as the program before left it open; nobody else could open it.
+fn inherited(path: &Path) -> Option<File> {
+    let open = fs::read_dir("/proc/self/fd").ok()?;
+    let leads_there = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|target| target == path);
+    let number = open.filter_map(Result::ok).find(leads_there)?.file_name().to_str()?.parse().ok()?;
+    let device = File::from(sys::adopt(number));
+    // The programs that init starts must not have it.
+    rustix::io::fcntl_setfd(&device, FdFlags::CLOEXEC).ok()?;
+    Some(device)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stage_1_armed_goes_on_in_the_next_init() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("watchdog0");
+        std::fs::write(&path, "").expect("write");
+        let now = Duration::from_secs(5);
+        let mut first = Watchdog::new();
+        first.open(&path, now).expect("opens");
+        first.hand_over();
+        assert_eq!(first.due(), None);
+        // Only the open file leads to it from here on: a device cannot be opened twice.
+        let mut second = Watchdog::new();
+        assert!(second.open(&path, now).expect("adopts").is_some());
+        let links = || std::fs::read_dir("/proc/self/fd").expect("read").filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        assert_eq!(links().filter(|target| *target == path).count(), 1);
+        second.disarm();
+        assert_eq!(std::fs::read(&path).expect("read"), b"\0\0V");
+        assert_eq!(links().filter(|target| *target == path).count(), 0);
+    }
 
     #[test]
     fn device_is_fed_three_times_in_its_timeout() {

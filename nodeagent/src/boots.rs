@@ -3,7 +3,7 @@
 //! reads: services, what init found at boot, the kernel's log, what a crash left   writes: boots
 
 mod ending;
-mod pstore;
+pub mod pstore;
 pub mod record;
 
 use std::collections::BTreeSet;

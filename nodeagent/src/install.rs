@@ -9,7 +9,7 @@
 mod carry_out;
 mod copy;
 pub mod disks;
-mod efi;
+pub mod efi;
 mod esp;
 mod inventory;
 mod medium;

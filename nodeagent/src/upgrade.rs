@@ -10,6 +10,7 @@ pub mod esp;
 #[cfg(test)]
 pub mod fixtures;
 mod index;
+mod last_words;
 pub mod offer;
 mod parts;
 pub mod phase;

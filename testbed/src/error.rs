@@ -30,6 +30,8 @@ pub enum Error {
     NoFirmware { looked_at: String },
     #[error("{} holds no UEFI variables; expected a firmware volume with a store of authenticated variables", path.display())]
     NoVariables { path: PathBuf },
+    #[error("{} is no signed variable; expected a date, a signature and the variable's value (`image-build keys new --secure-boot`)", path.display())]
+    NoSignedVariable { path: PathBuf },
     #[error("CORTEN_ACCEL={value:?}: expected kvm, tcg or icount")]
     UnknownAccelerator { value: String },
     #[error("the machine {name} ended while waiting for {awaited}; last lines of its console:\n{tail}")]

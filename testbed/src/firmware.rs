@@ -1,5 +1,6 @@
 //! Where distributions keep OVMF, the UEFI firmware for QEMU.
 
+pub mod enrolled;
 pub mod variables;
 
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ impl Firmware {
         Firmware::find_below(Path::new("/"), PLACES, false)
     }
 
-    /// The first pair that the host has with Secure Boot. For other keys, put a file that holds them into `variables`.
+    /// The first pair that the host has with Secure Boot. For other keys, put a file that holds them into `variables` ([`enrolled::enrol`]).
     pub fn find_secure(keys: Keys) -> Result<Firmware, Error> {
         let places = match keys {
             Keys::None => SECURE_PLACES,

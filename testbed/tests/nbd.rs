@@ -87,6 +87,17 @@ fn the_image_below_is_seen_and_never_changed() {
 }
 
 #[test]
+fn what_a_test_changes_is_read_and_outlives_a_cut() {
+    let disk = NbdDisk::empty(64 * MIB).expect("a disk");
+    io(&disk, &["write -P 0xab 1M 64k", "flush"]);
+    let writes = disk.writes();
+    disk.write(MIB + 512, &[0x5a; 512]).expect("write");
+    assert_eq!(disk.writes(), writes, "it is not the machine's");
+    disk.cut(1).expect("cut");
+    assert!(reads(&disk, "0x5a", "1049088", "512") && reads(&disk, "0xab", "1M", "512") && reads(&disk, "0xab", "1049600", "512"));
+}
+
+#[test]
 fn a_cut_loses_what_was_not_flushed_and_nothing_else() {
     let disk = NbdDisk::empty(16 * MIB).expect("a disk");
     io(&disk, &["write -P 0x11 0 1M", "flush"]);

@@ -5,11 +5,14 @@
 //! ([`Stream`]).
 
 mod build;
+pub mod measured;
+mod owner;
 mod parts;
 pub mod program;
 mod stand_in;
 mod stream;
 
 pub use build::Build;
+pub use owner::Owner;
 pub use parts::Parts;
 pub use stream::Stream;

@@ -17,6 +17,10 @@ const LIST: &str = "/usr/lib/modules.list";
 /// Needed on the way to the root of an installation medium or of an initramfs that came over the network, and nowhere else.
 pub const ISO: [&str; 2] = ["isofs", "loop"];
 pub const NETWORK: [&str; 1] = ["loop"];
+/// Keeps what the kernel says when it crashes: no device calls for it.
+pub const CRASH_RECORDS: [&str; 1] = ["efi_pstore"];
+/// Watchdogs that are ready as soon as their driver is.
+pub const WATCHDOGS: [&str; 1] = ["i6300esb"];
 /// `MODULE_INIT_COMPRESSED_FILE` (linux/module.h): the kernel decompresses.
 const COMPRESSED: i32 = 4;
 
@@ -60,6 +64,13 @@ impl Modules {
         }
     }
 
+    /// Loads those of these drivers that there is a device for.
+    pub fn load_drivers(&mut self, names: &[&str], root: &Root, console: &Console) {
+        for index in with_dependencies(&self.0, &named_drivers(&self.0, names, &present(root, &self.0))) {
+            self.load(index, console);
+        }
+    }
+
     /// Loads the next driver that there is a device for, and what it stands on; `false` when there is none left. Devices may appear later,
     /// on a bus whose driver has just been loaded.
     pub fn load_next_driver(&mut self, root: &Root, console: &Console) -> bool {
@@ -91,8 +102,12 @@ fn general(modules: &[Module]) -> Vec<usize> {
 
 /// The first driver, not loaded yet, of a device that is there.
 fn next_driver(modules: &[Module], present: &BTreeSet<String>) -> Option<usize> {
-    let drives = |pattern: &String| present.iter().any(|device| matches(pattern.as_bytes(), device.as_bytes()));
-    modules.iter().position(|module| !module.loaded && module.devices.iter().any(drives))
+    modules.iter().position(|module| !module.loaded && module.drives(present))
+}
+
+fn named_drivers(modules: &[Module], names: &[&str], present: &BTreeSet<String>) -> Vec<usize> {
+    let is_one = |module: &Module| names.contains(&&*module.name) && module.drives(present);
+    modules.iter().enumerate().filter(|(_, module)| is_one(module)).map(|(index, _)| index).collect()
 }
 
 /// These modules and what they stand on, as far as not loaded yet, in load order.
@@ -132,6 +147,10 @@ impl Module {
             }
         }
         Module { path, ..module }
+    }
+
+    fn drives(&self, present: &BTreeSet<String>) -> bool {
+        self.devices.iter().any(|pattern| present.iter().any(|device| matches(pattern.as_bytes(), device.as_bytes())))
     }
 
     /// A field of the section .modinfo, `key=value`.
@@ -244,6 +263,13 @@ mod tests {
         }
         assert_eq!(loaded, ["virtio_blk", "scsi_mod+libata+ahci", "sd_mod"]);
         assert_eq!(next_driver(&list(), &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_named_driver_is_loaded_where_its_device_is() {
+        let modules = list();
+        let there = BTreeSet::from(["scsi:t-0x00".to_owned()]);
+        assert_eq!(names(&modules, named_drivers(&modules, &["sd_mod", "ahci", "loop"], &there)), ["sd_mod"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::step::{Answer, Phase, Step as Described};
 pub enum Step {
     Mount(Mount),
     LoadModules,
+    ArmWatchdog,
     ReadCommandLine,
     DecideMedium,
     FindDisk,
@@ -28,7 +29,7 @@ pub fn opening() -> Vec<Phase<Step>> {
     vec![
         Phase { name: "kernel interfaces", steps: mount::STAGE1.map(Step::Mount).to_vec() },
         // efivarfs is a module.
-        Phase { name: "modules", steps: vec![Step::LoadModules, Step::Mount(mount::EFI_VARIABLES)] },
+        Phase { name: "modules", steps: vec![Step::LoadModules, Step::ArmWatchdog, Step::Mount(mount::EFI_VARIABLES)] },
         Phase { name: "medium", steps: vec![Step::ReadCommandLine, Step::DecideMedium] },
     ]
 }
@@ -58,6 +59,7 @@ impl Described for Step {
         match self {
             Step::Mount(mount) => return format!("mount {} ({})", mount.target, mount.kind),
             Step::LoadModules => "load the modules that every machine needs",
+            Step::ArmWatchdog => "arm the watchdog for what follows",
             Step::ReadCommandLine => "read the kernel command line",
             Step::DecideMedium => "ask the boot loader what was booted",
             Step::FindDisk => "find the disk that was booted, loading its driver",
@@ -78,7 +80,7 @@ impl Described for Step {
         match self {
             Step::Mount(mount) if mount.needed => Answer::Restart,
             // A missing module shows where it is needed.
-            Step::Mount(_) | Step::LoadModules | Step::LoadMediumModules => Answer::GoOn,
+            Step::Mount(_) | Step::LoadModules | Step::ArmWatchdog | Step::LoadMediumModules => Answer::GoOn,
             // FindDisk and FindIso wait by themselves.
             Step::ReadCommandLine
             | Step::DecideMedium
@@ -112,7 +114,9 @@ mod tests {
         for medium in [Medium::Disk, Medium::Iso, Medium::Network] {
             let steps = opening().into_iter().chain(closing(medium)).flat_map(|phase| phase.steps);
             let passed_over: Vec<Step> = steps.filter(|step| step.answer() == Answer::GoOn).collect();
-            let harmless = |step: &Step| matches!(step, Step::LoadModules | Step::LoadMediumModules | Step::Mount(mount::EFI_VARIABLES));
+            let harmless = |step: &Step| {
+                matches!(step, Step::LoadModules | Step::ArmWatchdog | Step::LoadMediumModules | Step::Mount(mount::EFI_VARIABLES))
+            };
             assert!(passed_over.iter().all(harmless), "{passed_over:?}");
             assert_eq!(closing(medium).pop().and_then(|mut last| last.steps.pop()), Some(Step::SwitchRoot));
         }

@@ -38,10 +38,11 @@ impl Crash {
         Ok((!files.is_empty()).then_some(Crash { log: last_bytes(&log, MAX_BYTES), files }))
     }
 
-    /// What the kernel said last: the panic, else the oops, else its last line.
+    /// What the kernel said last: the panic, else the oops, else why init gave the boot up, else its last line.
     pub fn words(&self) -> String {
         let saying = |words: &str| self.log.lines().rev().find(|line| line.contains(words)).map(str::to_owned);
         let line = saying("Kernel panic - not syncing").or_else(|| saying("Oops")).or_else(|| saying("BUG:"));
+        let line = line.or_else(|| saying("corten: CANNOT BOOT"));
         let line = line.or_else(|| self.log.lines().last().map(str::to_owned));
         let line = line.unwrap_or_else(|| "the kernel left a crash log that cannot be read".to_owned());
         without_time(&line).to_owned()

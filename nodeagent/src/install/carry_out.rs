@@ -131,12 +131,17 @@ impl Installation {
         cleared.with_context(|| format!("writing {}", path.display()))?;
         self.failpoints.reach("install::completed")?;
         // Firmware starts a disk's loader without being told to; what fails here costs tries after a bad upgrade, not the installation.
-        if let Err(error) = efi::register(&self.node.root, &self.progress.device, self.sector_bytes) {
+        if let Err(error) = self.tell_firmware() {
             let line = format!("registering the disk with the firmware: {error:#}");
             self.node.events.emit("machine", "FirmwareNotTold", &line);
             self.node.console.print(&line);
         }
         Ok(())
+    }
+
+    fn tell_firmware(&self) -> anyhow::Result<()> {
+        let tries = machine::config::Health::default().tries.into();
+        efi::register(&self.node.root, &self.progress.device, self.sector_bytes, tries, efi::Place::First)
     }
 
     async fn blocking(&self, step: fn(&Installation) -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
 //! Tells the firmware to start the disk's boot loader, by variables that efivarfs shows (UEFI 2.10, 3.1.3 and 3.3; kernel's efivarfs.rst).
 //!
-//! Three times the same: when an image cannot be loaded at all, the loader gives up and the firmware goes on with its next option. With as
-//! many options as an upgrade has tries, the tries run out and the old image starts within one power-on, where firmware would wait at its
-//! prompt for ever.
+//! Several times the same: when an image cannot be loaded at all, the loader gives up and the firmware goes on with its next option. With
+//! an option for each try of an upgrade, and one more, the tries run out and the old image starts within one power-on, where firmware would
+//! wait at its prompt for ever.
 
 mod option;
 mod plan;
@@ -19,6 +19,7 @@ use machine::disk::Partition;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use option::{BootPartition, load_option};
+pub use plan::Place;
 use plan::{Seen, plan};
 
 /// Vendor GUID of the firmware's own variables (EFI_GLOBAL_VARIABLE).
@@ -26,14 +27,15 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// EFI_VARIABLE_NON_VOLATILE, _BOOTSERVICE_ACCESS and _RUNTIME_ACCESS: in front of a variable's value.
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 const ORDER: &str = "BootOrder";
+const CURRENT: &str = "BootCurrent";
 
-/// Makes the disk's loader the first that the firmware starts, in place of those of installations before.
-pub fn register(root: &Root, device: &str, sector_bytes: u64) -> anyhow::Result<()> {
+/// Has the firmware start the disk's loader, in place of those of installations before, and again for as long as images are tried that often.
+pub fn register(root: &Root, device: &str, sector_bytes: u64, tries: u32, place: Place) -> anyhow::Result<()> {
     let variables = Variables { directory: root.path("/sys/firmware/efi/efivars") };
     let seen = variables.read()?;
     let partition = boot_partition(root, device, sector_bytes)?;
-    let options: Vec<Vec<u8>> = plan::DESCRIPTIONS.iter().map(|description| load_option(description, &partition)).collect();
-    let plan = plan(&seen, &options)?;
+    let options: Vec<Vec<u8>> = (1..=usize::try_from(tries)? + 1).map(|number| load_option(&plan::name(number), &partition)).collect();
+    let plan = plan(&seen, &options, place)?;
     // The order names only what is there, at every instant.
     for (number, value) in &plan.write {
         variables.write(&option_name(*number), value)?;
@@ -122,9 +124,11 @@ impl Variables {
         for number in names.iter().filter_map(|name| number(name)) {
             options.insert(number, value(&self.path(&option_name(number)))?.unwrap_or_default());
         }
-        let order = value(&self.path(ORDER))?.unwrap_or_default();
-        let order = order.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
-        Ok(Seen { options, order })
+        let numbers = |name: &str| -> anyhow::Result<Vec<u16>> {
+            let value = value(&self.path(name))?.unwrap_or_default();
+            Ok(value.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect())
+        };
+        Ok(Seen { options, order: numbers(ORDER)?, started_from: numbers(CURRENT)?.first().copied() })
     }
 
     /// One call of write for attributes and value: each call is a whole variable.

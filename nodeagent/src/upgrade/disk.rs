@@ -10,6 +10,7 @@ use machine::disk::{Partition, Slot};
 
 use super::esp::Esp;
 use crate::failpoint::Failpoints;
+use crate::install::efi::{self, Place};
 
 #[derive(Debug, Clone)]
 pub struct Disk {
@@ -39,6 +40,14 @@ impl Disk {
             }
         }
         Err(anyhow!("it is not there")).with_context(looking)
+    }
+
+    /// Has the firmware start this disk again for as long as an image that it cannot load is tried so often.
+    pub fn tell_firmware(&self, tries: u32) -> anyhow::Result<()> {
+        let path = self.root.path(&format!("/sys/class/block/{}/queue/logical_block_size", self.name));
+        let reading = || format!("reading {}", path.display());
+        let sector_bytes = fs::read_to_string(&path).with_context(reading)?.trim().parse().with_context(reading)?;
+        efi::register(&self.root, &format!("/dev/{}", self.name), sector_bytes, tries, Place::WhereStarted)
     }
 
     pub fn root_device(&self, slot: Slot) -> anyhow::Result<PathBuf> {

@@ -17,6 +17,8 @@ use super::swap::Swap;
 use super::uki;
 use crate::clock::wall_seconds;
 use crate::refusal::Refusal;
+use crate::resources::security::SecureBoot;
+use crate::security;
 
 /// What the record says besides what the slots say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +47,15 @@ pub fn verify(swap: &Swap, session: &Session, reporter: &Reporter) -> Result<(),
             return Err(damaged(problem));
         }
     }
-    uki::check(slot.path(PartName::Uki), &manifest.root_hash.to_string())
-        .map_err(|error| damaged(format!("{:#}", anyhow::Error::from(error))))
+    let unreadable = |error| damaged(format!("{:#}", anyhow::Error::from(error)));
+    let path = slot.path(PartName::Uki);
+    uki::check(path, &manifest.root_hash.to_string()).map_err(unreadable)?;
+    if security::secure_boot(&swap.root) == SecureBoot::On && !uki::is_signed(path).map_err(unreadable)? {
+        let problem = "the machine's Secure Boot is on, and the update's UKI has no signature: the firmware would not start it";
+        let remedy = "nothing boots it; have image-build sign it (--secure-boot-key) with a key that the firmware trusts";
+        return Err(Refusal::state("NOT_SIGNED", problem.to_owned(), remedy));
+    }
+    Ok(())
 }
 
 fn damaged(problem: String) -> Refusal {
@@ -64,11 +73,20 @@ pub fn flip(swap: &Swap, session: &Session, circumstances: &Circumstances) -> an
     record.happened(Event::Flipping);
     swap.records.put(&record)?;
     swap.failpoints.reach("start::recorded")?;
+    tell_firmware(swap, circumstances.tries);
     let esp = swap.esp.open()?;
     swap.esp.replace_image(&esp, swap.other())?;
     swap.esp.flip(swap.other(), &version, &manifest.profile, circumstances.tries)?;
     swap.failpoints.reach("start::flipped")?;
     Ok(record)
+}
+
+/// Before the flip: an image that cannot be loaded must not leave the firmware waiting. Where it cannot be told (no variables, no room for
+/// them), such an image costs a power-on by hand, and any other one nothing.
+fn tell_firmware(swap: &Swap, tries: u32) {
+    if let Err(error) = swap.disk.tell_firmware(tries) {
+        tracing::warn!("the firmware keeps the boot options that it has: {error:#}");
+    }
 }
 
 /// A way back to the other slot's image.
@@ -104,6 +122,7 @@ pub fn go_back(swap: &Swap, way: &WayBack, circumstances: &Circumstances) -> any
     record.happened(Event::Flipping);
     swap.records.put(&record)?;
     swap.failpoints.reach("rollback::recorded")?;
+    tell_firmware(swap, circumstances.tries);
     swap.esp.flip(way.slot.slot, &way.slot.image_version, &way.slot.profile, circumstances.tries)?;
     swap.failpoints.reach("rollback::flipped")?;
     Ok(record)

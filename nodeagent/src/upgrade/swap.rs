@@ -1,15 +1,13 @@
 //! The two slots as the agent acts on them: settles what became of an upgrade, blesses the running image, or gives it up. Everything blocks,
 //! and every step may be cut and done again.
 
-use std::collections::BTreeMap;
-use std::fs;
-
 use machine::Root;
 use machine::disk::Slot;
 use machine::protocol::{BootFacts, ImageFacts};
 
 use super::disk::Disk;
 use super::esp::{Entry, Esp, current};
+use super::last_words;
 use super::phase::{Event, Phase};
 use super::records::{Reason, Record, Records};
 use super::settle::{Seen, Verdict, decide};
@@ -18,9 +16,6 @@ use crate::clock::wall_seconds;
 use crate::config::{Current, Generations};
 use crate::failpoint::Failpoints;
 use crate::resources::upgrade::SlotStatus;
-
-/// Lines of a crashed kernel's log that a record takes in.
-const TAIL_LINES: usize = 20;
 
 #[derive(Debug, Clone)]
 pub struct Swap {
@@ -278,21 +273,9 @@ impl Swap {
     /// What can be said of an image whose agent said nothing.
     fn silent_end(&self, boots: u32) -> Reason {
         let count = if boots == 1 { "1 boot".to_owned() } else { format!("{boots} boots") };
-        let log_tail = self.crash_log();
-        let ending = if log_tail.is_empty() { "ended without a word" } else { "ended in a crash of the kernel" };
-        Reason { check: "boot".to_owned(), message: format!("the new image did not come up: {count}, the last {ending}"), log_tail }
-    }
-
-    /// The end of what the kernel kept of its last crash (pstore); empty where there is none.
-    fn crash_log(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.root.path("/sys/fs/pstore")) else { return Vec::new() };
-        let files = entries.filter_map(|entry| Some((entry.as_ref().ok()?.file_name().into_string().ok()?, entry.ok()?.path())));
-        // One crash comes in parts, the first of which is the end of the log.
-        let files: BTreeMap<String, _> = files.filter(|(name, _)| name.starts_with("dmesg-")).collect();
-        let Some(text) = files.values().next().and_then(|path| fs::read(path).ok()) else { return Vec::new() };
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+        let said = last_words::since(&self.root, self.running);
+        let message = format!("the new image did not come up: {count}, {}", said.ending);
+        Reason { check: "boot".to_owned(), message, log_tail: said.log_tail }
     }
 }
 

@@ -221,8 +221,8 @@ async fn an_image_that_never_gets_as_far_as_its_agent() {
     let record = boot.record().await;
     let told = record.reason.unwrap();
     assert_eq!((boot.slot, record.phase, record.boots), (Slot::A, Phase::Failed, 3));
-    assert_eq!(told.message, "the new image did not come up: 3 boots, the last ended in a crash of the kernel");
-    assert_eq!(told.log_tail, ["Panic#1 Part1", "<0>Kernel panic - not syncing"]);
+    assert_eq!(told.message, "the new image did not come up: 3 boots, the last ended in a crash of the kernel: Kernel panic - not syncing");
+    assert_eq!(told.log_tail, ["<0>Kernel panic - not syncing"]);
     // It may be written over at once.
     boot.send(&Image::new("0.3.0").update()).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use object::read::pe::PeFile64;
-use object::{Object, ObjectSection, ReadCache};
+use object::{LittleEndian, Object, ObjectSection, ReadCache, pe};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BadUki {
@@ -19,6 +19,8 @@ pub enum BadUki {
     Parse(#[source] object::Error),
     #[error("the UKI is cut short: its section {section} ends at byte {end} of {length}")]
     Short { section: String, end: u64, length: u64 },
+    #[error("the UKI is cut short: its signature ends at byte {end} of {length}")]
+    Signature { end: u64, length: u64 },
     #[error("the UKI has no section {0}")]
     Missing(&'static str),
     #[error("the UKI's command line boots another root: it has {found:?}; expected corten.roothash={expected}")]
@@ -42,6 +44,13 @@ pub fn check(path: &Path, root_hash: &str) -> Result<(), BadUki> {
             return Err(BadUki::Short { section: section.name().unwrap_or("?").to_owned(), end, length });
         }
     }
+    // Behind the sections; its address is a place in the file.
+    if let Some(table) = image.data_directory(pe::IMAGE_DIRECTORY_ENTRY_SECURITY) {
+        let end = u64::from(table.virtual_address.get(LittleEndian)) + u64::from(table.size.get(LittleEndian));
+        if end > length {
+            return Err(BadUki::Signature { end, length });
+        }
+    }
     if let Some(missing) = SECTIONS.into_iter().find(|name| image.section_by_name(name).is_none()) {
         return Err(BadUki::Missing(missing));
     }
@@ -53,6 +62,15 @@ pub fn check(path: &Path, root_hash: &str) -> Result<(), BadUki> {
         return Ok(());
     }
     Err(BadUki::OtherRoot { found: line.to_owned(), expected: root_hash.to_owned() })
+}
+
+/// Whether somebody signed it for Secure Boot (PE format, "The attribute certificate table"). Whose signatures count, the firmware knows.
+pub fn is_signed(path: &Path) -> Result<bool, BadUki> {
+    let open = |source| BadUki::Open { path: path.display().to_string(), source };
+    let cache = ReadCache::new(File::open(path).map_err(open)?);
+    let image = PeFile64::parse(&cache).map_err(BadUki::Parse)?;
+    let table = image.data_directory(pe::IMAGE_DIRECTORY_ENTRY_SECURITY);
+    Ok(table.is_some_and(|table| table.size.get(LittleEndian) > 0))
 }
 
 #[cfg(test)]
@@ -80,5 +98,24 @@ mod tests {
         for length in 0..good.len() - 512 {
             assert!(checked(&good[..length], &hash).is_err(), "cut after {length} bytes");
         }
+    }
+
+    #[test]
+    fn a_signature_is_seen_and_has_to_be_whole() {
+        let hash = "ab".repeat(32);
+        let mut signed = uki(&format!("corten.roothash={hash}"), b"kernel");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("b.efi");
+        std::fs::write(&path, &signed).unwrap();
+        assert!(!is_signed(&path).unwrap());
+        // The fifth data directory: place and size. The directories begin at byte 112 of the optional header, which begins at 88.
+        let place = signed.len() as u32;
+        signed[88 + 112 + 32..][..4].copy_from_slice(&place.to_le_bytes());
+        signed[88 + 112 + 36..][..4].copy_from_slice(&16_u32.to_le_bytes());
+        signed.extend([0; 16]);
+        std::fs::write(&path, &signed).unwrap();
+        assert!(is_signed(&path).unwrap());
+        checked(&signed, &hash).unwrap();
+        assert!(matches!(checked(&signed[..signed.len() - 1], &hash), Err(BadUki::Signature { .. })));
     }
 }

@@ -5,6 +5,7 @@
 //! 10.3.5 (media device paths). Numbers are little-endian.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::Error;
@@ -17,9 +18,11 @@ const AUTHENTICATED_STORE: [u8; 16] = [0x78, 0x2c, 0xf3, 0xaa, 0x7b, 0x94, 0x9a,
 const VOLUME_SIGNATURE: &[u8] = b"_FVH";
 const STORE_HEADER_BYTES: usize = 28;
 const VARIABLE_HEADER_BYTES: usize = 60;
-const VARIABLE_MARK: u16 = 0x55aa;
+pub(super) const VARIABLE_MARK: u16 = 0x55aa;
+/// State of a variable that was added.
+pub(super) const STORED: u8 = 0x3f;
 /// States of a variable that counts: added, and added while its successor is being written.
-const ADDED: [u8; 2] = [0x3f, 0x3e];
+const ADDED: [u8; 2] = [STORED, 0x3e];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
@@ -55,6 +58,15 @@ pub fn boot_options(variables: &[Variable]) -> Vec<BootOption> {
 }
 
 fn variables(bytes: &[u8]) -> Option<Vec<Variable>> {
+    walk(bytes).map(|(found, _)| found)
+}
+
+/// What of the store no variable was written to yet.
+pub(super) fn free(bytes: &[u8]) -> Option<Range<usize>> {
+    walk(bytes).map(|(_, free)| free)
+}
+
+fn walk(bytes: &[u8]) -> Option<(Vec<Variable>, Range<usize>)> {
     if bytes.get(40..44)? != VOLUME_SIGNATURE {
         return None;
     }
@@ -78,7 +90,7 @@ fn variables(bytes: &[u8]) -> Option<Vec<Variable>> {
         }
         at = (value + value_bytes).next_multiple_of(4);
     }
-    Some(found)
+    Some((found, at..end))
 }
 
 fn boot_option(number: u16, value: &[u8]) -> Option<BootOption> {

@@ -5,6 +5,7 @@ mod faults;
 mod kubernetes;
 mod machine_api;
 mod media;
+mod secure_boot;
 mod seeds;
 mod short;
 mod smoke;

@@ -58,11 +58,11 @@ fn partition_is_told_in_the_disk_s_own_sectors() {
 #[test]
 fn variables_are_attributes_and_value() {
     let (_directory, root) = machine();
-    let error = register(&root, "/dev/nvme0n1", 512).unwrap_err();
+    let error = register(&root, "/dev/nvme0n1", 512, 2, Place::First).unwrap_err();
     assert!(format!("{error:#}").contains("efivars: No such file"), "{error:#}");
     let folder = root.path("/sys/firmware/efi/efivars");
     fs::create_dir_all(&folder).unwrap();
-    let error = register(&root, "/dev/nvme0n1", 512).unwrap_err().to_string();
+    let error = register(&root, "/dev/nvme0n1", 512, 2, Place::First).unwrap_err().to_string();
     assert!(error.contains("is empty: the machine was not started by UEFI"), "{error}");
 
     let file = |name: &str| folder.join(format!("{name}-{GLOBAL}"));
@@ -71,11 +71,20 @@ fn variables_are_attributes_and_value() {
     fs::write(file("BootOptionSupport"), [6, 0, 0, 0, 3, 0, 0, 0]).unwrap();
     fs::write(folder.join("Boot0000-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"), "another vendor's").unwrap();
     for _ in 0..2 {
-        register(&root, "/dev/nvme0n1", 512).unwrap();
+        register(&root, "/dev/nvme0n1", 512, 2, Place::First).unwrap();
         assert_eq!(fs::read(file("BootOrder")).unwrap(), [7, 0, 0, 0, 0, 0, 2, 0, 3, 0, 1, 0]);
         let option = fs::read(file("Boot0002")).unwrap();
         assert_eq!(option[..4], ATTRIBUTES);
         assert_eq!(option::description(&option[4..]).as_deref(), Some("Corten (2)"));
         assert_eq!(fs::read(file("Boot0001")).unwrap(), [7, 0, 0, 0, 1, 0, 0, 0]);
     }
+    // More tries than options: they come where the disk's own are, behind what somebody put before them.
+    fs::write(file("BootOrder"), [7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3, 0]).unwrap();
+    register(&root, "/dev/nvme0n1", 512, 3, Place::WhereStarted).unwrap();
+    assert_eq!(fs::read(file("BootOrder")).unwrap(), [7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 3, 0, 4, 0]);
+    fs::write(file("BootOrder"), [7, 0, 0, 0, 1, 0]).unwrap();
+    fs::write(file("BootCurrent"), [6, 0, 0, 0, 1, 0]).unwrap();
+    register(&root, "/dev/nvme0n1", 512, 1, Place::WhereStarted).unwrap();
+    assert_eq!(fs::read(file("BootOrder")).unwrap(), [7, 0, 0, 0, 0, 0, 2, 0, 1, 0]);
+    assert!(!file("Boot0004").exists(), "surplus options go");
 }
