@@ -190,12 +190,20 @@ impl Configs {
 
     /// Puts the machine onto a disk, on which it boots with the config.
     async fn install(&self, reading: Reading, by: String, dry_run: bool, outcome: Outcome) -> Result<Outcome, Refusal> {
-        let plan = self.installer.plan(&reading.config).await?;
-        let words = plan.words();
-        if !dry_run {
-            self.installer.begin(plan, FirstConfig { text: reading.text, by }).await?;
-        }
-        Ok(Outcome { generation: 0, plan: words, ..outcome })
+        let begun = async {
+            let plan = self.installer.plan(&reading.config).await?;
+            let words = plan.words();
+            if !dry_run {
+                self.installer.begin(plan, FirstConfig { text: reading.text, by }).await?;
+            }
+            Ok(words)
+        };
+        let plan = begun.await.inspect_err(|refusal| {
+            if !dry_run {
+                self.installer.refused(refusal);
+            }
+        })?;
+        Ok(Outcome { generation: 0, plan, ..outcome })
     }
 
     /// Makes an earlier generation's config the newest generation. `None` is the one before the current.
