@@ -12,6 +12,8 @@ pub struct Hardware {
     pub cpus: u32,
     pub memory_mib: u64,
     pub firmware: Firmware,
+    /// Boots this in place of the firmware and what lies on drives.
+    pub kernel: Option<Boot>,
     /// Further drives, after the disk: their places in [`Hardware::boot_order`] begin with 1.
     pub drives: Vec<Drive>,
     pub boot_order: BootOrder,
@@ -32,6 +34,7 @@ impl Hardware {
             cpus: if kubernetes { 2 } else { 1 },
             memory_mib: if kubernetes { 3072 } else { 1024 },
             firmware: Firmware::find()?,
+            kernel: None,
             drives: Vec::new(),
             boot_order: BootOrder::Listed,
             watchdog: Some(Watchdog::I6300esb),
@@ -66,7 +69,8 @@ impl Hardware {
 
     /// The machine with this disk.
     pub(super) fn spec(&self, disk: &NbdDisk) -> MachineSpec {
-        let mut spec = MachineSpec::new("node", Boot::Firmware(self.firmware.clone()))
+        let boot = self.kernel.clone().unwrap_or_else(|| Boot::Firmware(self.firmware.clone()));
+        let mut spec = MachineSpec::new("node", boot)
             .cpus(self.cpus)
             .memory_mib(self.memory_mib)
             .nbd(disk)
