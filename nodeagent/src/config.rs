@@ -118,7 +118,11 @@ impl Configs {
         match choice {
             Choice::Nothing => Ok(Found::Nothing),
             Choice::Unusable => {
-                self.node.events.emit("config", "Unusable", "no generation of the machine config on STATE can be used");
+                let problem = "no generation of the machine config on STATE can be used";
+                self.node.events.emit("config", "Unusable", problem);
+                self.node
+                    .console
+                    .print(&format!("recovery: {problem}; apply one, upgrade to an image that can use it, or reset the machine"));
                 self.node.happened(StageEvent::ConfigUnusable);
                 Ok(Found::Unusable)
             }
