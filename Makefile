@@ -27,7 +27,7 @@ NEEDS := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils /usr/share/OVMF/
 	veritysetup:cryptsetup-bin mcopy:mtools mkfs.fat:dosfstools protoc:protobuf-compiler \
 	/usr/include/google/protobuf/any.proto:libprotobuf-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config \
 	zstd:zstd depmod:kmod mkfs.ext4:e2fsprogs ip:iproute2 nft:nftables objcopy:binutils git:git \
-	xorriso:xorriso sbsign:sbsigntool cert-to-efi-sig-list:efitools openssl:openssl swtpm:swtpm
+	/usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu xorriso:xorriso sbsign:sbsigntool cert-to-efi-sig-list:efitools openssl:openssl swtpm:swtpm
 
 .PHONY: help
 help: ## List the targets

@@ -46,8 +46,8 @@ fn protos(directory: &Path) -> Result<Vec<PathBuf>> {
 /// The table as the Rust expression that `src/access.rs` includes.
 fn render(rows: &[access::Row]) -> String {
     let mut text = String::from("&[\n");
-    for access::Row { path, role, maintenance } in rows {
-        let _ = writeln!(text, "    ({path:?}, Access {{ role: Role::{role}, maintenance: {maintenance} }}),");
+    for access::Row { path, role, maintenance, recovery } in rows {
+        let _ = writeln!(text, "    ({path:?}, Access {{ role: Role::{role}, maintenance: {maintenance}, recovery: {recovery} }}),");
     }
     text.push(']');
     text

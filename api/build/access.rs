@@ -11,6 +11,7 @@ pub struct Row {
     /// Variant of the generated enum `Role`: `Reader`, `Operator` or `Admin`.
     pub role: &'static str,
     pub maintenance: bool,
+    pub recovery: bool,
 }
 
 /// Every method of every service, sorted by path. A method without `access`, or without a role in it, is an error.
@@ -34,8 +35,9 @@ pub fn table(pool: &DescriptorPool) -> Result<Vec<Row>> {
             Some(3) => "Admin",
             other => bail!("{path}: role {} in its access option; expected ROLE_READER, ROLE_OPERATOR or ROLE_ADMIN", other.unwrap_or(0)),
         };
-        let maintenance = access.get_field_by_name("maintenance").and_then(|v| v.as_bool()).unwrap_or(false);
-        rows.push(Row { path, role, maintenance });
+        let says = |name: &str| access.get_field_by_name(name).and_then(|v| v.as_bool()).unwrap_or(false);
+        let (maintenance, recovery) = (says("maintenance"), says("maintenance") || says("recovery"));
+        rows.push(Row { path, role, maintenance, recovery });
     }
     rows.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(rows)

@@ -7,8 +7,10 @@ use crate::v1::Role;
 pub struct Access {
     /// Least role that may call it.
     pub role: Role,
-    /// Whether it answers in maintenance and in recovery.
+    /// Whether it answers in maintenance, and in recovery as well.
     pub maintenance: bool,
+    /// Whether it answers in recovery.
+    pub recovery: bool,
 }
 
 /// Each method by its path (`/corten.machine.v1.Machine/GetVersion`), sorted by path.

@@ -119,7 +119,11 @@ impl Configs {
         match choice {
             Choice::Nothing => Ok(Found::Nothing),
             Choice::Unusable => {
-                self.node.events.emit("config", "Unusable", "no generation of the machine config on STATE can be used");
+                let problem = "no generation of the machine config on STATE can be used";
+                self.node.events.emit("config", "Unusable", problem);
+                self.node
+                    .console
+                    .print(&format!("recovery: {problem}; apply one, upgrade to an image that can use it, or reset the machine"));
                 self.node.happened(StageEvent::ConfigUnusable);
                 Ok(Found::Unusable)
             }
@@ -191,12 +195,20 @@ impl Configs {
 
     /// Puts the machine onto a disk, on which it boots with the config.
     async fn install(&self, reading: Reading, by: String, dry_run: bool, outcome: Outcome) -> Result<Outcome, Refusal> {
-        let plan = self.installer.plan(&reading.config).await?;
-        let words = plan.words();
-        if !dry_run {
-            self.installer.begin(plan, FirstConfig { text: reading.text, by }).await?;
-        }
-        Ok(Outcome { generation: 0, plan: words, ..outcome })
+        let begun = async {
+            let plan = self.installer.plan(&reading.config).await?;
+            let words = plan.words();
+            if !dry_run {
+                self.installer.begin(plan, FirstConfig { text: reading.text, by }).await?;
+            }
+            Ok(words)
+        };
+        let plan = begun.await.inspect_err(|refusal| {
+            if !dry_run {
+                self.installer.refused(refusal);
+            }
+        })?;
+        Ok(Outcome { generation: 0, plan, ..outcome })
     }
 
     /// Makes an earlier generation's config the newest generation. `None` is the one before the current.

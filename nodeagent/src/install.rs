@@ -91,10 +91,19 @@ impl Installer {
             self.node.happened(StageEvent::InstallFailed);
             return Err(Refusal::field(plan::FIELD, format!("{error:#}")));
         }
+        progress::forget_refusal(&self.node);
         let installation = Installation::new(&self.node, &plan, config, self.failpoints.clone());
         installation.progress.tell(Phase::Writing, &format!("installing {} on {device}", plan.image.version));
         tokio::spawn(async move { finish(installation).await });
         Ok(())
+    }
+
+    /// Shows why nothing is installed. While an installation is under way, it is that which is shown.
+    pub fn refused(&self, refusal: &Refusal) {
+        if self.node.stage() == Stage::Maintenance {
+            let version = images::facts(&self.node.root).map(|image| image.version).unwrap_or_default();
+            progress::tell_refusal(&self.node, version, refusal.to_string());
+        }
     }
 
     fn image(&self) -> Result<ImageFacts, Refusal> {

@@ -21,7 +21,7 @@ pub use console::Console;
 pub use error::Error;
 pub use firmware::Firmware;
 pub use machine::{
-    Boot, BootOrder, Device, Disk, DiskFormat, Drive, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, RunningMachine, Tpm,
+    Boot, BootOrder, Device, Disk, DiskFormat, Drive, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, NetworkBoot, RunningMachine, Tpm,
     TpmInterface, Watchdog, arguments,
 };
 pub use port::free_port;

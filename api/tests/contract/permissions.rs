@@ -6,10 +6,11 @@ use crate::{golden, table};
 
 fn matrix() -> String {
     let width = ACCESS.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
-    let mut text = format!("{:width$}  {:8}  maintenance\n", "method", "role");
-    for (path, Access { role, maintenance }) in ACCESS {
+    let mut text = format!("{:width$}  {:8}  maintenance  recovery\n", "method", "role");
+    for (path, Access { role, maintenance, recovery }) in ACCESS {
         let role = role.as_str_name().trim_start_matches("ROLE_").to_lowercase();
-        text += &format!("{path:width$}  {role:8}  {}\n", if *maintenance { "yes" } else { "-" });
+        let word = |answers: bool| if answers { "yes" } else { "-" };
+        text += &format!("{path:width$}  {role:8}  {:11}  {}\n", word(*maintenance), word(*recovery));
     }
     text
 }
@@ -32,6 +33,15 @@ fn every_method_is_found_and_no_other() {
 fn maintenance_changes_nothing_but_config_and_power() {
     let open: Vec<_> = ACCESS.iter().filter(|(_, a)| a.maintenance && a.role != Role::Reader).map(|(path, _)| *path).collect();
     assert_eq!(open, ["/corten.machine.v1.Config/Apply", "/corten.machine.v1.Machine/Reboot"]);
+}
+
+/// A new image, or none of what is on the disk: the ways out.
+#[test]
+fn recovery_can_be_left() {
+    let open: Vec<_> = ACCESS.iter().filter(|(_, a)| a.recovery && !a.maintenance).map(|(path, _)| *path).collect();
+    let upgrade = ["Offer", "Rollback", "Start", "Upload", "Watch"].map(|method| format!("/corten.machine.v1.Upgrade/{method}"));
+    assert_eq!(open[0], "/corten.machine.v1.Machine/Reset");
+    assert_eq!(open[1..], upgrade);
 }
 
 /// What the build says of a method whose body is `body`.

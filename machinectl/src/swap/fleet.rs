@@ -147,7 +147,7 @@ impl Fleet {
 
 async fn look(session: Session, wish: &Wish) -> Result<Member, Failure> {
     let version = session.ask(session.machine().get_version(GetVersionRequest {})).await?;
-    let Standing { role, control_planes } = Standing::ask(&session).await?;
+    let Standing { role, control_planes } = Standing::ask(&session, &version).await?;
     let kubernetes_node = if version.kubernetes.is_empty() { None } else { kubernetes_node(&session).await? };
     let change = wish.of(&session, &version)?;
     let planned = change.plan(&session, &version).await?;

@@ -53,7 +53,7 @@ impl Peer {
 /// None for a machine without etcd: an endpoint may be any machine.
 async fn ask(session: &Session) -> Result<Option<Peer>, Failure> {
     let version = session.ask(session.machine().get_version(GetVersionRequest {})).await?;
-    if version.kubernetes.is_empty() || Standing::ask(session).await?.role != Role::ControlPlane {
+    if version.kubernetes.is_empty() || Standing::ask(session, &version).await?.role != Role::ControlPlane {
         return Ok(None);
     }
     let mut reports = session.ask(session.machine().get_health(GetHealthRequest { wait: None })).await?;

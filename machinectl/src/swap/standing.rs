@@ -1,7 +1,8 @@
 //! What a machine is in its cluster, by its config.
 
-use api::v1::GetConfigRequest;
+use api::v1::{GetConfigRequest, GetVersionResponse};
 use machine::config::{HostPort, Role, yaml};
+use machine::stage::Stage;
 use serde_json::Value;
 
 use crate::connection::node;
@@ -16,7 +17,12 @@ pub struct Standing {
 }
 
 impl Standing {
-    pub async fn ask(session: &Session) -> Result<Standing, Failure> {
+    /// Of a machine that has told what it runs.
+    pub async fn ask(session: &Session, version: &GetVersionResponse) -> Result<Standing, Failure> {
+        // Without a config that it could use it has no part in its cluster: its pods are gone, its etcd is away already.
+        if version.stage == Stage::Recovery.name() {
+            return Ok(Standing { role: Role::Worker, control_planes: Vec::new() });
+        }
         let document = session.ask(session.config().get(GetConfigRequest { generation: None })).await?.document;
         // It may be another release's, so no more of it is read than is needed.
         let config = yaml::read_one(document, &session.node.to_string())?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::node::Node;
-use crate::resources::installation::{InstallationStatus, Phase};
+use crate::resources::installation::{InstallationStatus, Phase, REFUSED};
 
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -45,13 +45,35 @@ impl Progress {
     }
 
     fn note(&self, phase: Phase, line: &str) {
-        let reason = match phase {
-            Phase::Writing => "Installing",
-            Phase::Installed => "Installed",
-            Phase::Failed => "InstallFailed",
-        };
-        self.node.events.emit("machine", reason, line);
+        self.node.events.emit("machine", reason(phase), line);
         let status = InstallationStatus { version: self.version.clone(), phase, message: line.to_owned() };
         self.node.store.put(self.device.trim_start_matches("/dev/"), &status);
+    }
+}
+
+/// Says that no installation begins, to those who were not asked as well: a config from outside is answered by nobody. The same refusal again
+/// is not told again.
+pub fn tell_refusal(node: &Node, version: String, message: String) {
+    let status = InstallationStatus { version, phase: Phase::Refused, message };
+    if node.store.get(REFUSED).as_ref() == Some(&status) {
+        return;
+    }
+    let line = format!("not installed: {}", status.message);
+    node.console.print(&line);
+    node.events.emit("machine", reason(status.phase), &line);
+    node.store.put(REFUSED, &status);
+}
+
+/// Another config was taken.
+pub fn forget_refusal(node: &Node) {
+    node.store.remove::<InstallationStatus>(REFUSED);
+}
+
+fn reason(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Refused => "InstallRefused",
+        Phase::Writing => "Installing",
+        Phase::Installed => "Installed",
+        Phase::Failed => "InstallFailed",
     }
 }

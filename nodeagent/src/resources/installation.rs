@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Resource;
 
-/// An installation of this boot, named by its disk: `vda`.
+/// No disk has this name.
+pub const REFUSED: &str = "refused";
+
+/// An installation of this boot, named by its disk: `vda`. The last config that was refused is [`REFUSED`], until one is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstallationStatus {
@@ -18,6 +21,8 @@ pub struct InstallationStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
+    /// Nothing was begun, and no disk written to.
+    Refused,
     /// The disk cannot be booted from yet.
     Writing,
     /// The disk can be booted from; the machine reboots.

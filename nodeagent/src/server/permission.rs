@@ -40,8 +40,8 @@ pub enum Denial {
 }
 
 /// The health service of gRPC itself: for whoever may call GetVersion.
-const HEALTH: Access = Access { role: Role::Reader, maintenance: true };
-const REFLECTION: Access = Access { role: Role::Reader, maintenance: false };
+const HEALTH: Access = Access { role: Role::Reader, maintenance: true, recovery: true };
+const REFLECTION: Access = Access { role: Role::Reader, maintenance: false, recovery: false };
 
 /// Methods that are not of our own protos.
 pub const FOREIGN: [(&str, Access); 4] = [
@@ -67,7 +67,8 @@ pub fn permitted(stage: Stage, identity_held: bool, caller: Caller, access: Opti
 
 fn stage_denies(stage: Stage, access: Access) -> Option<Denial> {
     let answers = match stage {
-        Stage::Maintenance | Stage::Installing | Stage::Recovery => access.maintenance,
+        Stage::Maintenance | Stage::Installing => access.maintenance,
+        Stage::Recovery => access.recovery,
         Stage::Booting | Stage::Running | Stage::Upgrading => true,
         // On the way down the machine is looked at, and not changed any more.
         Stage::Resetting | Stage::Rebooting | Stage::ShuttingDown => access.role == Role::Reader,

@@ -5,8 +5,11 @@ mod drives;
 use std::path::Path;
 
 use super::files;
-use super::spec::{Boot, Forward, Lifetime, MachineSpec, TpmInterface, Watchdog};
+use super::spec::{Boot, BootOrder, Lifetime, MachineSpec, NetworkBoot, TpmInterface, Watchdog};
 use crate::Accelerator;
+
+/// Of Debian's package ipxe-qemu, where QEMU looks for it.
+const IPXE: &str = "efi-virtio.rom";
 
 /// QEMU's arguments. Paths of sockets are relative: QEMU runs in the machine's directory, whose path may be too long for an address.
 pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetime) -> Vec<String> {
@@ -39,7 +42,7 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
     for argument in drives::arguments(spec) {
         add(&[&argument]);
     }
-    add(&["-netdev", &netdev(spec.isolated, &spec.forwards), "-device", "virtio-net-pci,netdev=net0,romfile="]);
+    add(&["-netdev", &netdev(spec), "-device", &network_card(spec)]);
     add(&["-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0"]);
     if let Some(Watchdog::I6300esb) = spec.watchdog {
         add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
@@ -65,10 +68,21 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
     out
 }
 
-fn netdev(isolated: bool, forwards: &[Forward]) -> String {
-    let restrict = if isolated { ",restrict=on" } else { "" };
-    let forwards: String = forwards.iter().map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest)).collect();
-    format!("user,id=net0{restrict}{forwards}")
+fn netdev(spec: &MachineSpec) -> String {
+    let restrict = if spec.isolated { ",restrict=on" } else { "" };
+    let boot = spec.network_boot.as_ref().map(|NetworkBoot { folder, file }| format!(",tftp={},bootfile={file}", escaped(folder)));
+    let forwards: String = spec.forwards.iter().map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest)).collect();
+    format!("user,id=net0{restrict}{}{forwards}", boot.unwrap_or_default())
+}
+
+/// Without a program of its own, unless it is to boot from: the firmware would try that before it gives up.
+fn network_card(spec: &MachineSpec) -> String {
+    let program = match (&spec.network_boot, &spec.boot_order) {
+        (None, _) => String::new(),
+        (Some(_), BootOrder::Variables) => IPXE.to_owned(),
+        (Some(_), _) => format!("{IPXE},bootindex={}", spec.drives.len()),
+    };
+    format!("virtio-net-pci,netdev=net0,romfile={program}")
 }
 
 pub(super) use drives::overlay;
@@ -83,7 +97,7 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    use super::super::{BootOrder, Device, Disk, DiskFormat, Drive};
+    use super::super::{Device, Disk, DiskFormat, Drive, Forward};
     use super::*;
     use crate::Firmware;
 
@@ -143,8 +157,21 @@ mod tests {
 
     #[test]
     fn every_network_is_restricted_unless_the_user_says_otherwise() {
-        assert_eq!(netdev(true, &[]), "user,id=net0,restrict=on");
-        assert_eq!(netdev(false, &[Forward { host: 1, guest: 2 }]), "user,id=net0,hostfwd=tcp:127.0.0.1:1-:2");
+        let mut spec = MachineSpec::new("m", Boot::Firmware(firmware()));
+        assert_eq!(netdev(&spec), "user,id=net0,restrict=on");
+        (spec.isolated, spec.forwards) = (false, vec![Forward { host: 1, guest: 2 }]);
+        assert_eq!(netdev(&spec), "user,id=net0,hostfwd=tcp:127.0.0.1:1-:2");
+    }
+
+    #[test]
+    fn the_network_is_booted_from_after_the_drives() {
+        let mut spec = MachineSpec::new("m", Boot::Firmware(firmware())).disk(Disk::Nbd { socket: "/a".into() });
+        assert_eq!(network_card(&spec), "virtio-net-pci,netdev=net0,romfile=");
+        spec.network_boot = Some(NetworkBoot { folder: "/a,b".into(), file: "boot.ipxe".into() });
+        assert_eq!(netdev(&spec), "user,id=net0,restrict=on,tftp=/a,,b,bootfile=boot.ipxe");
+        assert_eq!(network_card(&spec), "virtio-net-pci,netdev=net0,romfile=efi-virtio.rom,bootindex=1");
+        spec.boot_order = BootOrder::Variables;
+        assert_eq!(network_card(&spec), "virtio-net-pci,netdev=net0,romfile=efi-virtio.rom");
     }
 
     #[test]

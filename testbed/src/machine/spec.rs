@@ -19,6 +19,7 @@ pub struct MachineSpec {
     /// In the order in which the guest sees those of one kind: vda, vdb, ...
     pub drives: Vec<Drive>,
     pub boot_order: BootOrder,
+    pub network_boot: Option<NetworkBoot>,
     pub forwards: Vec<Forward>,
     /// Whether no packet of the guest leaves the host.
     pub isolated: bool,
@@ -39,6 +40,15 @@ pub enum Boot {
     Firmware(Firmware),
     /// A kernel that QEMU loads itself.
     Kernel { kernel: PathBuf, initrd: Option<PathBuf>, command_line: String },
+}
+
+/// What a boot server in the machine's network hands out (DHCP and TFTP; nothing of it leaves the host). The network card then brings iPXE,
+/// and the firmware tries it after all drives that have a rank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkBoot {
+    pub folder: PathBuf,
+    /// The one of its files that iPXE begins with.
+    pub file: String,
 }
 
 /// From what the firmware boots first. What it is not told of it tries afterwards, as its variables say.
@@ -95,7 +105,7 @@ pub enum Lifetime {
 }
 
 impl MachineSpec {
-    /// One CPU, 1 GiB, no drives, a watchdog, no TPM, isolated.
+    /// One CPU, 1 GiB, no drives, no boot server, a watchdog, no TPM, isolated.
     pub fn new(name: impl Into<String>, boot: Boot) -> MachineSpec {
         MachineSpec {
             name: name.into(),
@@ -104,6 +114,7 @@ impl MachineSpec {
             boot,
             drives: Vec::new(),
             boot_order: BootOrder::Listed,
+            network_boot: None,
             forwards: Vec::new(),
             isolated: true,
             clock: None,

@@ -5,16 +5,22 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use testbed::firmware::variables::{self, BootOption};
 use testbed::nbd::NbdDisk;
-use testbed::{Boot, BootOrder, Drive, Firmware, MachineSpec, TpmInterface, Watchdog};
+use testbed::{Boot, BootOrder, Device, Drive, Firmware, MachineSpec, NetworkBoot, TpmInterface, Watchdog};
 
 #[derive(Debug, Clone)]
 pub struct Hardware {
     pub cpus: u32,
     pub memory_mib: u64,
     pub firmware: Firmware,
+    /// Boots this in place of the firmware and what lies on drives.
+    pub kernel: Option<Boot>,
+    /// What the disk is behind.
+    pub disk: Device,
     /// Further drives, after the disk: their places in [`Hardware::boot_order`] begin with 1.
     pub drives: Vec<Drive>,
     pub boot_order: BootOrder,
+    /// A boot server in its network.
+    pub network_boot: Option<NetworkBoot>,
     pub watchdog: Option<Watchdog>,
     /// Whether it has a TPM, which keeps its state from boot to boot.
     pub tpm: bool,
@@ -32,8 +38,11 @@ impl Hardware {
             cpus: if kubernetes { 2 } else { 1 },
             memory_mib: if kubernetes { 3072 } else { 1024 },
             firmware: Firmware::find()?,
+            kernel: None,
+            disk: Device::Virtio,
             drives: Vec::new(),
             boot_order: BootOrder::Listed,
+            network_boot: None,
             watchdog: Some(Watchdog::I6300esb),
             tpm: false,
             clock: None,
@@ -66,14 +75,16 @@ impl Hardware {
 
     /// The machine with this disk.
     pub(super) fn spec(&self, disk: &NbdDisk) -> MachineSpec {
-        let mut spec = MachineSpec::new("node", Boot::Firmware(self.firmware.clone()))
+        let boot = self.kernel.clone().unwrap_or_else(|| Boot::Firmware(self.firmware.clone()));
+        let mut spec = MachineSpec::new("node", boot)
             .cpus(self.cpus)
             .memory_mib(self.memory_mib)
-            .nbd(disk)
+            .drive(Drive::nbd(disk).device(self.disk))
             .boot_order(self.boot_order.clone())
             .watchdog(self.watchdog)
             .variables(self.variables());
         spec.drives.extend(self.drives.iter().cloned());
+        spec.network_boot.clone_from(&self.network_boot);
         spec.clock.clone_from(&self.clock);
         if self.tpm { spec.tpm(TpmInterface::Crb, Some(self.folder.join("tpm"))) } else { spec }
     }

@@ -2,6 +2,7 @@
 //! that checks what it starts.
 
 pub mod install;
+mod network;
 mod secure;
 mod seeds;
 mod two_disks;

@@ -10,6 +10,7 @@ use tonic_types::StatusExt;
 use super::harness::{Machine, config};
 use crate::install::disks;
 use crate::install::played::Played;
+use crate::resources::installation::{InstallationStatus, Phase, REFUSED};
 use crate::stage::StageEvent;
 
 fn wanted(document: String, dry_run: bool) -> ApplyRequest {
@@ -44,17 +45,27 @@ async fn disks_are_shown_and_one_is_installed_on() {
     assert!(several.contains("/dev/vda (ssd, 20.0 GiB") && several.contains("/dev/vdb (ssd, 100.0 GiB"), "{several}");
     let (field, none) = refusal(&mut client, config_with_install("{ disk: { serial: X9 } }")).await;
     assert!(field == "machine.install.disk" && none.starts_with("no disk has serial \"X9\"; the machine has /dev/vda"), "{none}");
+    let shown = machine.node.store.get::<InstallationStatus>(REFUSED).unwrap();
+    assert_eq!((shown.version.as_str(), shown.phase), ("0.1.0", Phase::Refused));
+    assert!(shown.message.starts_with("machine.install.disk: no disk has serial \"X9\""), "{}", shown.message);
+    assert!(machine.console().contains("corten: not installed: machine.install.disk: no disk has serial \"X9\""), "{}", machine.console());
+    let lines = machine.console().lines().count();
+    refusal(&mut client, config_with_install("{ disk: { serial: X9 } }")).await;
+    assert_eq!(machine.console().lines().count(), lines, "the same once more");
 
     let document = config_with_install("{ disk: { path: /dev/vda } }");
     machine.init.refuse_disks(Some("device \"/dev/vda\" holds a GPT with ESP, ROOT-A; ask for it to be wiped"));
     let (field, holds) = refusal(&mut client, document.clone()).await;
     assert!(field == "machine.install.disk" && holds.contains("holds a GPT with ESP, ROOT-A"), "{holds}");
     assert_eq!(machine.node.stage(), Stage::Maintenance);
+    let shown = machine.node.store.get::<InstallationStatus>(REFUSED).unwrap().message;
+    assert!(shown.contains("holds a GPT with ESP, ROOT-A"), "{shown}");
 
     machine.init.refuse_disks(None);
     let planned = client.apply(wanted(document.clone(), true)).await.unwrap().into_inner();
     let begun = client.apply(wanted(document.clone(), false)).await.unwrap().into_inner();
     assert_eq!((begun.generation, &begun.plan), (0, &planned.plan));
+    assert_eq!(machine.node.store.get::<InstallationStatus>(REFUSED), None);
     machine.until_event("machine Installed: installed on /dev/vda").await;
     machine.until_event("stage installing -> rebooting").await;
     assert!(machine.console().contains("corten: installed on /dev/vda; the machine reboots from it"), "{}", machine.console());

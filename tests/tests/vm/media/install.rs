@@ -92,3 +92,10 @@ fn a_machine_is_installed_from_the_iso_in_an_optical_drive() -> anyhow::Result<(
     let mut node = with_medium(Drive::optical(iso()), &[HEALTH, &by_serial()])?;
     installs(&mut node, &NbdDisk::empty(DISK_BYTES)?)
 }
+
+#[test]
+#[ignore = "boots a VM: make vm-test T=media"]
+fn a_machine_is_installed_on_a_disk_with_sectors_of_4_kib() -> anyhow::Result<()> {
+    let mut node = with_medium(Drive::optical(iso()), &[HEALTH, &by_serial()])?;
+    installs(&mut node, &NbdDisk::empty_with_sectors(DISK_BYTES, 4096)?)
+}
