@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::v1::{GetVersionResponse, OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress};
+use api::v1::{
+    GetVersionResponse, ListResourcesRequest, OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress,
+};
 use indicatif::HumanBytes;
+use machine::version::Minor;
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 use update::{Digest, UpdateFile};
@@ -13,7 +16,6 @@ use super::backoff::Backoff;
 use super::fleet::Member;
 use super::patches::{Forms, Made, Olds, Patches, Weight};
 use super::record;
-use super::skew::Minor;
 use super::upload::{self, PATIENCE};
 use super::way::Way;
 use crate::cli::World;

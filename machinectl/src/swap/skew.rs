@@ -1,19 +1,12 @@
 //! Which minor versions of Kubernetes' parts may run together: <https://kubernetes.io/releases/version-skew-policy/>. An image has one
 //! version of all of them, so a control plane's API server is as old as its kubelet.
 
-use std::fmt;
-use std::str::FromStr;
+use machine::version::Minor;
 
 /// How many minor versions a kubelet may be older than an API server.
 const OLDER_KUBELET: u64 = 3;
 /// How many minor versions API servers of one cluster may lie apart, and how far an upgrade of one may go.
 const APART: u64 = 1;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Minor {
-    pub major: u64,
-    pub minor: u64,
-}
 
 /// What is wrong, and what to do.
 type Wrong = (String, &'static str);
@@ -42,39 +35,12 @@ pub fn api_server(new: Minor, running: impl IntoIterator<Item = Minor>) -> Optio
     })
 }
 
-impl fmt::Display for Minor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
-impl FromStr for Minor {
-    type Err = ();
-    /// Of `v1.37.1`.
-    fn from_str(text: &str) -> Result<Minor, ()> {
-        let mut numbers = text.strip_prefix('v').unwrap_or(text).split('.').map(|number| number.parse().map_err(drop));
-        match (numbers.next(), numbers.next()) {
-            (Some(major), Some(minor)) => Ok(Minor { major: major?, minor: minor? }),
-            _ => Err(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn v(minor: u64) -> Minor {
         Minor { major: 1, minor }
-    }
-
-    #[test]
-    fn versions_are_read_as_machines_tell_them() {
-        assert_eq!("v1.37.1".parse(), Ok(v(37)));
-        assert_eq!("1.37.0-rc.1".parse(), Ok(v(37)));
-        for wrong in ["", "v1", "v1.x", "one.two"] {
-            assert_eq!(wrong.parse::<Minor>(), Err(()), "{wrong}");
-        }
     }
 
     #[test]

@@ -170,6 +170,7 @@ mod tests {
             profile: "bare".to_owned(),
             architecture: "x86_64".to_owned(),
             kubernetes: String::new(),
+            etcd: String::new(),
             built_at: 1_700_000_000,
             partitions: Vec::new(),
         };
