@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use machine::disk::Slot;
+pub use machine::upgrade::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::phase::{Event, Phase, next};
@@ -65,23 +66,6 @@ pub struct Record {
     /// Seconds since the epoch; 0 while it goes on.
     #[serde(default)]
     pub ended_at: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Kind {
-    Upgrade,
-    Rollback,
-}
-
-impl Kind {
-    /// The word that users see.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Upgrade => "upgrade",
-            Kind::Rollback => "rollback",
-        }
-    }
 }
 
 /// Why an image was not kept.
