@@ -49,6 +49,7 @@ use crate::security;
 use crate::server::{self, Api};
 use crate::sources;
 use crate::stage::StageEvent;
+use crate::state_record;
 use crate::upgrade::Upgrades;
 
 /// What the agent is told from outside.
@@ -71,6 +72,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let power = Power::new(node.clone());
     let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), failpoints(&node)));
     if identity::state_problem(&node).is_none() {
+        state_record::publish(&node);
         upgrades.settle().await;
     }
     let boots = Arc::new(Boots::new(node.clone()));

@@ -33,6 +33,7 @@ mod security;
 mod server;
 mod sources;
 mod stage;
+mod state_record;
 mod store;
 mod upgrade;
 

@@ -52,6 +52,7 @@ fn update_of(fake: &Fake, version: &str, profile: &str, kubernetes: Version, key
         kubernetes: Some(kubernetes),
         kernel_release: "6.12.1".to_owned(),
         built_at: 1_790_000_000,
+        config_versions: Vec::new(),
         expires_at: None,
         release_notes: "Mends the thing.\nAnd another.".to_owned(),
         root_hash: Digest::of(version.to_string().as_bytes()),

@@ -66,6 +66,7 @@ impl Image {
             kubernetes: None,
             kernel_release: "6.12.0".to_owned(),
             built_at: 1_700_000_000,
+            config_versions: Vec::new(),
             expires_at: None,
             release_notes: String::new(),
             root_hash: self.root_hash,

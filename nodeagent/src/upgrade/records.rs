@@ -4,20 +4,17 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use machine::disk::Slot;
 pub use machine::upgrade::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::phase::{Event, Phase, next};
 use crate::files;
+use crate::state_record::{self, Versioned};
 
 /// Records kept.
 const KEPT: usize = 16;
-/// An agent reads its own version and those before it. Fields that are added have a default, so that the release before, which is what a
-/// machine falls back to, still reads the record.
-const VERSION: u32 = 1;
-
 /// The directory of records: `<number>.json`.
 #[derive(Debug, Clone)]
 pub struct Records {
@@ -80,6 +77,11 @@ pub struct Reason {
     pub log_tail: Vec<String>,
 }
 
+impl Versioned for Record {
+    /// Fields that are added have a default, so that the release before, which is what a machine falls back to, still reads the record.
+    const VERSION: u32 = 1;
+}
+
 impl Record {
     /// Takes the record to the phase that follows; says whether that is another one.
     pub fn happened(&mut self, event: Event) -> bool {
@@ -125,7 +127,7 @@ impl Records {
 
     /// Writes the record, and removes the oldest beyond [`KEPT`].
     pub fn put(&self, record: &Record) -> anyhow::Result<()> {
-        let record = Record { version: VERSION, ..record.clone() };
+        let record = Record { version: Record::VERSION, ..record.clone() };
         files::write(&self.path(record.number), &serde_json::to_vec_pretty(&record)?, 0o600)?;
         let numbers = self.numbers()?;
         for number in numbers.iter().take(numbers.len().saturating_sub(KEPT)) {
@@ -147,11 +149,7 @@ impl Records {
 
     fn read(&self, number: u64) -> anyhow::Result<Record> {
         let path = self.path(number);
-        let reading = || format!("reading the upgrade's record {}", path.display());
-        let record: Record =
-            fs::read(&path).map_err(anyhow::Error::from).and_then(|text| Ok(serde_json::from_slice(&text)?)).with_context(reading)?;
-        ensure!(record.version <= VERSION, "{}: version {}; this release reads version {VERSION}", path.display(), record.version);
-        Ok(record)
+        Ok(state_record::require(&path)?)
     }
 
     fn path(&self, number: u64) -> PathBuf {

@@ -268,6 +268,10 @@ impl Swap {
         if known.as_ref().is_some_and(|known| known.root_hash == self.root_hash) {
             return Ok(());
         }
+        // It may say more than this image knows, and who wrote it may come back.
+        if self.slots.is_newer(self.running) {
+            return Ok(());
+        }
         self.slots.put(&self.describe_running())
     }
 

@@ -19,6 +19,7 @@ use super::survey::Survey;
 use super::swap::Swap;
 use super::{Upgrades, blocking, snapshot};
 use crate::clock::wall_seconds;
+use crate::config::Generations;
 use crate::controllers::pki::Keyring;
 use crate::power::Descent;
 use crate::refusal::Refusal;
@@ -271,9 +272,16 @@ fn see(swap: &Swap, keys: TrustedKeys) -> anyhow::Result<Seen> {
         profile: swap.image.profile.clone(),
         architecture: swap.image.architecture.clone(),
         root_hash: swap.root_hash.parse().ok(),
+        config_version: config_version(swap),
     };
     let on_trial = swap.on_trial(&swap.esp.entries()?);
     Ok(Seen { keys, now: wall_seconds(), running, on_trial, records: swap.records.list()?, room: room(swap)? })
+}
+
+/// Of the config that the new image will find.
+fn config_version(swap: &Swap) -> Option<String> {
+    let document = Generations::new(swap.root.config_directory()).document(swap.lasting_generation()).ok()?;
+    machine::config::api_version(document)
 }
 
 fn answer(swap: &Swap, work: &mut Work, taken: Taken, wanted: &Wanted, reporter: &super::Reporter) -> Result<Offered, Refusal> {

@@ -36,6 +36,7 @@ impl Answers {
             profile: story.profile.to_owned(),
             architecture: "x86_64".to_owned(),
             root_hash: (story.version == manifest.version.to_string()).then_some(manifest.root_hash),
+            config_version: None,
         };
         match admissible(&manifest, &running, &Policy { allow_downgrade: request.allow_downgrade }) {
             Ok(()) => Ok((signed, false)),
