@@ -22,6 +22,7 @@ use crate::controllers::cni::Cni;
 use crate::controllers::containerd::Containerd;
 use crate::controllers::control_plane::{ControlPlane, KubeApiserver, KubeControllerManager, KubeScheduler};
 use crate::controllers::etcd::Etcd;
+use crate::controllers::etcd_hold::EtcdHold;
 use crate::controllers::extra_files::ExtraFiles;
 use crate::controllers::images::Images;
 use crate::controllers::kernel::Kernel;
@@ -166,6 +167,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Pki::default(), node.clone()));
 
     tokio::spawn(controller::run(Supervised::<Etcd>::default(), node.clone()));
+    tokio::spawn(controller::run(EtcdHold::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeApiserver>>::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeControllerManager>>::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeScheduler>>::default(), node.clone()));

@@ -8,6 +8,7 @@ pub mod containerd;
 pub mod control_plane;
 pub mod directory;
 pub mod etcd;
+pub mod etcd_hold;
 pub mod extra_files;
 #[cfg(test)]
 pub mod fixtures;

@@ -11,6 +11,7 @@ mod console;
 mod containerd;
 mod controller;
 mod controllers;
+mod etcd;
 mod events;
 mod failpoint;
 mod files;

@@ -7,6 +7,7 @@ use machine::Root;
 use machine::record::LastShutdown;
 
 use super::{Unreadable, Versioned, check, text};
+use crate::controllers::etcd_hold::Hold;
 use crate::node::Node;
 use crate::resources::bootstrap::Bootstrap;
 use crate::resources::state_record::UnreadRecord;
@@ -41,7 +42,7 @@ impl Row {
     }
 }
 
-static TABLE: [Row; 7] = [
+static TABLE: [Row; 8] = [
     Row::new::<config::Current>(
         "config/current",
         "which config generation is in force",
@@ -83,6 +84,12 @@ static TABLE: [Row; 7] = [
         "how this control plane came to its etcd member",
         Root::state,
         "recovery: etcd is not started, and the machine API answers as ever",
+    ),
+    Row::new::<Hold>(
+        "etcd-hold.json",
+        "that this machine holds etcd to an older version",
+        Root::state,
+        "etcd stays held; the controller etcdhold says why",
     ),
 ];
 

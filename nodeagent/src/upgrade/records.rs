@@ -29,6 +29,15 @@ pub struct Record {
     pub kind: Kind,
     pub from_version: String,
     pub to_version: String,
+    /// Kubernetes and etcd of the image that is left, such as `v1.37.1` and `v3.7.3`; empty where it has none, or its release did not say.
+    /// While the new image is on trial it does nothing that they could not undo.
+    #[serde(default)]
+    pub from_kubernetes: String,
+    #[serde(default)]
+    pub from_etcd: String,
+    /// Of a rollback: etcd of the image that is gone back to, where that is known.
+    #[serde(default)]
+    pub to_etcd: String,
     pub from_slot: Slot,
     pub to_slot: Slot,
     /// dm-verity root hash of what the slot holds, hex.

@@ -25,6 +25,11 @@ pub struct SlotRecord {
     pub slot: Slot,
     pub image_version: String,
     pub profile: String,
+    /// `v1.37.1` and `v3.7.3`: of its Kubernetes and its etcd. Empty where it has none or nobody said; etcd's is known once it ran.
+    #[serde(default)]
+    pub kubernetes: String,
+    #[serde(default)]
+    pub etcd: String,
     /// dm-verity root hash, hex.
     pub root_hash: String,
     /// The config generation that it ran with last while it was known to be good; 0 for none.
@@ -43,6 +48,8 @@ impl SlotRecord {
             slot,
             image_version: image_version.to_owned(),
             profile: profile.to_owned(),
+            kubernetes: String::new(),
+            etcd: String::new(),
             root_hash: root_hash.to_owned(),
             generation: 0,
         }

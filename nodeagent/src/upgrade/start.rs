@@ -94,12 +94,20 @@ pub fn way_back(swap: &Swap, entries: &[Entry]) -> Result<WayBack, Refusal> {
     Ok(WayBack { slot: record, generation })
 }
 
-/// Has the next boot try the other slot again.
-pub fn go_back(swap: &Swap, way: &WayBack, circumstances: &Circumstances) -> anyhow::Result<Record> {
-    let mut record = new_record(swap, Kind::Rollback, &way.slot.image_version, &way.slot.root_hash, &circumstances.by)?;
+/// The record of a rollback that is about to begin: nothing has changed yet.
+pub fn begin_back(swap: &Swap, way: &WayBack, by: &str) -> anyhow::Result<Record> {
+    let mut record = new_record(swap, Kind::Rollback, &way.slot.image_version, &way.slot.root_hash, by)?;
     record.restore = way.generation.unwrap_or(0);
+    record.to_etcd = way.slot.etcd.clone();
     // Written and verified it was long ago.
     record.phase = Phase::Verifying;
+    swap.records.put(&record)?;
+    swap.failpoints.reach("rollback::begun")?;
+    Ok(record)
+}
+
+/// Has the next boot try the other slot again.
+pub fn go_back(swap: &Swap, mut record: Record, way: &WayBack, circumstances: &Circumstances) -> anyhow::Result<Record> {
     pin(swap, &mut record, circumstances)?;
     record.happened(Event::Flipping);
     swap.records.put(&record)?;
@@ -116,6 +124,9 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         kind,
         from_version: swap.image.version.clone(),
         to_version: to_version.to_owned(),
+        from_kubernetes: swap.image.kubernetes.clone(),
+        from_etcd: swap.image.etcd.clone(),
+        to_etcd: String::new(),
         from_slot: swap.running,
         to_slot: swap.other(),
         to_root_hash: to_root_hash.to_owned(),
@@ -150,5 +161,6 @@ fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyho
 fn note_slot(swap: &Swap, manifest: &Manifest) -> anyhow::Result<()> {
     let (slot, root_hash): (Slot, String) = (swap.other(), manifest.root_hash.to_string());
     swap.slots.put_chunks(slot, &root_hash, &of_manifest(manifest))?;
-    swap.slots.put(&SlotRecord::new(slot, &manifest.version.to_string(), &manifest.profile, &root_hash))
+    let kubernetes = manifest.kubernetes.as_ref().map(|version| format!("v{version}")).unwrap_or_default();
+    swap.slots.put(&SlotRecord { kubernetes, ..SlotRecord::new(slot, &manifest.version.to_string(), &manifest.profile, &root_hash) })
 }

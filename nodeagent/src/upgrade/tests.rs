@@ -3,15 +3,23 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use controlplane::bootstrap;
 use machine::disk::Slot;
+use machine::version::Minor;
 use update::{Base, Header, MAX_BASE_BYTES, PartName, SigningKey, Version};
 
 use super::phase::Phase;
 use super::played::{Boot, Disk, Image, Update, asked, cut_after, key};
 use super::records::{Kind, Reason};
+use super::restraint::{self, Restraint};
 use super::upload::Sent;
+use crate::clock::Clock;
+use crate::config::{Configs, Found};
+use crate::controllers::fixtures::machine;
 use crate::failpoint::Failpoints;
+use crate::node::Applied;
 use crate::refusal::Refusal;
+use crate::resources::bootstrap::Bootstrap;
 
 fn old() -> Image {
     Image::new("0.1.0")
@@ -346,6 +354,11 @@ async fn what_is_refused_before_anything_is_written() {
             "NOT_ADMISSIBLE",
             "architecture: the update is for aarch64",
             offered(Header { architecture: "aarch64".to_owned(), ..header.clone() }, &[key()]).await,
+        ),
+        (
+            "NOT_ADMISSIBLE",
+            "configVersions: 0.2.0 reads machine configs of corten.dev/v2",
+            offered(Header { config_versions: vec!["corten.dev/v2".to_owned()], ..header.clone() }, &[key()]).await,
         ),
         (
             "NO_SPACE",

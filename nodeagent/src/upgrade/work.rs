@@ -1,10 +1,10 @@
 //! What callers ask for: an offer, the start, a rollback. Whatever changes a slot goes on when its caller goes away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use controlplane::pki::CertificateId;
-use controlplane::ports::ETCD_CLIENT_PORT;
 use machine::config::{Config, Role};
 use machine::protocol::PowerAction;
 use tokio::sync::OwnedMutexGuard;
@@ -12,20 +12,25 @@ use update::{Digest, PublicKey, Running, TrustedKeys, Version};
 
 use super::offer::{How, Seen, Taken, Wanted, judge};
 use super::phase::{Event, Phase};
-use super::records::{Kind, Reason};
+use super::records::{Kind, Reason, Record};
 use super::session::{Session, look, room};
-use super::start::{Circumstances, WayBack, flip, go_back, new_record, numbered, verify, way_back};
+use super::start::{Circumstances, WayBack, begin_back, flip, go_back, new_record, numbered, verify, way_back};
 use super::survey::Survey;
 use super::swap::Swap;
-use super::{Upgrades, blocking, snapshot};
+use super::{Upgrades, blocking, restraint, snapshot};
 use crate::clock::wall_seconds;
 use crate::config::Generations;
 use crate::controllers::pki::Keyring;
+use crate::etcd;
 use crate::power::Descent;
 use crate::refusal::Refusal;
 use crate::resources::bootstrap;
 use crate::resources::cluster::ApiServer;
 use crate::stage::StageEvent;
+
+/// How long etcd may take to make its data readable to an older one; it looks every four seconds.
+const HELD_WITHIN: Duration = Duration::from_secs(60);
+const HELD_EVERY: Duration = Duration::from_millis(500);
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -134,7 +139,7 @@ impl Upgrades {
             .await?
         };
         let number = verified?;
-        self.take_snapshot(number).await?;
+        self.take_snapshot(number, asked).await?;
         let reporter = self.reporter.clone();
         blocking(move || {
             let mut work = work;
@@ -157,11 +162,8 @@ impl Upgrades {
         let unable = |problem: String| Refusal::state("NO_SNAPSHOT", format!("etcd's data cannot be saved first: {problem}"), remedy);
         let certificate = Keyring::default().get(&self.node, CertificateId::EtcdHealthClient);
         let certificate = certificate.ok_or_else(|| unable("the agent has no certificate for it yet".to_owned()))?;
-        let server = format!("https://127.0.0.1:{ETCD_CLIENT_PORT}");
-        let authority = &applied.config.cluster.certificate_authorities.etcd_client.certificate;
-        let access = snapshot::Access { server: &server, authority, certificate: &certificate };
         self.reporter.tell(Phase::Verifying, "saving etcd's data");
-        let name = format!("upgrade-{number}.db");
+        let (access, name) = (etcd::access(&applied.config, &certificate), format!("upgrade-{number}.db"));
         let size = snapshot::take(access, &self.node.root.etcd_snapshots(), &name).await.map_err(|error| unable(format!("{error:#}")))?;
         self.node.events.emit("machine", "Snapshot", format!("etcd's data is saved in {name}: {size} bytes"));
         Ok(())
@@ -202,15 +204,56 @@ impl Upgrades {
             }
             Way::Back(way) => way,
         };
-        let (going, circumstances) = (swap.clone(), self.circumstances(&asked));
-        let record = blocking(move || {
+        let (going, back, by) = (swap.clone(), way.clone(), asked.by.clone());
+        let begun = blocking(move || {
             work.session = None;
             replace_current(&going)?;
-            go_back(&going, &way, &circumstances)
+            Ok((work, begin_back(&going, &back, &by)?))
+        });
+        let (work, begun) = begun.await?;
+        self.publish().await;
+        if let Err(refusal) = self.until_held(&swap, &begun).await {
+            blocking(move || replace_current(&swap)).await?;
+            self.publish().await;
+            return Err(refusal);
+        }
+        let (going, circumstances) = (swap.clone(), self.circumstances(&asked));
+        let record = blocking(move || {
+            let _work = work;
+            go_back(&going, begun, &way, &circumstances)
         });
         let record = record.await?;
         self.reporter.tell(record.phase, format!("the next boot tries {}", record.to_version));
         self.after_flip(swap, &asked).await
+    }
+
+    /// Waits until the controller etcdhold has had etcd's data made readable to the image that is gone back to, where that has an older etcd.
+    async fn until_held(&self, swap: &Swap, record: &Record) -> Result<(), Refusal> {
+        let Some(applied) = self.node.config().filter(|_| bootstrap::is_done(&self.node.store)) else { return Ok(()) };
+        let Some(version) = restraint::decide(Some(record), &swap.image).etcd else { return Ok(()) };
+        self.reporter.tell(Phase::Verifying, format!("making etcd's data readable to etcd {version}"));
+        let mut keyring = Keyring::default();
+        let mut trouble = "the agent has no certificate for it yet".to_owned();
+        let held = async {
+            loop {
+                if let Some(certificate) = keyring.get(&self.node, CertificateId::EtcdHealthClient) {
+                    match etcd::versions(etcd::access(&applied.config, &certificate)).await {
+                        Ok(versions) if versions.storage == Some(version) => return,
+                        Ok(_) => trouble = "its storage has a newer version still".to_owned(),
+                        Err(error) => trouble = format!("{error:#}"),
+                    }
+                }
+                tokio::time::sleep(HELD_EVERY).await;
+            }
+        };
+        match tokio::time::timeout(HELD_WITHIN, held).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let problem = format!("etcd's data cannot be made readable to etcd {version}, which the other slot has: {trouble}");
+                let remedy = "see machinectl get controllers etcdhold, and the log of etcd; nothing was changed";
+                Err(Refusal::state("ETCD_NOT_HELD", problem, remedy))
+            }
+        }
     }
 
     /// Begins the reboot that was left to do.
