@@ -46,6 +46,7 @@ pub struct Update {
     pub made: Made,
     pub allow_downgrade: bool,
     pub retry_failed: bool,
+    pub without_snapshot: bool,
 }
 
 /// What a machine answers to a dry run.
@@ -200,7 +201,10 @@ impl Change {
         let (stage, reboot_mode) = (way.stage, way.reboot_mode().into());
         let mut client = member.session.upgrade();
         let answers = match self {
-            Change::Update(update) => client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode }).await?,
+            Change::Update(update) => {
+                let without_snapshot = update.without_snapshot;
+                client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode, without_snapshot }).await?
+            }
             Change::Rollback => client.rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode }).await?,
         };
         follow(answers.into_inner(), member, progress).await

@@ -296,6 +296,9 @@ fn what_is_not_waited_for_is_said() {
     let out = upgrade(&fake, "0.2.0", &["--stage"]).printed();
     assert!(out.ends_with(&format!("{node}: boots 0.2.0 at its next reboot: machinectl reboot -n {node}\n")), "{out}");
     assert_eq!(fake.asked.lines().last().expect("a call"), "start stage=true REBOOT_MODE_GRACEFUL");
+    let fake = machine();
+    upgrade(&fake, "0.2.0", &["--no-wait", "--without-snapshot"]).printed();
+    assert_eq!(fake.asked.lines().last().expect("a call"), "start stage=false REBOOT_MODE_GRACEFUL without_snapshot");
 }
 
 #[test]

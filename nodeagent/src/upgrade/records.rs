@@ -66,6 +66,9 @@ pub struct Record {
     /// before against the image.
     #[serde(default)]
     pub cluster_reachable_before: bool,
+    /// Whether the caller had etcd's data not saved first.
+    #[serde(default)]
+    pub without_snapshot: bool,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,

@@ -27,6 +27,8 @@ pub struct Circumstances {
     pub cluster_reachable: bool,
     /// How often the boot loader tries the image.
     pub tries: u32,
+    /// Whether somebody said that etcd's data need not be saved.
+    pub without_snapshot: bool,
 }
 
 /// Reads back what was written and compares it with what was signed.
@@ -139,6 +141,7 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         boots: 0,
         boot_id: swap.boot_id.clone(),
         cluster_reachable_before: false,
+        without_snapshot: false,
         reason: None,
         ended_at: 0,
     })
@@ -153,6 +156,7 @@ pub fn numbered(swap: &Swap, number: u64) -> anyhow::Result<Record> {
 fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyhow::Result<()> {
     record.generation = swap.lasting_generation();
     record.cluster_reachable_before = circumstances.cluster_reachable;
+    record.without_snapshot = circumstances.without_snapshot;
     record.boot_id = swap.boot_id.clone();
     let Some(running) = swap.slots.get(swap.running) else { return Ok(()) };
     swap.slots.put(&SlotRecord { generation: record.generation, ..running })

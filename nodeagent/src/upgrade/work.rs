@@ -68,6 +68,8 @@ pub struct Asked {
     pub stage: bool,
     /// Do not wait for pods.
     pub fast: bool,
+    /// Of an upgrade: do not save etcd's data first.
+    pub without_snapshot: bool,
     /// The caller's identity.
     pub by: String,
 }
@@ -153,12 +155,16 @@ impl Upgrades {
     }
 
     /// A copy of the cluster's data, on a machine that holds it, before another image may touch it.
-    async fn take_snapshot(&self, number: u64) -> Result<(), Refusal> {
+    async fn take_snapshot(&self, number: u64, asked: &Asked) -> Result<(), Refusal> {
+        if asked.without_snapshot {
+            return Ok(());
+        }
         let Some(applied) = self.node.config().filter(|_| bootstrap::is_done(&self.node.store)) else { return Ok(()) };
         if applied.config.machine.role != Role::ControlPlane {
             return Ok(());
         }
-        let remedy = "see machinectl services and the log of etcd; the slot stays as it is, and start can be repeated";
+        let remedy = "see machinectl services and the log of etcd; the slot stays as it is, and start can be repeated. A cluster that has lost \
+                      its quorum can be mended by an image that is taken without a snapshot: --without-snapshot";
         let unable = |problem: String| Refusal::state("NO_SNAPSHOT", format!("etcd's data cannot be saved first: {problem}"), remedy);
         let certificate = Keyring::default().get(&self.node, CertificateId::EtcdHealthClient);
         let certificate = certificate.ok_or_else(|| unable("the agent has no certificate for it yet".to_owned()))?;
@@ -284,7 +290,12 @@ impl Upgrades {
     }
 
     fn circumstances(&self, asked: &Asked) -> Circumstances {
-        Circumstances { by: asked.by.clone(), cluster_reachable: ApiServer::any_ready(&self.node.store), tries: self.tries() }
+        Circumstances {
+            by: asked.by.clone(),
+            cluster_reachable: ApiServer::any_ready(&self.node.store),
+            tries: self.tries(),
+            without_snapshot: asked.without_snapshot,
+        }
     }
 
     /// How often the boot loader tries an image before it takes the one before.
@@ -462,8 +473,11 @@ fn plan(version: &str, swap: &Swap, asked: &Asked) -> Vec<String> {
     let mut plan = vec![
         format!("write what is missing of {version} into slot {slot}"),
         "read the slot back and compare it with what was signed".to_owned(),
-        format!("have the boot loader try it, and count the tries; slot {} stays as it is", swap.running.name()),
     ];
+    if asked.without_snapshot {
+        plan.push("save nothing of etcd's data: if the new image spoils it, there is no way back to it".to_owned());
+    }
+    plan.push(format!("have the boot loader try it, and count the tries; slot {} stays as it is", swap.running.name()));
     plan.extend(reboot_plan(asked));
     plan.push("keep it if the health gate passes, else go back to the image and the config of now".to_owned());
     plan
