@@ -29,6 +29,7 @@ use crate::controllers::kernel::Kernel;
 use crate::controllers::kube_proxy::KubeProxy;
 use crate::controllers::kubelet::Kubelet;
 use crate::controllers::manifests::Manifests;
+use crate::controllers::metadata_guard::MetadataGuard;
 use crate::controllers::network::{self, Network};
 use crate::controllers::pki::Pki;
 use crate::controllers::registries::Registries;
@@ -163,6 +164,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Network::new()?, node.clone()));
     tokio::spawn(time::run(node.clone()));
     tokio::spawn(controller::run(Kernel::default(), node.clone()));
+    tokio::spawn(controller::run(MetadataGuard::default(), node.clone()));
     tokio::spawn(controller::run(ExtraFiles, node.clone()));
     tokio::spawn(controller::run(Pki::default(), node.clone()));
 

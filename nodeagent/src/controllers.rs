@@ -19,6 +19,9 @@ pub mod kubelet;
 pub mod machine;
 pub mod manifests;
 pub mod merge;
+pub mod metadata_guard;
+#[cfg(test)]
+pub mod namespace;
 pub mod network;
 pub mod pki;
 pub mod registries;
