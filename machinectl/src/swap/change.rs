@@ -59,6 +59,8 @@ pub struct Planned {
     /// There is nothing to do.
     pub settled: bool,
     pub patches: Option<Arc<Patches>>,
+    /// Of the image that will run; none without Kubernetes, or where the machine does not know.
+    pub kubernetes: Option<Minor>,
 }
 
 impl Update {
@@ -117,7 +119,7 @@ impl Update {
                 format!("send {lacked} of {all} in chunks that the machine lacks{why_not}")
             }
         };
-        Planned { send: Some(send), steps: plan, settled: running, patches }
+        Planned { send: Some(send), steps: plan, settled: running, patches, kubernetes: self.kubernetes() }
     }
 }
 
@@ -158,7 +160,7 @@ impl Change {
                 while let Some(answer) = answers.next().await {
                     steps.extend(answer.map_err(|status| session.failed(&status))?.plan);
                 }
-                Ok(Planned { steps, ..Planned::default() })
+                Ok(Planned { steps, kubernetes: other_slots_kubernetes(session, version).await?, ..Planned::default() })
             }
         }
     }
@@ -211,6 +213,14 @@ impl Change {
     }
 }
 
+/// Of the slot that does not run, as the machine knows it.
+async fn other_slots_kubernetes(session: &Session, version: &GetVersionResponse) -> Result<Option<Minor>, Failure> {
+    let slots = session.ask(session.resource().list(ListResourcesRequest { kind: "slots".to_owned() })).await?.objects;
+    let other = slots.into_iter().find(|slot| slot.name != version.slot);
+    let status: Option<serde_json::Value> = other.and_then(|slot| slot.status).map(|status| api::json::from_struct(status).into());
+    Ok(status.and_then(|status| status.get("kubernetes")?.as_str()?.parse().ok()))
+}
+
 /// Shows what the machine does until it is done.
 async fn follow(mut answers: Streaming<UpgradeProgress>, member: &Member, progress: &Progress) -> Result<(), Status> {
     let mut told = String::new();
@@ -245,14 +255,6 @@ impl Change {
 
     pub fn begun(&self, member: &Member) -> String {
         format!("reboots into {}", self.target(member))
-    }
-
-    /// Of the Kubernetes that it brings, where that is known.
-    pub fn kubernetes(&self) -> Option<Minor> {
-        match self {
-            Change::Update(update) => update.kubernetes(),
-            Change::Rollback => None,
-        }
     }
 
     /// What will run, after the version that does.

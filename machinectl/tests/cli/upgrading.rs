@@ -320,6 +320,17 @@ fn a_rollback_is_an_upgrade_without_a_file() {
 }
 
 #[test]
+fn a_rollback_skips_no_minor_version_of_kubernetes() {
+    let fake = machine();
+    fake.tell(|story| story.other_kubernetes = "v1.35.9");
+    let error = fake.run(&["rollback", "-y"]).complained(1);
+    assert!(error.contains("its API server (1.35) would be more than 1 minor version apart from one that runs (1.37)"), "{error}");
+    // A machine of a release that does not know the versions of its slots.
+    fake.tell(|story| story.other_kubernetes = "");
+    fake.run(&["rollback", "-y"]).printed();
+}
+
+#[test]
 fn an_image_on_trial_is_given_up_on_request() {
     let fake = machine();
     let node = fake.address;
@@ -392,6 +403,12 @@ fn each_machine_takes_the_file_of_its_profile() {
     assert!(error.starts_with(&expected), "{error}");
     let error = run(&file("controlplane", 39), &file("worker", 37)).complained(1);
     assert!(error.contains("its API server (1.39) would be more than 1 minor version apart from one that runs (1.37)"), "{error}");
+    // Until the worker's own turn comes, its kubelet runs with the new API server.
+    worker.tell(|story| story.kubernetes = "v1.34.2");
+    let error = run(&file("controlplane", 38), &file("worker", 37)).complained(1);
+    let expected = format!("its API server (1.38) would be more than 3 minor versions newer than the kubelet of {} (1.34)", worker.address);
+    assert!(error.contains(&expected), "{error}");
+    worker.tell(|story| story.kubernetes = "v1.35.2");
     assert!(!has_started(&first) && !has_started(&worker));
     let out = run(&file("controlplane", 38), &file("worker", 37)).printed();
     let done = |fake: &Fake| out.find(&format!("{}: runs 0.2.0 (slot b), proven good\n", fake.address)).expect("done");
