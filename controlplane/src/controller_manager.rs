@@ -8,7 +8,7 @@ use machine::service::{Readiness, Resources};
 
 use crate::credentials::Credentials;
 use crate::facts::Facts;
-use crate::flags::{self, Flags, flags, merge};
+use crate::flags::{self, Flags, emulation, flags, merge};
 use crate::kubeconfig;
 use crate::pki::{AuthorityId, CertificateId};
 use crate::ports::CONTROLLER_MANAGER_PORT;
@@ -21,6 +21,7 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Resu
     let mut ours = behaviour(config);
     ours.extend(identity(&mut files, config, credentials)?);
     ours.extend(signing(&mut files, config, credentials));
+    ours.extend(emulation(facts));
     let merged = merge(ours, &config.cluster.controller_manager.extra_args, &[]);
 
     let mut service = control_plane_service(&facts.root, CONTROLLER_MANAGER, account, flags::arguments(&merged));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use machine::Root;
+use machine::version::Minor;
 
 /// Found on the machine, not configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,4 +14,7 @@ pub struct Facts {
     pub node_name: String,
     /// Addresses that other nodes reach this one by; the first is the one it is known by. At least one.
     pub node_ips: Vec<IpAddr>,
+    /// What the Kubernetes parts behave as, where that is not what they are: an image on trial does nothing that the one before could not
+    /// undo.
+    pub emulated: Option<Minor>,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::facts::Facts;
+
 /// Flags by name, without the dashes.
 pub(crate) type Flags = BTreeMap<String, String>;
 
@@ -31,6 +33,12 @@ pub(crate) fn arguments(flags: &Flags) -> Vec<String> {
 /// Shorthand for the tables in the services' modules.
 pub(crate) fn flags<const N: usize>(pairs: [(&str, String); N]) -> Flags {
     pairs.into_iter().map(|(flag, value)| (flag.to_owned(), value)).collect()
+}
+
+/// Which version of Kubernetes to behave as, where that is another than the program's own. The controller manager and the scheduler may not
+/// be newer than the API server that they talk to (<https://kubernetes.io/releases/version-skew-policy/>), and so emulate what it does.
+pub(crate) fn emulation(facts: &Facts) -> Flags {
+    facts.emulated.iter().map(|version| ("emulated-version".to_owned(), version.to_string())).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::credentials::Credentials;
 use crate::facts::Facts;
-use crate::flags::{self, flags, merge};
+use crate::flags::{self, emulation, flags, merge};
 use crate::kubeconfig;
 use crate::pki::{AuthorityId, CertificateId};
 use crate::ports::SCHEDULER_PORT;
@@ -25,7 +25,7 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Resu
     let yaml = crate::yaml::to_string(&configuration(config, &kubeconfig))
         .map_err(|source| RenderError::Yaml { what: "the scheduler's configuration", source: source.into() })?;
     let path = files.add("config.yaml", yaml, Read::AtStart);
-    let ours = flags([
+    let mut ours = flags([
         ("authentication-kubeconfig", kubeconfig.clone()),
         ("authorization-kubeconfig", kubeconfig),
         ("bind-address", Ipv4Addr::LOCALHOST.to_string()),
@@ -36,6 +36,7 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials) -> Resu
         ("tls-cipher-suites", CIPHER_SUITES.to_owned()),
         ("tls-min-version", "VersionTLS12".to_owned()),
     ]);
+    ours.extend(emulation(facts));
     let merged = merge(ours, &config.cluster.scheduler.extra_args, &[]);
 
     let mut service = control_plane_service(&facts.root, SCHEDULER, Account::KubeScheduler, flags::arguments(&merged));

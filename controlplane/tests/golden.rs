@@ -17,16 +17,19 @@ use controlplane::{Credentials, Facts, RenderError, Rendered, apiserver, control
 use machine::Root;
 use machine::config::{Config, Document, Secret};
 use machine::service::ServiceSpec;
+use machine::version::Minor;
 use serde_json::Value;
 
 #[test]
 fn defaults() -> Result<()> {
-    check("defaults", |configs| configs.controlplane, &["192.0.2.10"], etcd::Membership::bootstrap)
+    check("defaults", |configs| configs.controlplane, &["192.0.2.10"], None, etcd::Membership::bootstrap)
 }
 
+/// With an image on trial that came after one with Kubernetes 1.36.
 #[test]
 fn everything_set() -> Result<()> {
-    check("everything-set", |configs| configs.controlplane, &["2001:db8::10", "192.0.2.10"], etcd::Membership::bootstrap)
+    let old = Minor { major: 1, minor: 36 };
+    check("everything-set", |configs| configs.controlplane, &["2001:db8::10", "192.0.2.10"], Some(old), etcd::Membership::bootstrap)
 }
 
 /// A further control plane before it has received the authorities' keys, in a cluster that brings its own network.
@@ -39,17 +42,17 @@ fn joining() -> Result<()> {
         ]);
         Ok(etcd::Membership { state: etcd::ClusterState::Existing, members })
     };
-    check("joining", |configs| configs.controlplane_join, &["192.0.2.10"], membership)
+    check("joining", |configs| configs.controlplane_join, &["192.0.2.10"], None, membership)
 }
 
 type Membership = fn(&Facts) -> Result<etcd::Membership, RenderError>;
 type Pick = fn(GeneratedConfigs) -> Document;
 
-fn check(case: &str, pick: Pick, node_ips: &[&str], membership: Membership) -> Result<()> {
+fn check(case: &str, pick: Pick, node_ips: &[&str], emulated: Option<Minor>, membership: Membership) -> Result<()> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(case);
     let config = config(&directory, pick)?;
     let node_ips = node_ips.iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
-    let facts = Facts { root: Root::new("/"), node_name: "cp-1".to_owned(), node_ips };
+    let facts = Facts { root: Root::new("/"), node_name: "cp-1".to_owned(), node_ips, emulated };
     let found = everything(&config, &facts, &membership(&facts)?)?;
     if std::env::var_os("CORTEN_GOLDEN").is_some() {
         found.iter().try_for_each(|(name, text)| fs::write(directory.join(name), text))?;

@@ -76,6 +76,7 @@ mod tests {
             profile: "worker".into(),
             architecture: "x86_64".into(),
             kubernetes: "v1.37.1".into(),
+            etcd: "v3.7.3".into(),
             built_at: 1,
             partitions: Vec::new(),
         };

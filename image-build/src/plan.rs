@@ -131,7 +131,8 @@ impl Plan {
                 user: archive.user.clone(),
             });
         }
-        let kubernetes = if profile.component_names().contains("kubernetes") { components.pinned("kubernetes")? } else { String::new() };
+        let version_of = |name| if profile.component_names().contains(name) { components.pinned(name) } else { Ok(String::new()) };
+        let (kubernetes, etcd) = (version_of("kubernetes")?, version_of("etcd")?);
         let disk_bytes = disk::least_bytes(&profile.partitions);
         let partitions = disk::layout(&profile.partitions, disk_bytes, SECTOR)?;
         let mut arguments = [platform.kernel.command_line.as_slice(), &profile.kernel.command_line].concat();
@@ -141,6 +142,7 @@ impl Plan {
             profile: platform.image_name(&profile.name),
             architecture: profile.architecture.clone(),
             kubernetes,
+            etcd,
             built_at: inputs.date,
             partitions: profile.partitions.clone(),
         };
@@ -245,6 +247,7 @@ mod tests {
             assert_eq!(plan.extent(Partition::Etcd).is_ok(), etcd, "{profile}: partition");
             assert_eq!(plan.files.iter().any(|file| file.path == "/usr/bin/etcd"), etcd, "{profile}: program");
             assert_eq!(plan.facts.kubernetes.starts_with("v1."), kubernetes, "{profile}: {:?}", plan.facts.kubernetes);
+            assert_eq!(plan.facts.etcd.starts_with("v3."), etcd, "{profile}: {:?}", plan.facts.etcd);
             assert_eq!(!plan.archives.is_empty(), kubernetes, "{profile}: archives");
         }
     }

@@ -134,6 +134,7 @@ impl Updates {
             architecture: facts.architecture.clone(),
             minimum_version: self.minimum_version.clone(),
             kubernetes: kubernetes(&facts.kubernetes)?,
+            config_versions: machine::config::VERSIONS.iter().map(|version| (*version).to_owned()).collect(),
             kernel_release: kernel_release.to_owned(),
             built_at: facts.built_at,
             expires_at: self.expires_at,

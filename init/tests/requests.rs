@@ -484,6 +484,7 @@ fn machine_of_an_installation_medium_gets_a_disk() {
             profile: "worker".into(),
             architecture: "x86_64".into(),
             kubernetes: String::new(),
+            etcd: String::new(),
             built_at: 0,
             partitions: PARTITIONS.to_vec(),
         };

@@ -18,6 +18,7 @@ mod structure;
 mod upstream;
 mod url;
 mod value;
+mod version;
 pub mod yaml;
 
 pub use address::{BadAddress, Host, HostPort};
@@ -35,6 +36,7 @@ pub use schema::{UnknownField, explain, schema};
 pub use source::Source;
 pub use url::Url;
 pub use value::{ByteSize, Duration, Secret};
+pub use version::{VERSIONS, api_version, is_newer};
 
 #[cfg(test)]
 mod tests;

@@ -13,5 +13,7 @@ pub mod protocol;
 pub mod record;
 pub mod service;
 pub mod stage;
+pub mod upgrade;
+pub mod version;
 
 pub use paths::Root;

@@ -66,6 +66,8 @@ paths! {
     upgrade_records = "state/upgrades";
     /// What each slot holds: `<slot>.json` and `<slot>.chunks`.
     slot_records = "state/slots";
+    /// That this machine holds etcd's cluster to an older version: written before it does.
+    etcd_hold = "state/etcd-hold.json";
     bootstrap_record = "state/bootstrap.json";
 
     // /etcd

@@ -142,8 +142,11 @@ pub struct ImageFacts {
     pub profile: String,
     /// `x86_64`
     pub architecture: String,
-    /// `v1.37.1`
+    /// `v1.37.1`; empty without Kubernetes.
     pub kubernetes: String,
+    /// `v3.7.3`; empty in an image without etcd.
+    #[serde(default)]
+    pub etcd: String,
     /// Seconds since the epoch: SOURCE_DATE_EPOCH of the build. The clock never starts before it.
     pub built_at: u64,
     /// What a disk that the image is installed on has, in this order.

@@ -22,12 +22,14 @@ use crate::controllers::cni::Cni;
 use crate::controllers::containerd::Containerd;
 use crate::controllers::control_plane::{ControlPlane, KubeApiserver, KubeControllerManager, KubeScheduler};
 use crate::controllers::etcd::Etcd;
+use crate::controllers::etcd_hold::EtcdHold;
 use crate::controllers::extra_files::ExtraFiles;
 use crate::controllers::images::Images;
 use crate::controllers::kernel::Kernel;
 use crate::controllers::kube_proxy::KubeProxy;
 use crate::controllers::kubelet::Kubelet;
 use crate::controllers::manifests::Manifests;
+use crate::controllers::metadata_guard::MetadataGuard;
 use crate::controllers::network::{self, Network};
 use crate::controllers::pki::Pki;
 use crate::controllers::registries::Registries;
@@ -49,6 +51,7 @@ use crate::security;
 use crate::server::{self, Api};
 use crate::sources;
 use crate::stage::StageEvent;
+use crate::state_record;
 use crate::upgrade::Upgrades;
 
 /// What the agent is told from outside.
@@ -72,6 +75,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let power = Power::new(node.clone());
     let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), failpoints));
     if identity::state_problem(&node).is_none() {
+        state_record::publish(&node);
         upgrades.settle().await;
     }
     let boots = Arc::new(Boots::new(node.clone()));
@@ -161,10 +165,12 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Network::new()?, node.clone()));
     tokio::spawn(time::run(node.clone()));
     tokio::spawn(controller::run(Kernel::default(), node.clone()));
+    tokio::spawn(controller::run(MetadataGuard::default(), node.clone()));
     tokio::spawn(controller::run(ExtraFiles, node.clone()));
     tokio::spawn(controller::run(Pki::default(), node.clone()));
 
     tokio::spawn(controller::run(Supervised::<Etcd>::default(), node.clone()));
+    tokio::spawn(controller::run(EtcdHold::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeApiserver>>::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeControllerManager>>::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeScheduler>>::default(), node.clone()));

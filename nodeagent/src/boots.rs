@@ -14,7 +14,6 @@ use std::time::Duration;
 use anyhow::Context;
 use machine::Root;
 use machine::protocol::BootFacts;
-use machine::record::LastShutdown;
 use machine::service::{Exit, ServiceState, ServiceStatus};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -26,10 +25,12 @@ use crate::identity;
 use crate::logs::kmsg::Kmsg;
 use crate::node::Node;
 use crate::resources::boot::Boot;
+use crate::state_record;
 use crate::store::Resource;
 use ending::Left;
 use pstore::Crash;
-use record::{Ending, Record, Records, ServiceSeen, last_bytes};
+pub use record::Record;
+use record::{Ending, Records, ServiceSeen, last_bytes};
 
 /// How often the record is written at most, and at least: a boot that is cut short is known to have lasted until about then.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
@@ -160,7 +161,10 @@ impl Boots {
 fn complete(records: &Records, root: &Root, last: Option<Record>) -> anyhow::Result<Vec<Record>> {
     let crash = Crash::read(&root.path("/sys/fs/pstore")).inspect_err(|error| tracing::warn!("reading pstore: {error}")).ok().flatten();
     let left = Left {
-        shutdown: last_shutdown(root).inspect_err(|error| tracing::warn!("{error:#}")).ok().flatten(),
+        shutdown: state_record::read(&root.last_shutdown())
+            .map_err(|error| tracing::warn!("{:#}", anyhow::Error::from(error)))
+            .ok()
+            .flatten(),
         crash: crash.as_ref().map(|crash| (crash.words(), crash.log.clone())),
         watchdog: watchdog_reset(&root.path("/sys/class/watchdog")),
     };
@@ -172,16 +176,6 @@ fn complete(records: &Records, root: &Root, last: Option<Record>) -> anyhow::Res
         crash.forget();
     }
     Ok(completed)
-}
-
-fn last_shutdown(root: &Root) -> anyhow::Result<Option<LastShutdown>> {
-    let path = root.last_shutdown();
-    let reading = || format!("reading {}", path.display());
-    match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(reading),
-        Ok(text) => serde_json::from_slice(&text).map(Some).with_context(reading),
-    }
 }
 
 /// Whether one of the watchdogs says that it reset the machine (Documentation/ABI/testing/sysfs-class-watchdog).

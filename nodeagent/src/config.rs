@@ -25,8 +25,9 @@ use crate::install::{FirstConfig, Installer};
 use crate::node::{Applied, Node};
 use crate::refusal::Refusal;
 use crate::stage::StageEvent;
+use crate::state_record::Unreadable;
 use crate::upgrade;
-use choice::{Because, Choice};
+use choice::{Because, Choice, Usable};
 pub use generations::{Current, Generations, Record, Trial};
 pub use reading::masked;
 use reading::{Reading, digest};
@@ -111,7 +112,11 @@ impl Configs {
         let held = identity::has_certificate(&self.node.root);
         let (choice, pointer) = blocking(move || {
             let pointer = generations.current();
-            let usable = |number| generations.document(number).is_ok_and(|text| reading::read(&text).is_ok());
+            let usable = |number| match generations.document(number) {
+                Err(error) if Unreadable::is_newer(&error) => Usable::Newer,
+                Err(_) => Usable::No,
+                Ok(text) => reading::usable(&text),
+            };
             let choice = choice::choose(&pointer, &generations.numbers()?, usable, held, &boot_id);
             Ok((choice, pointer))
         })
@@ -142,6 +147,12 @@ impl Configs {
                 self.node.events.emit(format!("config/{generation}"), because.word(), because.message(generation));
                 self.node.console.print(&because.message(generation));
                 self.point(Current::lasting(generation)).await?;
+                None
+            }
+            // What the newer release wrote is its own to go on with.
+            Because::Newer => {
+                self.node.events.emit(format!("config/{generation}"), because.word(), because.message(generation));
+                self.node.console.print(&because.message(generation));
                 None
             }
         };

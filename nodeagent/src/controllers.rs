@@ -8,6 +8,7 @@ pub mod containerd;
 pub mod control_plane;
 pub mod directory;
 pub mod etcd;
+pub mod etcd_hold;
 pub mod extra_files;
 #[cfg(test)]
 pub mod fixtures;
@@ -18,6 +19,9 @@ pub mod kubelet;
 pub mod machine;
 pub mod manifests;
 pub mod merge;
+pub mod metadata_guard;
+#[cfg(test)]
+pub mod namespace;
 pub mod network;
 pub mod pki;
 pub mod registries;

@@ -11,6 +11,7 @@ mod console;
 mod containerd;
 mod controller;
 mod controllers;
+mod etcd;
 mod events;
 mod failpoint;
 mod files;
@@ -33,6 +34,7 @@ mod security;
 mod server;
 mod sources;
 mod stage;
+mod state_record;
 mod store;
 mod upgrade;
 

@@ -12,5 +12,6 @@ pub mod network;
 pub mod security;
 pub mod services;
 pub mod sources;
+pub mod state_record;
 pub mod time;
 pub mod upgrade;

@@ -35,6 +35,7 @@ use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::resources::sources::{ConfigSource, Outcome};
 use ask::{Asker, Found, Outside, place};
+pub use metadata::ADDRESS as METADATA_ADDRESS;
 use plan::{Plan, Source};
 
 /// Looks until the machine has a config.

@@ -18,6 +18,7 @@ pub mod phase;
 pub mod played;
 pub mod progress;
 pub mod records;
+pub mod restraint;
 mod session;
 mod settle;
 pub mod slots;

@@ -28,6 +28,7 @@ fn image(bytes: &[u8], average: usize) -> Manifest {
         kubernetes: None,
         kernel_release: "measured".into(),
         built_at: 0,
+        config_versions: Vec::new(),
         expires_at: None,
         release_notes: String::new(),
         root_hash: part.sha256,

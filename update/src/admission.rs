@@ -16,6 +16,8 @@ pub struct Running {
     pub architecture: String,
     /// dm-verity root hash; none on a machine that runs from memory.
     pub root_hash: Option<Digest>,
+    /// Schema version of the machine config in force; none without one.
+    pub config_version: Option<String>,
 }
 
 /// What the caller of the upgrade allows.
@@ -34,6 +36,11 @@ pub enum Refused {
     SameImage { version: Version },
     #[error("minimumVersion: {update} is for machines at {minimum} or higher; this one runs {running}: upgrade it to {minimum} first")]
     MinimumVersion { update: Version, minimum: Version, running: Version },
+    #[error(
+        "configVersions: {update} reads machine configs of {}; this machine has one of {config}: apply it in a version that {update} reads first",
+        reads.join(" and ")
+    )]
+    Config { update: Version, reads: Vec<String>, config: String },
     #[error("version: {update} is lower than {running}, which runs: allow the downgrade (--allow-downgrade) if it is meant")]
     Downgrade { update: Version, running: Version },
 }
@@ -59,6 +66,12 @@ pub fn admissible(manifest: &Manifest, running: &Running, policy: &Policy) -> Re
     }
     if manifest.version.cmp_precedence(&running.version) == Ordering::Less && !policy.allow_downgrade {
         return Err(Refused::Downgrade { update: manifest.version.clone(), running: running.version.clone() });
+    }
+    // An image that does not say comes from before there was a second version.
+    let unread =
+        running.config_version.as_ref().filter(|config| !manifest.config_versions.is_empty() && !manifest.config_versions.contains(config));
+    if let Some(config) = unread {
+        return Err(Refused::Config { update: manifest.version.clone(), reads: manifest.config_versions.clone(), config: config.clone() });
     }
     Ok(())
 }

@@ -34,6 +34,9 @@ pub struct Manifest {
     /// Version of the Kubernetes parts, without a leading `v`; absent in an image without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<Version>,
+    /// Schema versions of the machine config that the image reads, such as `corten.dev/v1`; empty where the file does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config_versions: Vec<String>,
     /// As `uname -r` says it.
     pub kernel_release: String,
     /// Seconds since 1970.

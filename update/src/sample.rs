@@ -31,6 +31,7 @@ pub fn manifest() -> Manifest {
         kubernetes: Some("1.37.0".parse().unwrap()),
         kernel_release: "6.12.117+deb13-cloud-amd64".into(),
         built_at: BUILT_AT,
+        config_versions: Vec::new(),
         expires_at: None,
         release_notes: "Fixes.\n\t- one\n".into(),
         root_hash: Digest::of(b"root hash"),

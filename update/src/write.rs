@@ -26,6 +26,7 @@ pub struct Header {
     pub architecture: String,
     pub minimum_version: Version,
     pub kubernetes: Option<Version>,
+    pub config_versions: Vec<String>,
     pub kernel_release: String,
     /// Seconds since 1970.
     pub built_at: u64,
@@ -144,6 +145,7 @@ fn manifest(header: Header, parts: Vec<Part>) -> Manifest {
         architecture: header.architecture,
         minimum_version: header.minimum_version,
         kubernetes: header.kubernetes,
+        config_versions: header.config_versions,
         kernel_release: header.kernel_release,
         built_at: header.built_at,
         expires_at: header.expires_at,

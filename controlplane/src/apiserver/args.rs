@@ -6,7 +6,7 @@ use machine::config::Config;
 
 use super::files::Paths;
 use crate::facts::Facts;
-use crate::flags::{Flags, flags, merge};
+use crate::flags::{Flags, emulation, flags, merge};
 use crate::pki::FRONT_PROXY_CLIENT;
 use crate::ports::{API_SERVER_PORT, ETCD_CLIENT_PORT};
 use crate::render::{RenderError, text};
@@ -18,6 +18,7 @@ const LISTS: &[&str] = &["authorization-mode", "enable-admission-plugins"];
 pub(super) fn all(config: &Config, facts: &Facts, paths: &Paths) -> Result<Flags, RenderError> {
     let mut ours = identity(paths);
     ours.extend(behaviour(config, facts, paths)?);
+    ours.extend(emulation(facts));
     Ok(merge(ours, &config.cluster.api_server.extra_args, LISTS))
 }
 

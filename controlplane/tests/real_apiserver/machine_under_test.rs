@@ -52,7 +52,12 @@ impl MachineUnderTest {
         let document = generate::generate("demo", "https://demo.example:6443", &secrets, &Options::new(now))?.controlplane;
         let mut config = Config { cluster: document.cluster, machine: document.machine };
         config.cluster.manifests.push(Manifest { name: "users-own".to_owned(), contents: USERS_MANIFEST.to_owned() });
-        let facts = Facts { root: Root::new(directory.path()), node_name: "cp-1".to_owned(), node_ips: vec![IpAddr::from(NODE_IP)] };
+        let facts = Facts {
+            root: Root::new(directory.path()),
+            node_name: "cp-1".to_owned(),
+            node_ips: vec![IpAddr::from(NODE_IP)],
+            emulated: None,
+        };
         let mut credentials = Credentials::from_config(&config);
         for spec in pki::certificates(&config, &facts) {
             credentials.issued.insert(spec.id, secrets.issue(spec.authority, &spec.request, now)?);
@@ -79,6 +84,9 @@ impl MachineUnderTest {
         }
         self.install(&spec)?;
         let notify_path = self.directory.path().join(format!("{}.notify", spec.id));
+        if notify_path.exists() {
+            fs::remove_file(&notify_path)?;
+        }
         let notify = tokio::net::UnixDatagram::bind(&notify_path)?;
         fs::set_permissions(&notify_path, Permissions::from_mode(0o777))?;
         let log = File::create(self.log_path(spec.id.as_str()))?;
@@ -97,6 +105,14 @@ impl MachineUnderTest {
             .with_context(|| format!("starting {}", spec.program.display()))?;
         self.running.push((spec.id.to_string(), child));
         self.await_ready(&spec, &notify).await
+    }
+
+    /// Ends a service that was started.
+    pub fn stop(&mut self, service: &str) -> Result<()> {
+        let index = self.running.iter().position(|(name, _)| name == service).with_context(|| format!("{service} was not started"))?;
+        let (_, mut child) = self.running.remove(index);
+        child.kill()?;
+        Ok(child.wait().map(drop)?)
     }
 
     async fn await_ready(&mut self, spec: &ServiceSpec, notify: &tokio::net::UnixDatagram) -> Result<()> {
@@ -149,6 +165,9 @@ impl MachineUnderTest {
     fn install(&self, spec: &ServiceSpec) -> Result<()> {
         let component = if spec.id.as_str() == "etcd" { "etcd/bin/etcd" } else { "kubernetes/bin/controlplane" };
         fs::create_dir_all(spec.program.parent().context("a program in a directory")?)?;
+        if spec.program.exists() {
+            return Ok(());
+        }
         Ok(symlink(self.components.join(component), &spec.program)?)
     }
 

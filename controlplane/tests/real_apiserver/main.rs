@@ -11,12 +11,13 @@ use anyhow::{Context, Result, ensure};
 use controlplane::client::Client;
 use controlplane::manifests::manifests;
 use controlplane::pki::{self, AuthorityId, CertificateId, CertificateRequest, Usage};
-use controlplane::{apiserver, controller_manager, etcd, scheduler};
+use controlplane::{Facts, apiserver, controller_manager, etcd, scheduler};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ComponentStatus, ConfigMap, Namespace, Node, Pod, Secret, Service};
 use kube::api::{Api, ListParams, PostParams};
+use machine::version::Minor;
 use machine_under_test::{MachineUnderTest, until};
 
 #[test]
@@ -47,7 +48,42 @@ async fn check(machine: &mut MachineUnderTest) -> Result<()> {
     controllers_work(&admin).await?;
     nodes_renew_their_certificates(machine).await?;
     dns::services_have_names(machine, &admin).await?;
-    machine.no_flag_is_deprecated()
+    machine.no_flag_is_deprecated()?;
+    an_image_on_trial_behaves_as_the_one_before(machine).await
+}
+
+/// The three start as the minor version before theirs, on data that they wrote as themselves, and as themselves again once the image is kept.
+async fn an_image_on_trial_behaves_as_the_one_before(machine: &mut MachineUnderTest) -> Result<()> {
+    let own: Minor = version(machine).await?["gitVersion"].as_str().context("it names its version")?.parse()?;
+    let old = own.previous().context("it is not the first")?;
+    for emulated in [Some(old), None] {
+        let facts = Facts { emulated, ..machine.facts.clone() };
+        for service in ["kube-scheduler", "kube-controller-manager", "kube-apiserver"] {
+            machine.stop(service)?;
+        }
+        machine.start(apiserver::render(&machine.config, &facts, &machine.credentials)?).await?;
+        let super_user = machine.client(&pki::super_user(Duration::from_secs(3600)))?;
+        until("the API server is ready", || async { Ok(super_user.readyz().await?) }).await?;
+        machine.start(controller_manager::render(&machine.config, &facts, &machine.credentials)?).await?;
+        machine.start(scheduler::render(&machine.config, &facts, &machine.credentials)?).await?;
+        let version = version(machine).await?;
+        let shown = format!(
+            "{}.{}",
+            version["emulationMajor"].as_str().unwrap_or_default(),
+            version["emulationMinor"].as_str().unwrap_or_default()
+        );
+        ensure!(shown == emulated.unwrap_or(own).to_string(), "emulates {emulated:?}: {version}");
+        let admin = machine.client(&pki::kubernetes_admin("admin", Duration::from_secs(3600)))?;
+        components_are_healthy(&admin).await?;
+        machine.no_flag_is_deprecated()?;
+    }
+    Ok(())
+}
+
+/// What the API server says that it is.
+async fn version(machine: &MachineUnderTest) -> Result<serde_json::Value> {
+    let admin = machine.client(&pki::kubernetes_admin("admin", Duration::from_secs(3600)))?;
+    Ok(admin.kube().request(http::Request::get("/version").body(Vec::new())?).await?)
 }
 
 async fn etcd_tells_its_health_to_the_agent_only(machine: &MachineUnderTest) -> Result<()> {

@@ -7,6 +7,7 @@ use super::report::{Path, Place, Problem, Report};
 use super::schema::document_schema;
 use super::structure;
 use super::upstream;
+use super::version;
 use super::yaml::{self, Content, Node};
 
 /// One machine config document whose fields and types are right.
@@ -19,7 +20,7 @@ pub struct Source {
 impl Source {
     /// Reads a text of at most 1 MiB; `name` is what messages call it.
     pub fn read(text: impl AsRef<[u8]>, name: &str) -> Result<Source, Report> {
-        let tree = yaml::read_one(text, name)?;
+        let tree = version::forward(yaml::read_one(text, name)?);
         Report::of(name, header_problems(&tree))?;
         let mut problems = structure::check(&tree, document_schema(), &Path::root());
         problems.extend(upstream::check(&tree));
@@ -68,7 +69,9 @@ fn header_problem(tree: &Node, field: &str, only: &str) -> Option<Problem> {
         Some(other) => return Some(Problem::new(&path, other.kind()).expected(only).at(place)),
     };
     let problem = Problem::new(&path, structure::quoted(text)).expected(only).at(place);
-    let group = only.split('/').next().unwrap_or_default();
-    let newer = field == "apiVersion" && text.strip_prefix(group).is_some_and(|version| version.starts_with("/v"));
-    Some(if newer { problem.remedy("it is of a newer release: upgrade first, or write the config for this one") } else { problem })
+    Some(if field == "apiVersion" && version::is_of_ours(text) {
+        problem.remedy("it is of a newer release: upgrade first, or write the config for this one")
+    } else {
+        problem
+    })
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::v1::{GetVersionResponse, OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress};
+use api::v1::{
+    GetVersionResponse, ListResourcesRequest, OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress,
+};
 use indicatif::HumanBytes;
+use machine::version::Minor;
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 use update::{Digest, UpdateFile};
@@ -13,7 +16,6 @@ use super::backoff::Backoff;
 use super::fleet::Member;
 use super::patches::{Forms, Made, Olds, Patches, Weight};
 use super::record;
-use super::skew::Minor;
 use super::upload::{self, PATIENCE};
 use super::way::Way;
 use crate::cli::World;
@@ -44,6 +46,7 @@ pub struct Update {
     pub made: Made,
     pub allow_downgrade: bool,
     pub retry_failed: bool,
+    pub without_snapshot: bool,
 }
 
 /// What a machine answers to a dry run.
@@ -56,6 +59,8 @@ pub struct Planned {
     /// There is nothing to do.
     pub settled: bool,
     pub patches: Option<Arc<Patches>>,
+    /// Of the image that will run; none without Kubernetes, or where the machine does not know.
+    pub kubernetes: Option<Minor>,
 }
 
 impl Update {
@@ -114,7 +119,7 @@ impl Update {
                 format!("send {lacked} of {all} in chunks that the machine lacks{why_not}")
             }
         };
-        Planned { send: Some(send), steps: plan, settled: running, patches }
+        Planned { send: Some(send), steps: plan, settled: running, patches, kubernetes: self.kubernetes() }
     }
 }
 
@@ -155,7 +160,7 @@ impl Change {
                 while let Some(answer) = answers.next().await {
                     steps.extend(answer.map_err(|status| session.failed(&status))?.plan);
                 }
-                Ok(Planned { steps, ..Planned::default() })
+                Ok(Planned { steps, kubernetes: other_slots_kubernetes(session, version).await?, ..Planned::default() })
             }
         }
     }
@@ -198,11 +203,22 @@ impl Change {
         let (stage, reboot_mode) = (way.stage, way.reboot_mode().into());
         let mut client = member.session.upgrade();
         let answers = match self {
-            Change::Update(update) => client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode }).await?,
+            Change::Update(update) => {
+                let without_snapshot = update.without_snapshot;
+                client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode, without_snapshot }).await?
+            }
             Change::Rollback => client.rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode }).await?,
         };
         follow(answers.into_inner(), member, progress).await
     }
+}
+
+/// Of the slot that does not run, as the machine knows it.
+async fn other_slots_kubernetes(session: &Session, version: &GetVersionResponse) -> Result<Option<Minor>, Failure> {
+    let slots = session.ask(session.resource().list(ListResourcesRequest { kind: "slots".to_owned() })).await?.objects;
+    let other = slots.into_iter().find(|slot| slot.name != version.slot);
+    let status: Option<serde_json::Value> = other.and_then(|slot| slot.status).map(|status| api::json::from_struct(status).into());
+    Ok(status.and_then(|status| status.get("kubernetes")?.as_str()?.parse().ok()))
 }
 
 /// Shows what the machine does until it is done.
@@ -239,14 +255,6 @@ impl Change {
 
     pub fn begun(&self, member: &Member) -> String {
         format!("reboots into {}", self.target(member))
-    }
-
-    /// Of the Kubernetes that it brings, where that is known.
-    pub fn kubernetes(&self) -> Option<Minor> {
-        match self {
-            Change::Update(update) => update.kubernetes(),
-            Change::Rollback => None,
-        }
     }
 
     /// What will run, after the version that does.

@@ -2,6 +2,7 @@
 
 use api::v1::{GetVersionRequest, GetVersionResponse, ListResourcesRequest};
 use machine::config::{HostPort, Role};
+use machine::version::Minor;
 
 use super::change::{Change, Planned, Wish};
 use super::quorum::{Peer, Quorum};
@@ -120,21 +121,27 @@ impl Fleet {
         let upgraded = |peer: &Peer| self.in_order().find(|member| peer.boot_id.as_ref() == Some(&member.version.boot_id));
         let versions = |after: bool| {
             self.peers.iter().filter_map(move |peer| {
-                let new = upgraded(peer).and_then(|member| member.change.kubernetes()).filter(|_| after);
+                let new = upgraded(peer).and_then(|member| member.planned.kubernetes).filter(|_| after);
                 new.or(peer.kubernetes)
             })
         };
         for member in self.in_order() {
-            let Some(new) = member.change.kubernetes() else { continue };
+            let Some(new) = member.planned.kubernetes else { continue };
             let problem = match member.role {
                 Role::Worker => skew::kubelet(new, versions(true)),
-                Role::ControlPlane => skew::api_server(new, versions(false)),
+                Role::ControlPlane => skew::api_server(new, versions(false)).or_else(|| skew::older_kubelets(new, self.workers_kubelets())),
             };
             if let Some((problem, remedy)) = problem {
                 return Err(Failure::new(member.node(), problem).remedy(remedy));
             }
         }
         Ok(())
+    }
+
+    /// As they run now: control planes come first. Of workers that nobody named, nothing is known.
+    fn workers_kubelets(&self) -> impl Iterator<Item = (String, Minor)> {
+        let workers = self.members.iter().filter(|member| member.role == Role::Worker);
+        workers.filter_map(|worker| Some((worker.node().to_string(), worker.version.kubernetes.parse().ok()?)))
     }
 
     /// Machine APIs to ask for a kubeconfig, best first.

@@ -2,9 +2,9 @@
 
 use api::v1::{GetHealthRequest, GetVersionRequest};
 use machine::config::{HostPort, Role};
+use machine::version::Minor;
 use tokio_stream::StreamExt;
 
-use super::skew::Minor;
 use super::standing::Standing;
 use super::way::Way;
 use crate::connection::Connection;

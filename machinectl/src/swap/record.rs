@@ -7,7 +7,9 @@ use std::time::Duration;
 use api::v1::watch_resources_response::Change;
 use api::v1::{ListResourcesRequest, Object, WatchResourcesRequest};
 use machine::config::HostPort;
-use serde::Deserialize;
+use machine::upgrade::{Kind, Phase};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use tokio_stream::StreamExt;
 use tonic::Status;
 
@@ -23,23 +25,16 @@ const RESOURCES: &str = "upgrades";
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
     pub number: u64,
-    kind: Kind,
+    #[serde(deserialize_with = "known")]
+    kind: Option<Kind>,
     pub from_version: String,
     pub to_version: String,
     pub from_slot: String,
     pub to_slot: String,
-    phase: Phase,
+    #[serde(deserialize_with = "known")]
+    phase: Option<Phase>,
     boots: u64,
     reason: Option<Reason>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Kind {
-    Rollback,
-    #[default]
-    #[serde(other)]
-    Upgrade,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -51,21 +46,9 @@ struct Reason {
     log_tail: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Phase {
-    Writing,
-    Verifying,
-    Ready,
-    Booting,
-    Proving,
-    Blessed,
-    Failed,
-    Cancelled,
-    /// Of a later release.
-    #[default]
-    #[serde(other)]
-    Unknown,
+/// None for a word of a later release.
+fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(deserializer)?).ok())
 }
 
 /// How it ended.
@@ -76,25 +59,18 @@ pub enum Fate {
     Failed(Record),
 }
 
-impl Phase {
-    fn has_ended(self) -> bool {
-        matches!(self, Phase::Blessed | Phase::Failed | Phase::Cancelled)
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Phase::Writing => "writing the other slot",
-            Phase::Verifying => "reading the other slot back",
-            Phase::Ready => "ready to reboot",
-            Phase::Booting => "booting",
-            Phase::Proving => "the new image runs and is being proven",
-            Phase::Blessed => "proven good",
-            Phase::Failed => "failed",
-            Phase::Cancelled => "cancelled",
-            Phase::Unknown => "in a phase that this machinectl does not know",
-        })
+/// What the machine does in a phase, in words.
+fn words(phase: Option<Phase>) -> &'static str {
+    match phase {
+        Some(Phase::Writing) => "writing the other slot",
+        Some(Phase::Verifying) => "reading the other slot back",
+        Some(Phase::Ready) => "ready to reboot",
+        Some(Phase::Booting) => "booting",
+        Some(Phase::Proving) => "the new image runs and is being proven",
+        Some(Phase::Blessed) => "proven good",
+        Some(Phase::Failed) => "failed",
+        Some(Phase::Cancelled) => "cancelled",
+        None => "in a phase that this machinectl does not know",
     }
 }
 
@@ -120,8 +96,8 @@ impl Record {
         let log = (!log_tail.is_empty()).then(|| format!("last lines of the log:\n    {}", log_tail.join("\n    ")));
         let problems = log.into_iter().chain([format!("{to_version} was not kept, the machine falls back to {from_version}: {said}")]);
         let again = match self.kind {
-            Kind::Upgrade => "; this version is taken again only with --retry-failed",
-            Kind::Rollback => "",
+            Some(Kind::Upgrade) | None => "; this version is taken again only with --retry-failed",
+            Some(Kind::Rollback) => "",
         };
         let remedy = format!("see `machinectl get upgrades {} -n {node} -o yaml`{again}", self.number);
         Failure { problems: problems.collect(), ..Failure::new(node, "") }.remedy(remedy)
@@ -135,7 +111,7 @@ async fn list(session: &Session) -> Result<Vec<Record>, Failure> {
 
 /// Numbers of the records that have ended: none of them is that of a change which is begun now.
 pub async fn ended(session: &Session) -> Result<BTreeSet<u64>, Failure> {
-    let ended = list(session).await?.into_iter().filter(|record| record.phase.has_ended());
+    let ended = list(session).await?.into_iter().filter(|record| record.phase.is_some_and(Phase::is_over));
     Ok(ended.map(|record| record.number).collect())
 }
 
@@ -143,9 +119,9 @@ pub async fn ended(session: &Session) -> Result<BTreeSet<u64>, Failure> {
 pub async fn is_flipped(session: &Session, before: &BTreeSet<u64>, staged: bool) -> Result<bool, Failure> {
     let ours = list(session).await?.into_iter().filter(|record| !before.contains(&record.number)).max_by_key(|record| record.number);
     Ok(ours.is_some_and(|record| match record.phase {
-        Phase::Writing | Phase::Verifying | Phase::Unknown => false,
-        Phase::Ready => staged,
-        Phase::Booting | Phase::Proving | Phase::Blessed | Phase::Failed | Phase::Cancelled => true,
+        Some(Phase::Writing | Phase::Verifying) | None => false,
+        Some(Phase::Ready) => staged,
+        Some(Phase::Booting | Phase::Proving | Phase::Blessed | Phase::Failed | Phase::Cancelled) => true,
     }))
 }
 
@@ -176,7 +152,8 @@ pub async fn fate(session: &Session, before: &BTreeSet<u64>, deadline: Duration,
 /// What was seen last.
 #[derive(Debug, Default)]
 struct Last {
-    phase: Option<Phase>,
+    /// Of the record, once there is one.
+    phase: Option<Option<Phase>>,
     boots: u64,
     trouble: String,
 }
@@ -185,7 +162,7 @@ impl fmt::Display for Last {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.phase {
             None => f.write_str("the machine has no record of it yet")?,
-            Some(phase) => write!(f, "last seen: {phase}")?,
+            Some(phase) => write!(f, "last seen: {}", words(phase))?,
         }
         if self.trouble.is_empty() { Ok(()) } else { write!(f, "; {}", self.trouble) }
     }
@@ -230,18 +207,18 @@ fn newer(known: Option<Record>, seen: Option<Record>) -> Option<Record> {
 fn see(session: &Session, record: &Record, last: &mut Last, progress: &Progress) -> Option<Result<Fate, Failure>> {
     if last.phase != Some(record.phase) || last.boots < record.boots {
         let boot = if record.boots > 1 { format!(" (boot {})", record.boots) } else { String::new() };
-        progress.done(&format!("{}: {}{boot}", session.node, record.phase));
-        progress.wait_for(format!("{}: {}", session.node, record.phase));
+        progress.done(&format!("{}: {}{boot}", session.node, words(record.phase)));
+        progress.wait_for(format!("{}: {}", session.node, words(record.phase)));
     }
     (last.phase, last.boots) = (Some(record.phase), record.boots);
     match record.phase {
-        Phase::Blessed => Some(Ok(Fate::Blessed(record.clone()))),
-        Phase::Failed => Some(Ok(Fate::Failed(record.clone()))),
-        Phase::Cancelled => {
+        Some(Phase::Blessed) => Some(Ok(Fate::Blessed(record.clone()))),
+        Some(Phase::Failed) => Some(Ok(Fate::Failed(record.clone()))),
+        Some(Phase::Cancelled) => {
             let failure = Failure::new(&session.node, "cancelled: another upgrade or rollback took its place");
             Some(Err(failure.remedy(format!("see `machinectl get upgrades -n {}`", session.node))))
         }
-        Phase::Writing | Phase::Verifying | Phase::Ready | Phase::Booting | Phase::Proving | Phase::Unknown => None,
+        Some(Phase::Writing | Phase::Verifying | Phase::Ready | Phase::Booting | Phase::Proving) | None => None,
     }
 }
 
@@ -259,7 +236,7 @@ mod tests {
     #[test]
     fn a_record_of_a_later_release_is_read() {
         let record = record(json!({ "version": 2, "number": 7, "phase": "pondering", "toVersion": "0.2.0", "new": {} }));
-        assert_eq!((record.number, record.phase, record.phase.has_ended()), (7, Phase::Unknown, false));
+        assert_eq!((record.number, record.phase), (7, None));
     }
 
     #[test]

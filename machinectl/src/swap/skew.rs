@@ -1,19 +1,12 @@
 //! Which minor versions of Kubernetes' parts may run together: <https://kubernetes.io/releases/version-skew-policy/>. An image has one
 //! version of all of them, so a control plane's API server is as old as its kubelet.
 
-use std::fmt;
-use std::str::FromStr;
+use machine::version::Minor;
 
 /// How many minor versions a kubelet may be older than an API server.
 const OLDER_KUBELET: u64 = 3;
 /// How many minor versions API servers of one cluster may lie apart, and how far an upgrade of one may go.
 const APART: u64 = 1;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Minor {
-    pub major: u64,
-    pub minor: u64,
-}
 
 /// What is wrong, and what to do.
 type Wrong = (String, &'static str);
@@ -33,6 +26,17 @@ pub fn kubelet(new: Minor, api_servers: impl IntoIterator<Item = Minor>) -> Opti
     })
 }
 
+/// A control plane's new API server, and the kubelets of workers that run until their own turn comes.
+pub fn older_kubelets(new: Minor, kubelets: impl IntoIterator<Item = (String, Minor)>) -> Option<Wrong> {
+    let far = |(_, kubelet): &(String, Minor)| kubelet.major == new.major && kubelet.minor + OLDER_KUBELET < new.minor;
+    kubelets.into_iter().find(far).map(|(node, kubelet)| {
+        let problem = format!(
+            "its API server ({new}) would be more than {OLDER_KUBELET} minor versions newer than the kubelet of {node} ({kubelet})"
+        );
+        (problem, "upgrade that worker first, to a version that is not newer than the API servers")
+    })
+}
+
 /// A control plane's new API server, and those that there are, its own among them: none may be skipped.
 pub fn api_server(new: Minor, running: impl IntoIterator<Item = Minor>) -> Option<Wrong> {
     let far = |other: &Minor| new.major != other.major || new.minor.abs_diff(other.minor) > APART;
@@ -42,39 +46,12 @@ pub fn api_server(new: Minor, running: impl IntoIterator<Item = Minor>) -> Optio
     })
 }
 
-impl fmt::Display for Minor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
-impl FromStr for Minor {
-    type Err = ();
-    /// Of `v1.37.1`.
-    fn from_str(text: &str) -> Result<Minor, ()> {
-        let mut numbers = text.strip_prefix('v').unwrap_or(text).split('.').map(|number| number.parse().map_err(drop));
-        match (numbers.next(), numbers.next()) {
-            (Some(major), Some(minor)) => Ok(Minor { major: major?, minor: minor? }),
-            _ => Err(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn v(minor: u64) -> Minor {
         Minor { major: 1, minor }
-    }
-
-    #[test]
-    fn versions_are_read_as_machines_tell_them() {
-        assert_eq!("v1.37.1".parse(), Ok(v(37)));
-        assert_eq!("1.37.0-rc.1".parse(), Ok(v(37)));
-        for wrong in ["", "v1", "v1.x", "one.two"] {
-            assert_eq!(wrong.parse::<Minor>(), Err(()), "{wrong}");
-        }
     }
 
     #[test]
@@ -89,6 +66,23 @@ mod tests {
         ] {
             assert_eq!(kubelet(v(new), servers.iter().copied().map(v)).is_none(), allowed, "{new} {servers:?}");
         }
+    }
+
+    #[test]
+    fn api_servers_do_not_leave_kubelets_behind() {
+        let left = |new, kubelets: &[u64]| older_kubelets(v(new), kubelets.iter().map(|minor| (format!("w-{minor}"), v(*minor))));
+        for (new, kubelets, allowed) in [
+            (38, vec![38, 37, 36, 35], true),
+            (38, vec![37, 34], false),
+            (38, vec![], true),
+            // A newer kubelet is what the worker's own upgrade is refused for.
+            (37, vec![38], true),
+        ] {
+            assert_eq!(left(new, &kubelets).is_none(), allowed, "{new} {kubelets:?}");
+        }
+        let (problem, _) = left(38, &[34]).expect("it is refused");
+        assert_eq!(problem, "its API server (1.38) would be more than 3 minor versions newer than the kubelet of w-34 (1.34)");
+        assert!(older_kubelets(Minor { major: 2, minor: 0 }, [("w".to_owned(), v(37))]).is_none(), "nobody knows what a 2.0 will allow");
     }
 
     #[test]

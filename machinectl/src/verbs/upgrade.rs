@@ -33,6 +33,10 @@ pub struct Upgrade {
     /// Take a version that failed on a machine before
     #[arg(long)]
     retry_failed: bool,
+    /// Do not save etcd's data first. Where etcd does not answer, an upgrade is refused otherwise: this is the way to mend such a cluster by
+    /// a new image, and the machine's record of the upgrade says so
+    #[arg(long)]
+    without_snapshot: bool,
     /// Keep EPHEMERAL (containers and their logs); it always is: see `machinectl reset --wipe ephemeral`
     #[arg(
         long,
@@ -67,6 +71,7 @@ impl Upgrade {
                 made: Made::default(),
                 allow_downgrade: self.allow_downgrade,
                 retry_failed: self.retry_failed,
+                without_snapshot: self.without_snapshot,
             };
             if updates.iter().any(|other| other.profile() == update.profile()) {
                 let problem = format!("a second update file for profile {}", update.profile());

@@ -52,6 +52,7 @@ fn update_of(fake: &Fake, version: &str, profile: &str, kubernetes: Version, key
         kubernetes: Some(kubernetes),
         kernel_release: "6.12.1".to_owned(),
         built_at: 1_790_000_000,
+        config_versions: Vec::new(),
         expires_at: None,
         release_notes: "Mends the thing.\nAnd another.".to_owned(),
         root_hash: Digest::of(version.to_string().as_bytes()),
@@ -295,6 +296,9 @@ fn what_is_not_waited_for_is_said() {
     let out = upgrade(&fake, "0.2.0", &["--stage"]).printed();
     assert!(out.ends_with(&format!("{node}: boots 0.2.0 at its next reboot: machinectl reboot -n {node}\n")), "{out}");
     assert_eq!(fake.asked.lines().last().expect("a call"), "start stage=true REBOOT_MODE_GRACEFUL");
+    let fake = machine();
+    upgrade(&fake, "0.2.0", &["--no-wait", "--without-snapshot"]).printed();
+    assert_eq!(fake.asked.lines().last().expect("a call"), "start stage=false REBOOT_MODE_GRACEFUL without_snapshot");
 }
 
 #[test]
@@ -313,6 +317,17 @@ fn a_rollback_is_an_upgrade_without_a_file() {
     fake.tell(|story| story.fate = Fate::FallsBack);
     let error = fake.run(&["rollback", "-y", "-q"]).complained(1);
     assert!(error.contains("the machine falls back to 0.0.9") && !error.contains("--retry-failed"), "{error}");
+}
+
+#[test]
+fn a_rollback_skips_no_minor_version_of_kubernetes() {
+    let fake = machine();
+    fake.tell(|story| story.other_kubernetes = "v1.35.9");
+    let error = fake.run(&["rollback", "-y"]).complained(1);
+    assert!(error.contains("its API server (1.35) would be more than 1 minor version apart from one that runs (1.37)"), "{error}");
+    // A machine of a release that does not know the versions of its slots.
+    fake.tell(|story| story.other_kubernetes = "");
+    fake.run(&["rollback", "-y"]).printed();
 }
 
 #[test]
@@ -388,6 +403,12 @@ fn each_machine_takes_the_file_of_its_profile() {
     assert!(error.starts_with(&expected), "{error}");
     let error = run(&file("controlplane", 39), &file("worker", 37)).complained(1);
     assert!(error.contains("its API server (1.39) would be more than 1 minor version apart from one that runs (1.37)"), "{error}");
+    // Until the worker's own turn comes, its kubelet runs with the new API server.
+    worker.tell(|story| story.kubernetes = "v1.34.2");
+    let error = run(&file("controlplane", 38), &file("worker", 37)).complained(1);
+    let expected = format!("its API server (1.38) would be more than 3 minor versions newer than the kubelet of {} (1.34)", worker.address);
+    assert!(error.contains(&expected), "{error}");
+    worker.tell(|story| story.kubernetes = "v1.35.2");
     assert!(!has_started(&first) && !has_started(&worker));
     let out = run(&file("controlplane", 38), &file("worker", 37)).printed();
     let done = |fake: &Fake| out.find(&format!("{}: runs 0.2.0 (slot b), proven good\n", fake.address)).expect("done");

@@ -11,13 +11,12 @@ use machine::protocol::PowerAction;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::state_record::{self, Versioned};
 
 /// Records kept.
 pub const KEPT: usize = 16;
 /// Largest record on the disk: all of them take a megabyte of STATE at most.
 pub const MAX_BYTES: usize = 64 * 1024;
-/// An agent reads its own version and those before it. Fields that are added have a default.
-const VERSION: u32 = 1;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,6 +51,11 @@ pub struct Record {
     /// What the kernel left in the firmware or in memory when it crashed.
     #[serde(default)]
     pub crash_log: String,
+}
+
+impl Versioned for Record {
+    /// Fields that are added have a default.
+    const VERSION: u32 = 1;
 }
 
 /// How a boot ended.
@@ -147,11 +151,7 @@ impl Records {
 
     fn read(&self, number: u64) -> anyhow::Result<Record> {
         let path = self.path(number);
-        let reading = || format!("reading the boot's record {}", path.display());
-        let text = fs::read(&path).with_context(reading)?;
-        let record: Record = serde_json::from_slice(&text).with_context(reading)?;
-        ensure!(record.version <= VERSION, "{}: version {}; this release reads version {VERSION}", path.display(), record.version);
-        Ok(record)
+        Ok(state_record::require(&path)?)
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -161,7 +161,7 @@ impl Records {
 
 /// The record's JSON. What makes it too long goes: the older half of the longer log, again and again.
 fn bounded(mut record: Record) -> anyhow::Result<Vec<u8>> {
-    record.version = VERSION;
+    record.version = Record::VERSION;
     loop {
         let json = serde_json::to_vec_pretty(&record)?;
         if json.len() <= MAX_BYTES {
@@ -198,7 +198,7 @@ mod tests {
 
     fn record(number: u64) -> Record {
         Record {
-            version: VERSION,
+            version: Record::VERSION,
             number,
             boot_id: format!("boot {number}"),
             slot: Some(Slot::B),

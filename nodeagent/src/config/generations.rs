@@ -10,15 +10,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::reading::digest;
 use crate::failpoint::Failpoints;
 use crate::files;
+use crate::state_record::{self, Versioned};
 
 /// Generations kept, the current one included.
 const KEPT: usize = 16;
-const VERSION: u32 = 1;
 
 /// The directory of generations.
 #[derive(Debug, Clone)]
@@ -64,6 +64,14 @@ pub struct Trial {
     pub revert_at: u64,
 }
 
+impl Versioned for Record {
+    const VERSION: u32 = 1;
+}
+
+impl Versioned for Current {
+    const VERSION: u32 = 1;
+}
+
 impl Current {
     pub fn lasting(generation: u64) -> Current {
         Current::tried(generation, None)
@@ -71,7 +79,7 @@ impl Current {
 
     /// Without a trial it lasts.
     pub fn tried(generation: u64, trial: Option<Trial>) -> Current {
-        Current { version: VERSION, generation, trial }
+        Current { version: Current::VERSION, generation, trial }
     }
 }
 
@@ -97,12 +105,7 @@ impl Generations {
 
     /// `None` before the first config; an error where `current` cannot be read or understood.
     pub fn current(&self) -> anyhow::Result<Option<Current>> {
-        if !self.has_current() {
-            return Ok(None);
-        }
-        let current: Current = self.read_record("current")?;
-        ensure!(current.version == VERSION, "current: version {}; this release reads version {VERSION}", current.version);
-        Ok(Some(current))
+        Ok(state_record::read(&self.directory.join("current"))?)
     }
 
     /// Numbers of all generations.
@@ -132,7 +135,7 @@ impl Generations {
     /// Writes a new generation, not yet in force; its number.
     pub fn add(&self, document: &str, by: &str, now: u64) -> anyhow::Result<u64> {
         let number = self.numbers()?.last().map_or(1, |last| last + 1);
-        let record = Record { version: VERSION, number, applied_at: now, applied_by: by.to_owned(), digest: digest(document) };
+        let record = Record { version: Record::VERSION, number, applied_at: now, applied_by: by.to_owned(), digest: digest(document) };
         self.write(&format!("{number}.yaml"), document.as_bytes())?;
         self.failpoints.reach("config::document-written")?;
         self.write(&format!("{number}.json"), &serde_json::to_vec_pretty(&record)?)?;
@@ -162,15 +165,7 @@ impl Generations {
     }
 
     fn record(&self, number: u64) -> anyhow::Result<Record> {
-        let record: Record = self.read_record(&format!("{number}.json"))?;
-        ensure!(record.version == VERSION, "{number}.json: version {}; this release reads version {VERSION}", record.version);
-        Ok(record)
-    }
-
-    fn read_record<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<T> {
-        let path = self.directory.join(name);
-        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+        Ok(state_record::require(&self.directory.join(format!("{number}.json")))?)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use machine::config::{self, Config, Problem, Report};
 use sha2::{Digest, Sha256};
 
+use super::choice::Usable;
 use crate::refusal::{Refusal, Violation};
 
 /// A document that passed every check.
@@ -27,6 +28,15 @@ const NAME: &str = "machine config";
 pub fn read(text: &str) -> Result<Reading, Refusal> {
     let config = config::load(text, NAME).map_err(|report| invalid(&report))?;
     Ok(Reading { text: text.to_owned(), config })
+}
+
+/// Whether a kept document can be in force.
+pub fn usable(text: &str) -> Usable {
+    match config::load(text, NAME) {
+        Ok(_) => Usable::Yes,
+        Err(_) if config::is_newer(text) => Usable::Newer,
+        Err(_) => Usable::No,
+    }
 }
 
 /// Compares a wanted config with the one in force; refuses what cannot be changed in a machine's life.

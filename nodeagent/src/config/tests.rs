@@ -9,7 +9,7 @@ use machine::disk::Volume;
 use machine::protocol::{VolumeState, VolumeStatus};
 use machine::stage::Stage;
 
-use super::{Configs, Found, Wanted};
+use super::{Configs, Current, Found, Generations, Wanted};
 use crate::clock::Clock;
 use crate::failpoint::Failpoints;
 use crate::init_client::InitClient;
@@ -141,6 +141,39 @@ async fn a_damaged_generation_gives_way_to_the_one_before() {
     let rebooted = disk.agent("three");
     assert_eq!(rebooted.load().await.unwrap(), Found::Unusable);
     assert_eq!((rebooted.node.config().is_none(), rebooted.node.stage()), (true, Stage::Recovery));
+}
+
+/// A rollback to an image that knows neither the schema nor the records of a newer one: it runs by what it knows and leaves the rest alone.
+#[tokio::test]
+async fn what_a_newer_release_wrote_stays_for_it() {
+    for (name, text) in [
+        ("current", r#"{ "version": 2, "generations": { "inForce": 2 } }"#),
+        ("2.json", r#"{ "version": 2, "author": {} }"#),
+        ("2.yaml", "apiVersion: corten.dev/v2\nkind: MachineConfig\n"),
+    ] {
+        let disk = Disk::new();
+        let configs = disk.agent("one");
+        apply(&configs, config(), None).await;
+        let generations = Generations::new(disk.root().config_directory());
+        if name == "2.yaml" {
+            assert_eq!(generations.add(text, "os:admin/alice", 1).unwrap(), 2);
+            generations.point(&Current::lasting(2)).unwrap();
+        } else {
+            apply(&configs, config_with_watchdog("90s"), None).await;
+            fs::write(disk.file(name), text).unwrap();
+        }
+        let pointer = fs::read_to_string(disk.file("current")).unwrap();
+        let older = disk.agent("two");
+        assert_eq!(older.load().await.unwrap(), Found::Config, "{name}");
+        // Of a pointer that it cannot read it knows nothing: the newest generation is what it has.
+        let expected = if name == "current" { 2 } else { 1 };
+        assert_eq!((older.node.config().unwrap().generation, older.node.stage()), (expected, Stage::Booting), "{name}");
+        assert!(older.node.events.next(1).unwrap().message.contains("a newer release wrote the current generation"), "{name}");
+        assert_eq!(fs::read_to_string(disk.file("current")).unwrap(), pointer, "{name}");
+        if name != "current" {
+            assert_eq!(fs::read_to_string(disk.file(name)).unwrap(), text);
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Keeps the API server, the controller manager and the scheduler, on control planes, as the machine config says. The latter two start once
 //! the API server answers: before, they would take processor time from it, and the controller manager ends without its roles.
 //!
-//! reads: machine config, hostname, node IPs, certificates, bootstrap record, API servers
+//! While an image is on trial, all three behave as those of the image before.
+//!
+//! reads: machine config, hostname, node IPs, certificates, bootstrap record, API servers, upgrades
 //! writes: the files of each, services kube-apiserver, kube-controller-manager, kube-scheduler
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use crate::node::Node;
 use crate::plan::Missing;
 use crate::resources::cluster::ApiServer;
 use crate::resources::{bootstrap, services};
+use crate::upgrade::restraint;
 
 pub const API_SERVER: &str = "kube-apiserver";
 
@@ -101,7 +104,7 @@ impl<C: Component> Subject for ControlPlane<C> {
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
         Ok(Inputs {
-            machine: Machine::observe(node),
+            machine: Machine::observe(node).map(|machine| machine.emulating(restraint::observe(node).kubernetes)),
             ephemeral_open: services::is_open(&node.store, Volume::Ephemeral),
             bootstrapped: bootstrap::is_done(&node.store),
             api_server_ready: ApiServer::local_ready(&node.store),

@@ -16,7 +16,7 @@ use super::service::{Program, Want};
 pub fn machine(name: &str) -> Machine {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/examples").join(name).with_extension("yaml");
     let config: Config = machine::config::load(std::fs::read(&path).unwrap(), name).unwrap();
-    let facts = Facts { root: Root::new("/"), node_name: "cp-1".to_owned(), node_ips: vec!["192.0.2.10".parse().unwrap()] };
+    let facts = Facts { root: Root::new("/"), node_name: "cp-1".to_owned(), node_ips: vec!["192.0.2.10".parse().unwrap()], emulated: None };
     Machine { config: Arc::new(config), facts }
 }
 

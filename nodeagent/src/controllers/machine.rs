@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use controlplane::Facts;
 use machine::config::{Config, Role};
+use machine::version::Minor;
 
 use crate::node::Node;
 use crate::plan::Missing;
@@ -24,12 +25,18 @@ impl Machine {
         let node_ips = node.store.get::<NodeIps>(NodeIps::NAME).map(|ips| ips.addresses).filter(|ips| !ips.is_empty());
         match (config, hostname, node_ips) {
             (Some(config), Some(node_name), Some(node_ips)) => {
-                Ok(Machine { config, facts: Facts { root: node.root.clone(), node_name, node_ips } })
+                Ok(Machine { config, facts: Facts { root: node.root.clone(), node_name, node_ips, emulated: None } })
             }
             (config, hostname, node_ips) => {
                 Err(missing([(config.is_some(), "machine config"), (hostname.is_some(), "hostname"), (node_ips.is_some(), "node IP")]))
             }
         }
+    }
+
+    /// The same with Kubernetes parts that behave as another version.
+    pub fn emulating(mut self, version: Option<Minor>) -> Machine {
+        self.facts.emulated = version;
+        self
     }
 
     pub fn is_control_plane(&self) -> bool {

@@ -44,6 +44,7 @@ impl Trial {
             profile: "bare".to_owned(),
             architecture: "x86_64".to_owned(),
             kubernetes: String::new(),
+            etcd: String::new(),
             built_at: 0,
             partitions: Vec::new(),
         };

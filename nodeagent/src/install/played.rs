@@ -44,6 +44,7 @@ impl Played {
             profile: played.image.profile.clone(),
             architecture: "x86_64".to_owned(),
             kubernetes: String::new(),
+            etcd: String::new(),
             built_at: 0,
             partitions: Partition::ALL.to_vec(),
         };

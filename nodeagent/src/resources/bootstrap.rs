@@ -1,12 +1,12 @@
 //! The record of how this control plane came to its etcd member: on STATE, and on the board.
 
-use anyhow::Context;
 use controlplane::bootstrap::Record;
 use machine::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::node::Node;
+use crate::state_record::{self, Versioned};
 use crate::store::{Resource, Store};
 
 /// The record, with when and by whom it was made; one object, `cluster`.
@@ -25,19 +25,17 @@ impl Resource for Bootstrap {
     const KIND: &'static str = "bootstraps";
 }
 
+impl Versioned for Bootstrap {
+    const VERSION: u32 = Record::VERSION;
+}
+
 impl Bootstrap {
     pub const NAME: &'static str = "cluster";
 }
 
 /// What STATE says; none before the cluster was bootstrapped through this machine.
 pub fn load(root: &Root) -> anyhow::Result<Option<Bootstrap>> {
-    let path = root.bootstrap_record();
-    let reading = || format!("reading the bootstrap record {}", path.display());
-    match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(reading),
-        Ok(text) => serde_json::from_slice(&text).map(Some).with_context(reading),
-    }
+    Ok(state_record::read(&root.bootstrap_record())?)
 }
 
 /// Writes it to STATE, for good, and then to the board.
@@ -81,5 +79,7 @@ mod tests {
         let root = Root::new(directory.path());
         files::write(&root.bootstrap_record(), b"{", 0o600).unwrap();
         assert!(load(&root).unwrap_err().to_string().contains("bootstrap.json"));
+        files::write(&root.bootstrap_record(), br#"{ "version": 2, "how": "otherwise" }"#, 0o600).unwrap();
+        assert!(load(&root).unwrap_err().to_string().contains("bootstrap.json: version 2 was written by a newer release"));
     }
 }

@@ -175,6 +175,11 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "staterecords",
+        "Records on STATE that a newer release wrote and this image does not read.",
+        &[("WHAT", "status.what"), ("VERSION", "status.version"), ("READS", "status.reads"), ("EFFECT", "status.effect")],
+    ),
+    seen(
         "timestatus",
         "How the clock stands to the world's.",
         &[

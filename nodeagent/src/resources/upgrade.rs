@@ -21,6 +21,8 @@ pub struct SlotStatus {
     /// Empty where it holds no image that is known.
     pub version: String,
     pub profile: String,
+    /// Of its Kubernetes, such as `v1.37.1`; empty where it has none or nobody said.
+    pub kubernetes: String,
     /// dm-verity root hash, hex.
     pub root_hash: String,
     /// File name of the boot loader's entry; empty without one.

@@ -12,6 +12,9 @@ pub fn record(number: u64) -> Record {
         kind: Kind::Upgrade,
         from_version: "0.1.0".to_owned(),
         to_version: "0.2.0".to_owned(),
+        from_kubernetes: "v1.37.1".to_owned(),
+        from_etcd: "v3.7.3".to_owned(),
+        to_etcd: String::new(),
         from_slot: Slot::A,
         to_slot: Slot::B,
         to_root_hash: "ab".repeat(32),
@@ -25,6 +28,7 @@ pub fn record(number: u64) -> Record {
         boot_id: "boot".to_owned(),
         cluster_reachable_before: true,
         written_bytes: 8192,
+        without_snapshot: false,
         reason: None,
         ended_at: 0,
     }

@@ -1,27 +1,6 @@
 //! The phases of an upgrade, and what leads from one to the next.
 
-use serde::{Deserialize, Serialize};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Phase {
-    /// Chunks are being written into the slot; it can be gone on with at any time.
-    Writing,
-    /// The slot is read back.
-    Verifying,
-    /// All is there, and the next boot tries it, whenever that comes.
-    Ready,
-    /// The same, and the reboot was asked for.
-    Booting,
-    /// The new image runs; the health gate decides.
-    Proving,
-    /// It is good: what the machine runs from now on.
-    Blessed,
-    /// The machine fell back, or is about to.
-    Failed,
-    /// Another update, or a rollback, came before it was ready.
-    Cancelled,
-}
+pub use machine::upgrade::Phase;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -44,33 +23,8 @@ pub enum Event {
     Replaced,
 }
 
-impl Phase {
-    #[cfg(test)]
-    const ALL: [Phase; 8] =
-        [Phase::Writing, Phase::Verifying, Phase::Ready, Phase::Booting, Phase::Proving, Phase::Blessed, Phase::Failed, Phase::Cancelled];
-
-    /// The word that users see.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Writing => "writing",
-            Phase::Verifying => "verifying",
-            Phase::Ready => "ready",
-            Phase::Booting => "booting",
-            Phase::Proving => "proving",
-            Phase::Blessed => "blessed",
-            Phase::Failed => "failed",
-            Phase::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether nothing more comes of it.
-    pub fn is_over(self) -> bool {
-        matches!(self, Phase::Blessed | Phase::Failed | Phase::Cancelled)
-    }
-}
-
+#[cfg(test)]
 impl Event {
-    #[cfg(test)]
     const ALL: [Event; 9] = [
         Event::Resumed,
         Event::VerifyAsked,

@@ -33,6 +33,8 @@ pub const SLOT_BYTES: u64 = 2 * 1024 * 1024;
 pub struct Image {
     pub version: String,
     pub profile: String,
+    pub kubernetes: String,
+    pub etcd: String,
     pub root: Vec<u8>,
     pub verity: Vec<u8>,
     pub uki: Vec<u8>,
@@ -50,7 +52,16 @@ impl Image {
         let mut kernel = noise(11, 120_000);
         kernel[..32].copy_from_slice(&root_hash.0);
         let uki = uki(&format!("quiet corten.roothash={root_hash}"), &kernel);
-        Image { version: version.to_owned(), profile: "bare".to_owned(), root, verity, uki, root_hash }
+        Image {
+            version: version.to_owned(),
+            profile: "bare".to_owned(),
+            kubernetes: String::new(),
+            etcd: String::new(),
+            root,
+            verity,
+            uki,
+            root_hash,
+        }
     }
 
     pub fn parts(&self) -> [(PartName, &[u8]); 3] {
@@ -66,6 +77,7 @@ impl Image {
             kubernetes: None,
             kernel_release: "6.12.0".to_owned(),
             built_at: 1_700_000_000,
+            config_versions: Vec::new(),
             expires_at: None,
             release_notes: String::new(),
             root_hash: self.root_hash,
@@ -303,7 +315,8 @@ impl Disk {
             profile: image.profile.clone(),
             architecture: "x86_64".to_owned(),
             partitions: Vec::new(),
-            kubernetes: String::new(),
+            kubernetes: image.kubernetes.clone(),
+            etcd: image.etcd.clone(),
             built_at: 0,
         };
         fs::create_dir_all(root.image_facts().parent().unwrap()).unwrap();

@@ -4,19 +4,17 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use machine::disk::Slot;
+pub use machine::upgrade::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::phase::{Event, Phase, next};
 use crate::files;
+use crate::state_record::{self, Versioned};
 
 /// Records kept.
 const KEPT: usize = 16;
-/// An agent reads its own version and those before it. Fields that are added have a default, so that the release before, which is what a
-/// machine falls back to, still reads the record.
-const VERSION: u32 = 1;
-
 /// The directory of records: `<number>.json`.
 #[derive(Debug, Clone)]
 pub struct Records {
@@ -31,6 +29,15 @@ pub struct Record {
     pub kind: Kind,
     pub from_version: String,
     pub to_version: String,
+    /// Kubernetes and etcd of the image that is left, such as `v1.37.1` and `v3.7.3`; empty where it has none, or its release did not say.
+    /// While the new image is on trial it does nothing that they could not undo.
+    #[serde(default)]
+    pub from_kubernetes: String,
+    #[serde(default)]
+    pub from_etcd: String,
+    /// Of a rollback: etcd of the image that is gone back to, where that is known.
+    #[serde(default)]
+    pub to_etcd: String,
     pub from_slot: Slot,
     pub to_slot: Slot,
     /// dm-verity root hash of what the slot holds, hex.
@@ -63,29 +70,15 @@ pub struct Record {
     /// power cut may be missing in it.
     #[serde(default)]
     pub written_bytes: u64,
+    /// Whether the caller had etcd's data not saved first.
+    #[serde(default)]
+    pub without_snapshot: bool,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// Seconds since the epoch; 0 while it goes on.
     #[serde(default)]
     pub ended_at: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Kind {
-    Upgrade,
-    Rollback,
-}
-
-impl Kind {
-    /// The word that users see.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Upgrade => "upgrade",
-            Kind::Rollback => "rollback",
-        }
-    }
 }
 
 /// Why an image was not kept.
@@ -98,6 +91,11 @@ pub struct Reason {
     pub message: String,
     /// Last lines of the log that tells most.
     pub log_tail: Vec<String>,
+}
+
+impl Versioned for Record {
+    /// Fields that are added have a default, so that the release before, which is what a machine falls back to, still reads the record.
+    const VERSION: u32 = 1;
 }
 
 impl Record {
@@ -145,7 +143,7 @@ impl Records {
 
     /// Writes the record, and removes the oldest beyond [`KEPT`].
     pub fn put(&self, record: &Record) -> anyhow::Result<()> {
-        let record = Record { version: VERSION, ..record.clone() };
+        let record = Record { version: Record::VERSION, ..record.clone() };
         files::write(&self.path(record.number), &serde_json::to_vec_pretty(&record)?, 0o600)?;
         let numbers = self.numbers()?;
         for number in numbers.iter().take(numbers.len().saturating_sub(KEPT)) {
@@ -167,11 +165,7 @@ impl Records {
 
     fn read(&self, number: u64) -> anyhow::Result<Record> {
         let path = self.path(number);
-        let reading = || format!("reading the upgrade's record {}", path.display());
-        let record: Record =
-            fs::read(&path).map_err(anyhow::Error::from).and_then(|text| Ok(serde_json::from_slice(&text)?)).with_context(reading)?;
-        ensure!(record.version <= VERSION, "{}: version {}; this release reads version {VERSION}", path.display(), record.version);
-        Ok(record)
+        Ok(state_record::require(&path)?)
     }
 
     fn path(&self, number: u64) -> PathBuf {

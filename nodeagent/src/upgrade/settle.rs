@@ -41,7 +41,10 @@ pub fn decide(seen: &Seen) -> Verdict {
     let Some(record) = &seen.record else { return Verdict::Nothing };
     match record.phase {
         Phase::Blessed | Phase::Failed | Phase::Cancelled => Verdict::Nothing,
-        Phase::Writing | Phase::Verifying => Verdict::Resumable,
+        Phase::Writing | Phase::Verifying => match record.kind {
+            Kind::Upgrade => Verdict::Resumable,
+            Kind::Rollback => Verdict::NeverBegun,
+        },
         Phase::Ready | Phase::Booting | Phase::Proving if seen.running == record.to_slot => {
             match (seen.root_hash == record.to_root_hash, seen.counted) {
                 (true, true) => Verdict::Arrived,
@@ -96,6 +99,7 @@ mod tests {
         let decided = |running, counted, phase, tries| decide(&seen(running, counted, Kind::Upgrade, phase, tries));
         for phase in [Phase::Writing, Phase::Verifying] {
             assert_eq!(decided(A, false, phase, None), Verdict::Resumable);
+            assert_eq!(decide(&seen(A, false, Kind::Rollback, phase, None)), Verdict::NeverBegun);
         }
         for phase in [Phase::Ready, Phase::Booting] {
             assert_eq!(decided(A, false, phase, None), Verdict::Resumable, "the cut came before the flip");

@@ -4,13 +4,12 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use machine::disk::Slot;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::files;
-
-const VERSION: u32 = 1;
+use crate::state_record::{self, Unreadable, Versioned};
 
 /// The directory: `<slot>.json`, and `<slot>.chunks` for its chunks.
 #[derive(Debug, Clone)]
@@ -26,6 +25,11 @@ pub struct SlotRecord {
     pub slot: Slot,
     pub image_version: String,
     pub profile: String,
+    /// `v1.37.1` and `v3.7.3`: of its Kubernetes and its etcd. Empty where it has none or nobody said; etcd's is known once it ran.
+    #[serde(default)]
+    pub kubernetes: String,
+    #[serde(default)]
+    pub etcd: String,
     /// dm-verity root hash, hex.
     pub root_hash: String,
     /// The config generation that it ran with last while it was known to be good; 0 for none.
@@ -33,13 +37,19 @@ pub struct SlotRecord {
     pub generation: u64,
 }
 
+impl Versioned for SlotRecord {
+    const VERSION: u32 = 1;
+}
+
 impl SlotRecord {
     pub fn new(slot: Slot, image_version: &str, profile: &str, root_hash: &str) -> SlotRecord {
         SlotRecord {
-            version: VERSION,
+            version: SlotRecord::VERSION,
             slot,
             image_version: image_version.to_owned(),
             profile: profile.to_owned(),
+            kubernetes: String::new(),
+            etcd: String::new(),
             root_hash: root_hash.to_owned(),
             generation: 0,
         }
@@ -53,16 +63,15 @@ impl Slots {
 
     /// `None` for a slot of which nothing is known; a record that cannot be read is none, and told of in the log.
     pub fn get(&self, slot: Slot) -> Option<SlotRecord> {
-        let record: anyhow::Result<Option<SlotRecord>> = self.read(&format!("{}.json", slot.name()));
-        let checked = record.and_then(|record| {
-            let version = record.as_ref().map_or(VERSION, |record| record.version);
-            ensure!(version <= VERSION, "the record of slot {} has version {version}; this release reads {VERSION}", slot.name());
-            Ok(record)
-        });
-        checked.unwrap_or_else(|error| {
-            tracing::warn!("{error:#}");
+        state_record::read(&self.record(slot)).unwrap_or_else(|error| {
+            tracing::warn!("{:#}", anyhow::Error::from(error));
             None
         })
+    }
+
+    /// Whether the slot's record is one that a newer release wrote.
+    pub fn is_newer(&self, slot: Slot) -> bool {
+        matches!(state_record::read::<SlotRecord>(&self.record(slot)), Err(Unreadable::Newer { .. }))
     }
 
     pub fn put(&self, record: &SlotRecord) -> anyhow::Result<()> {
@@ -83,6 +92,10 @@ impl Slots {
 
     pub fn put_chunks<T: Serialize>(&self, slot: Slot, root_hash: &str, parts: &T) -> anyhow::Result<()> {
         self.write(&format!("{}.chunks", slot.name()), &Noted { root_hash: root_hash.to_owned(), parts })
+    }
+
+    fn record(&self, slot: Slot) -> PathBuf {
+        self.directory.join(format!("{}.json", slot.name()))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
@@ -123,8 +136,9 @@ mod tests {
         assert_eq!((slots.chunks(Slot::A, "ab"), slots.chunks::<Vec<i32>>(Slot::A, "cd")), (Some(vec![1, 2]), None));
         fs::write(directory.path().join("slots/b.json"), "{").unwrap();
         assert_eq!(slots.get(Slot::B), None, "damaged");
-        slots.put(&SlotRecord { version: VERSION + 1, slot: Slot::B, ..record }).unwrap();
-        assert_eq!(slots.get(Slot::B), None, "of a later release");
+        slots.put(&SlotRecord { version: SlotRecord::VERSION + 1, slot: Slot::B, ..record }).unwrap();
+        assert_eq!((slots.get(Slot::B), slots.is_newer(Slot::B)), (None, true), "of a later release");
+        assert!(!slots.is_newer(Slot::A));
         slots.forget(Slot::A).unwrap();
         assert_eq!((slots.get(Slot::A), slots.chunks::<Vec<i32>>(Slot::A, "ab")), (None, None));
     }

@@ -29,6 +29,8 @@ pub struct Circumstances {
     pub cluster_reachable: bool,
     /// How often the boot loader tries the image.
     pub tries: u32,
+    /// Whether somebody said that etcd's data need not be saved.
+    pub without_snapshot: bool,
 }
 
 /// Reads back what was written and compares it with what was signed.
@@ -112,12 +114,20 @@ pub fn way_back(swap: &Swap, entries: &[Entry]) -> Result<WayBack, Refusal> {
     Ok(WayBack { slot: record, generation })
 }
 
-/// Has the next boot try the other slot again.
-pub fn go_back(swap: &Swap, way: &WayBack, circumstances: &Circumstances) -> anyhow::Result<Record> {
-    let mut record = new_record(swap, Kind::Rollback, &way.slot.image_version, &way.slot.root_hash, &circumstances.by)?;
+/// The record of a rollback that is about to begin: nothing has changed yet.
+pub fn begin_back(swap: &Swap, way: &WayBack, by: &str) -> anyhow::Result<Record> {
+    let mut record = new_record(swap, Kind::Rollback, &way.slot.image_version, &way.slot.root_hash, by)?;
     record.restore = way.generation.unwrap_or(0);
+    record.to_etcd = way.slot.etcd.clone();
     // Written and verified it was long ago.
     record.phase = Phase::Verifying;
+    swap.records.put(&record)?;
+    swap.failpoints.reach("rollback::begun")?;
+    Ok(record)
+}
+
+/// Has the next boot try the other slot again.
+pub fn go_back(swap: &Swap, mut record: Record, way: &WayBack, circumstances: &Circumstances) -> anyhow::Result<Record> {
     pin(swap, &mut record, circumstances)?;
     record.happened(Event::Flipping);
     swap.records.put(&record)?;
@@ -135,6 +145,9 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         kind,
         from_version: swap.image.version.clone(),
         to_version: to_version.to_owned(),
+        from_kubernetes: swap.image.kubernetes.clone(),
+        from_etcd: swap.image.etcd.clone(),
+        to_etcd: String::new(),
         from_slot: swap.running,
         to_slot: swap.other(),
         to_root_hash: to_root_hash.to_owned(),
@@ -148,6 +161,7 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         boot_id: swap.boot_id.clone(),
         cluster_reachable_before: false,
         written_bytes: 0,
+        without_snapshot: false,
         reason: None,
         ended_at: 0,
     })
@@ -162,6 +176,7 @@ pub fn numbered(swap: &Swap, number: u64) -> anyhow::Result<Record> {
 fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyhow::Result<()> {
     record.generation = swap.lasting_generation();
     record.cluster_reachable_before = circumstances.cluster_reachable;
+    record.without_snapshot = circumstances.without_snapshot;
     record.boot_id = swap.boot_id.clone();
     let Some(running) = swap.slots.get(swap.running) else { return Ok(()) };
     swap.slots.put(&SlotRecord { generation: record.generation, ..running })
@@ -170,5 +185,6 @@ fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyho
 fn note_slot(swap: &Swap, manifest: &Manifest) -> anyhow::Result<()> {
     let (slot, root_hash): (Slot, String) = (swap.other(), manifest.root_hash.to_string());
     swap.slots.put_chunks(slot, &root_hash, &of_manifest(manifest))?;
-    swap.slots.put(&SlotRecord::new(slot, &manifest.version.to_string(), &manifest.profile, &root_hash))
+    let kubernetes = manifest.kubernetes.as_ref().map(|version| format!("v{version}")).unwrap_or_default();
+    swap.slots.put(&SlotRecord { kubernetes, ..SlotRecord::new(slot, &manifest.version.to_string(), &manifest.profile, &root_hash) })
 }

@@ -144,8 +144,7 @@ impl Swap {
     /// The running image is good: the boot loader counts no more, and the config that it runs with is the one that it gets back.
     pub fn bless(&self, generation: u64) -> anyhow::Result<Option<Record>> {
         self.esp.bless(self.running, &self.image.version, &self.image.profile)?;
-        let known = self.slots.get(self.running).unwrap_or_else(|| self.describe_running());
-        self.slots.put(&SlotRecord { generation, ..known })?;
+        self.slots.put(&SlotRecord { generation, ..self.describe_running() })?;
         self.failpoints.reach("bless::slot-noted")?;
         match self.proving()? {
             Some(record) => self.finish(record).map(Some),
@@ -188,21 +187,22 @@ impl Swap {
         let (record, entry) = (self.slots.get(slot), current(entries, slot));
         // A slot whose record was lost with STATE still says what it is at the boot loader's menu.
         let shown = entry.and_then(Entry::image).map(|(version, profile)| (version.to_owned(), profile.to_owned()));
-        let (version, profile, root_hash, generation) = match record {
-            Some(record) => (record.image_version, record.profile, record.root_hash, record.generation),
-            None => shown.map(|(version, profile)| (version, profile, String::new(), 0)).unwrap_or_default(),
-        };
+        let record = record.unwrap_or_else(|| {
+            let (version, profile) = shown.unwrap_or_default();
+            SlotRecord::new(slot, &version, &profile, "")
+        });
         SlotStatus {
             slot,
             running: slot == self.running,
-            version,
-            profile,
-            root_hash,
+            version: record.image_version,
+            profile: record.profile,
+            kubernetes: record.kubernetes,
+            root_hash: record.root_hash,
             entry: entry.map(|entry| entry.file_name.clone()).unwrap_or_default(),
             sequence: entry.map_or(0, |entry| entry.sequence),
             blessed: entry.is_some_and(Entry::blessed),
             tries_left: entry.and_then(|entry| entry.tries).map(|tries| tries.left),
-            generation,
+            generation: record.generation,
         }
     }
 
@@ -263,11 +263,19 @@ impl Swap {
         if known.as_ref().is_some_and(|known| known.root_hash == self.root_hash) {
             return Ok(());
         }
+        // It may say more than this image knows, and who wrote it may come back.
+        if self.slots.is_newer(self.running) {
+            return Ok(());
+        }
         self.slots.put(&self.describe_running())
     }
 
     fn describe_running(&self) -> SlotRecord {
-        SlotRecord::new(self.running, &self.image.version, &self.image.profile, &self.root_hash)
+        SlotRecord {
+            kubernetes: self.image.kubernetes.clone(),
+            etcd: self.image.etcd.clone(),
+            ..SlotRecord::new(self.running, &self.image.version, &self.image.profile, &self.root_hash)
+        }
     }
 
     /// What can be said of an image whose agent said nothing.

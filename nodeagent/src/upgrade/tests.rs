@@ -3,15 +3,23 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use controlplane::bootstrap;
 use machine::disk::Slot;
+use machine::version::Minor;
 use update::{Base, Header, MAX_BASE_BYTES, PartName, SigningKey, Version};
 
 use super::phase::Phase;
 use super::played::{Boot, Disk, Image, Update, asked, cut_after, key};
 use super::records::{Kind, Reason};
+use super::restraint::{self, Restraint};
 use super::upload::Sent;
+use crate::clock::Clock;
+use crate::config::{Configs, Found};
+use crate::controllers::fixtures::machine;
 use crate::failpoint::Failpoints;
+use crate::node::Applied;
 use crate::refusal::Refusal;
+use crate::resources::bootstrap::Bootstrap;
 
 fn old() -> Image {
     Image::new("0.1.0")
@@ -227,6 +235,85 @@ async fn an_image_that_never_gets_as_far_as_its_agent() {
     boot.send(&Image::new("0.3.0").update()).await.unwrap();
 }
 
+/// What the new image is held to, for as long as it is on trial; and what has to be taken back before the old one may follow it again.
+#[tokio::test]
+async fn versions_of_kubernetes_and_etcd_follow_the_trial() {
+    let image =
+        |version, kubernetes: &str, etcd: &str| Image { kubernetes: kubernetes.to_owned(), etcd: etcd.to_owned(), ..Image::new(version) };
+    let (old, new) = (image("0.1.0", "v1.36.4", "v3.6.9"), image("0.2.0", "v1.37.1", "v3.7.3"));
+    let disk = Disk::configured(&old);
+    let boot = disk.boot(&[&old]).await;
+    assert_eq!(restraint::observe(&boot.node), Restraint::default());
+    boot.upgrade(&new.update()).await.unwrap();
+    let boot = disk.boot(&[&old, &new]).await;
+    let minor = |major, minor| Some(Minor { major, minor });
+    assert_eq!(restraint::observe(&boot.node), Restraint { kubernetes: minor(1, 36), etcd: minor(3, 6) });
+    boot.upgrades.bless().await.unwrap();
+    assert_eq!(restraint::observe(&boot.node), Restraint::default());
+    let slots = [Slot::A, Slot::B].map(|slot| boot.slot_status(slot).kubernetes);
+    assert_eq!(slots, ["v1.36.4", "v1.37.1"]);
+
+    // A control plane's etcd has to go back first. This one does not answer.
+    boot.node.set_config(Applied { generation: 1, config: machine("controlplane").config });
+    let bootstrapped = Bootstrap { record: bootstrap::Record::started("demo", "cp-1"), at: 1, by: String::new() };
+    boot.node.store.put(Bootstrap::NAME, &bootstrapped);
+    let entries = disk.entries();
+    tokio::time::pause();
+    let (word, text) = reason(boot.rollback().await);
+    assert!(word == "ETCD_NOT_HELD" && text.contains("readable to etcd 3.6"), "{word}: {text}");
+    assert_eq!((disk.entries(), boot.record().await.phase), (entries, Phase::Cancelled));
+    // Where there is no etcd, there is nothing to wait for.
+    boot.node.store.remove::<Bootstrap>(Bootstrap::NAME);
+    boot.rollback().await.unwrap();
+    assert_eq!(disk.next_slot(), Slot::A);
+}
+
+/// What `reset` leaves: the image that was kept last, without a config, without records, and as ready for an upgrade as a new one.
+#[tokio::test]
+async fn a_reset_comes_back_to_the_installed_image() {
+    let (old, new) = (old(), new());
+    let disk = Disk::configured(&old);
+    disk.boot(&[&old]).await.upgrade(&new.update()).await.unwrap();
+    disk.boot(&[&old, &new]).await.upgrades.bless().await.unwrap();
+    let entries = disk.entries();
+    // init makes STATE anew.
+    fs::remove_dir_all(disk.root().state()).unwrap();
+
+    let boot = disk.boot(&[&old, &new]).await;
+    assert_eq!((boot.slot, boot.counted, disk.entries()), (Slot::B, false, entries));
+    assert_eq!(Configs::new(boot.node.clone(), Clock::new(&disk.root())).load().await.unwrap(), Found::Nothing);
+    assert!(boot.upgrades.newest().await.is_none() && boot.upgrades.on_trial().await.is_none());
+    let (running, before) = (boot.slot_status(Slot::B), boot.slot_status(Slot::A));
+    assert_eq!((running.version.as_str(), running.generation, running.blessed), ("0.2.0", 0, true));
+    // Of the other slot the boot loader's entry alone is left to tell.
+    assert_eq!((before.version.as_str(), before.root_hash.as_str()), ("0.1.0", ""));
+    assert_eq!(reason(boot.rollback().await).0, "NOTHING_TO_ROLL_BACK_TO");
+    boot.upgrade(&Image::new("0.3.0").update()).await.unwrap();
+    assert_eq!(disk.entries(), ["corten-a+3.conf", "corten-b.conf"]);
+}
+
+/// A control plane whose etcd does not answer: nothing is tried without its data saved, unless somebody says so, and then the record does.
+#[tokio::test]
+async fn an_etcd_that_does_not_answer() {
+    let (old, update) = (old(), new().update());
+    let disk = Disk::new(&old);
+    let boot = disk.boot(&[&old]).await;
+    boot.node.set_config(Applied { generation: 1, config: machine("controlplane").config });
+    let bootstrapped = Bootstrap { record: bootstrap::Record::started("demo", "cp-1"), at: 1, by: String::new() };
+    boot.node.store.put(Bootstrap::NAME, &bootstrapped);
+    boot.send(&update).await.unwrap();
+    let Err(Refusal::State { reason: "NO_SNAPSHOT", remedy, .. }) = boot.start(&update).await else { panic!("it is refused") };
+    assert!(remedy.contains("--without-snapshot"), "{remedy}");
+    assert_eq!((disk.entries(), boot.record().await.without_snapshot), (vec!["corten-a.conf".to_owned()], false));
+
+    let without = super::work::Asked { without_snapshot: true, ..asked() };
+    let plan = boot.upgrades.plan_start(&update.id(), &without).await.unwrap();
+    assert!(plan.iter().any(|line| line.starts_with("save nothing of etcd's data")), "{plan:?}");
+    boot.upgrades.clone().start(update.id(), without).await.unwrap();
+    assert_eq!(disk.entries(), ["corten-a.conf", "corten-b+3.conf"]);
+    assert!(boot.record().await.without_snapshot);
+}
+
 #[tokio::test]
 async fn staged_until_the_next_reboot_and_replaced_by_another() {
     let (old, new) = (old(), new());
@@ -378,6 +465,11 @@ async fn what_is_refused_before_anything_is_written() {
             "NOT_ADMISSIBLE",
             "architecture: the update is for aarch64",
             offered(Header { architecture: "aarch64".to_owned(), ..header.clone() }, &[key()]).await,
+        ),
+        (
+            "NOT_ADMISSIBLE",
+            "configVersions: 0.2.0 reads machine configs of corten.dev/v2",
+            offered(Header { config_versions: vec!["corten.dev/v2".to_owned()], ..header.clone() }, &[key()]).await,
         ),
         (
             "NO_SPACE",

@@ -1,10 +1,10 @@
 //! What callers ask for: an offer, the start, a rollback. Whatever changes a slot goes on when its caller goes away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use controlplane::pki::CertificateId;
-use controlplane::ports::ETCD_CLIENT_PORT;
 use machine::config::{Config, Role};
 use machine::protocol::PowerAction;
 use tokio::sync::OwnedMutexGuard;
@@ -12,19 +12,25 @@ use update::{Digest, PublicKey, Running, TrustedKeys, Version};
 
 use super::offer::{How, Seen, Taken, Wanted, judge};
 use super::phase::{Event, Phase};
-use super::records::{Kind, Reason};
+use super::records::{Kind, Reason, Record};
 use super::session::{Session, look, room};
-use super::start::{Circumstances, WayBack, flip, go_back, new_record, numbered, verify, way_back};
+use super::start::{Circumstances, WayBack, begin_back, flip, go_back, new_record, numbered, verify, way_back};
 use super::survey::Survey;
 use super::swap::Swap;
-use super::{Upgrades, blocking, snapshot};
+use super::{Upgrades, blocking, restraint, snapshot};
 use crate::clock::wall_seconds;
+use crate::config::Generations;
 use crate::controllers::pki::Keyring;
+use crate::etcd;
 use crate::power::Descent;
 use crate::refusal::Refusal;
 use crate::resources::bootstrap;
 use crate::resources::cluster::ApiServer;
 use crate::stage::StageEvent;
+
+/// How long etcd may take to make its data readable to an older one; it looks every four seconds.
+const HELD_WITHIN: Duration = Duration::from_secs(60);
+const HELD_EVERY: Duration = Duration::from_millis(500);
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -62,6 +68,8 @@ pub struct Asked {
     pub stage: bool,
     /// Do not wait for pods.
     pub fast: bool,
+    /// Of an upgrade: do not save etcd's data first.
+    pub without_snapshot: bool,
     /// The caller's identity.
     pub by: String,
 }
@@ -133,7 +141,7 @@ impl Upgrades {
             .await?
         };
         let number = verified?;
-        self.take_snapshot(number).await?;
+        self.take_snapshot(number, asked).await?;
         let reporter = self.reporter.clone();
         blocking(move || {
             let mut work = work;
@@ -147,20 +155,21 @@ impl Upgrades {
     }
 
     /// A copy of the cluster's data, on a machine that holds it, before another image may touch it.
-    async fn take_snapshot(&self, number: u64) -> Result<(), Refusal> {
+    async fn take_snapshot(&self, number: u64, asked: &Asked) -> Result<(), Refusal> {
+        if asked.without_snapshot {
+            return Ok(());
+        }
         let Some(applied) = self.node.config().filter(|_| bootstrap::is_done(&self.node.store)) else { return Ok(()) };
         if applied.config.machine.role != Role::ControlPlane {
             return Ok(());
         }
-        let remedy = "see machinectl services and the log of etcd; the slot stays as it is, and start can be repeated";
+        let remedy = "see machinectl services and the log of etcd; the slot stays as it is, and start can be repeated. A cluster that has lost \
+                      its quorum can be mended by an image that is taken without a snapshot: --without-snapshot";
         let unable = |problem: String| Refusal::state("NO_SNAPSHOT", format!("etcd's data cannot be saved first: {problem}"), remedy);
         let certificate = Keyring::default().get(&self.node, CertificateId::EtcdHealthClient);
         let certificate = certificate.ok_or_else(|| unable("the agent has no certificate for it yet".to_owned()))?;
-        let server = format!("https://127.0.0.1:{ETCD_CLIENT_PORT}");
-        let authority = &applied.config.cluster.certificate_authorities.etcd_client.certificate;
-        let access = snapshot::Access { server: &server, authority, certificate: &certificate };
         self.reporter.tell(Phase::Verifying, "saving etcd's data");
-        let name = format!("upgrade-{number}.db");
+        let (access, name) = (etcd::access(&applied.config, &certificate), format!("upgrade-{number}.db"));
         let size = snapshot::take(access, &self.node.root.etcd_snapshots(), &name).await.map_err(|error| unable(format!("{error:#}")))?;
         self.node.events.emit("machine", "Snapshot", format!("etcd's data is saved in {name}: {size} bytes"));
         Ok(())
@@ -201,15 +210,56 @@ impl Upgrades {
             }
             Way::Back(way) => way,
         };
-        let (going, circumstances) = (swap.clone(), self.circumstances(&asked));
-        let record = blocking(move || {
+        let (going, back, by) = (swap.clone(), way.clone(), asked.by.clone());
+        let begun = blocking(move || {
             work.session = None;
             replace_current(&going)?;
-            go_back(&going, &way, &circumstances)
+            Ok((work, begin_back(&going, &back, &by)?))
+        });
+        let (work, begun) = begun.await?;
+        self.publish().await;
+        if let Err(refusal) = self.until_held(&swap, &begun).await {
+            blocking(move || replace_current(&swap)).await?;
+            self.publish().await;
+            return Err(refusal);
+        }
+        let (going, circumstances) = (swap.clone(), self.circumstances(&asked));
+        let record = blocking(move || {
+            let _work = work;
+            go_back(&going, begun, &way, &circumstances)
         });
         let record = record.await?;
         self.reporter.tell(record.phase, format!("the next boot tries {}", record.to_version));
         self.after_flip(swap, &asked).await
+    }
+
+    /// Waits until the controller etcdhold has had etcd's data made readable to the image that is gone back to, where that has an older etcd.
+    async fn until_held(&self, swap: &Swap, record: &Record) -> Result<(), Refusal> {
+        let Some(applied) = self.node.config().filter(|_| bootstrap::is_done(&self.node.store)) else { return Ok(()) };
+        let Some(version) = restraint::decide(Some(record), &swap.image).etcd else { return Ok(()) };
+        self.reporter.tell(Phase::Verifying, format!("making etcd's data readable to etcd {version}"));
+        let mut keyring = Keyring::default();
+        let mut trouble = "the agent has no certificate for it yet".to_owned();
+        let held = async {
+            loop {
+                if let Some(certificate) = keyring.get(&self.node, CertificateId::EtcdHealthClient) {
+                    match etcd::versions(etcd::access(&applied.config, &certificate)).await {
+                        Ok(versions) if versions.storage == Some(version) => return,
+                        Ok(_) => trouble = "its storage has a newer version still".to_owned(),
+                        Err(error) => trouble = format!("{error:#}"),
+                    }
+                }
+                tokio::time::sleep(HELD_EVERY).await;
+            }
+        };
+        match tokio::time::timeout(HELD_WITHIN, held).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let problem = format!("etcd's data cannot be made readable to etcd {version}, which the other slot has: {trouble}");
+                let remedy = "see machinectl get controllers etcdhold, and the log of etcd; nothing was changed";
+                Err(Refusal::state("ETCD_NOT_HELD", problem, remedy))
+            }
+        }
     }
 
     /// Begins the reboot that was left to do.
@@ -240,7 +290,12 @@ impl Upgrades {
     }
 
     fn circumstances(&self, asked: &Asked) -> Circumstances {
-        Circumstances { by: asked.by.clone(), cluster_reachable: ApiServer::any_ready(&self.node.store), tries: self.tries() }
+        Circumstances {
+            by: asked.by.clone(),
+            cluster_reachable: ApiServer::any_ready(&self.node.store),
+            tries: self.tries(),
+            without_snapshot: asked.without_snapshot,
+        }
     }
 
     /// How often the boot loader tries an image before it takes the one before.
@@ -271,9 +326,16 @@ fn see(swap: &Swap, keys: TrustedKeys) -> anyhow::Result<Seen> {
         profile: swap.image.profile.clone(),
         architecture: swap.image.architecture.clone(),
         root_hash: swap.root_hash.parse().ok(),
+        config_version: config_version(swap),
     };
     let on_trial = swap.on_trial(&swap.esp.entries()?);
     Ok(Seen { keys, now: wall_seconds(), running, on_trial, records: swap.records.list()?, room: room(swap)? })
+}
+
+/// Of the config that the new image will find.
+fn config_version(swap: &Swap) -> Option<String> {
+    let document = Generations::new(swap.root.config_directory()).document(swap.lasting_generation()).ok()?;
+    machine::config::api_version(document)
 }
 
 fn answer(swap: &Swap, work: &mut Work, taken: Taken, wanted: &Wanted, reporter: &super::Reporter) -> Result<Offered, Refusal> {
@@ -411,8 +473,11 @@ fn plan(version: &str, swap: &Swap, asked: &Asked) -> Vec<String> {
     let mut plan = vec![
         format!("write what is missing of {version} into slot {slot}"),
         "read the slot back and compare it with what was signed".to_owned(),
-        format!("have the boot loader try it, and count the tries; slot {} stays as it is", swap.running.name()),
     ];
+    if asked.without_snapshot {
+        plan.push("save nothing of etcd's data: if the new image spoils it, there is no way back to it".to_owned());
+    }
+    plan.push(format!("have the boot loader try it, and count the tries; slot {} stays as it is", swap.running.name()));
     plan.extend(reboot_plan(asked));
     plan.push("keep it if the health gate passes, else go back to the image and the config of now".to_owned());
     plan

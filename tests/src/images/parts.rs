@@ -55,6 +55,7 @@ impl Parts {
             kubernetes: if kubernetes.is_empty() { None } else { Some(kubernetes.parse()?) },
             kernel_release,
             built_at: facts.built_at,
+            config_versions: Vec::new(),
             expires_at: None,
             release_notes: String::new(),
             root_hash: root_hash.parse()?,
@@ -170,6 +171,7 @@ mod tests {
             profile: "bare".to_owned(),
             architecture: "x86_64".to_owned(),
             kubernetes: String::new(),
+            etcd: String::new(),
             built_at: 1_700_000_000,
             partitions: Vec::new(),
         };

@@ -86,6 +86,7 @@ mod tests {
             kubernetes: None,
             kernel_release: "6.12.1".to_owned(),
             built_at: 1,
+            config_versions: Vec::new(),
             expires_at: None,
             release_notes: String::new(),
             root_hash: "ab".repeat(32).parse().expect("a digest"),

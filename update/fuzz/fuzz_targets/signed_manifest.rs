@@ -17,6 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         profile: manifest.profile.clone(),
         architecture: manifest.architecture.clone(),
         root_hash: None,
+        config_version: manifest.config_versions.first().cloned(),
     };
     admissible(manifest, &running, &Policy { allow_downgrade: true }).expect("the very least that it asks for");
 });

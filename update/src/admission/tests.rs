@@ -3,7 +3,7 @@ use crate::sample::manifest;
 
 fn running(version: &str) -> Running {
     let root_hash = Some(Digest::of(b"what runs"));
-    Running { version: version.parse().unwrap(), profile: "worker".into(), architecture: "x86_64".into(), root_hash }
+    Running { version: version.parse().unwrap(), profile: "worker".into(), architecture: "x86_64".into(), root_hash, config_version: None }
 }
 
 /// The manifest is of version 1.4.0 and wants 1.2.0.
@@ -49,4 +49,27 @@ fn the_image_that_runs_is_not_installed_again() {
     let root_hash = Some(manifest().root_hash);
     assert_eq!(answer(&Running { root_hash, ..running("1.4.0") }, true), "version: 1.4.0 with this very root runs already");
     assert_eq!(answer(&Running { root_hash: None, ..running("1.4.0") }, false), "taken", "a machine that runs from memory");
+}
+
+#[test]
+fn the_image_must_read_the_config_in_force() {
+    let with = |reads: &[&str], config: Option<&str>| {
+        let manifest = Manifest { config_versions: reads.iter().map(|version| (*version).to_owned()).collect(), ..manifest() };
+        let running = Running { config_version: config.map(str::to_owned), ..running("1.3.0") };
+        admissible(&manifest, &running, &Policy::default()).map_or_else(|refused| refused.to_string(), |()| "taken".into())
+    };
+    for (reads, config, taken) in [
+        (&["corten.dev/v1"][..], Some("corten.dev/v1"), true),
+        (&["corten.dev/v1", "corten.dev/v2"], Some("corten.dev/v1"), true),
+        (&["corten.dev/v1"], None, true),
+        (&[], Some("corten.dev/v2"), true),
+        (&["corten.dev/v1"], Some("corten.dev/v2"), false),
+    ] {
+        assert_eq!(with(reads, config) == "taken", taken, "{reads:?} {config:?}");
+    }
+    assert_eq!(
+        with(&["corten.dev/v1", "corten.dev/v2"], Some("corten.dev/v3")),
+        "configVersions: 1.4.0 reads machine configs of corten.dev/v1 and corten.dev/v2; this machine has one of corten.dev/v3: \
+         apply it in a version that 1.4.0 reads first"
+    );
 }

@@ -13,6 +13,8 @@ pub const MAX_PART_BYTES: u64 = 1024 * 1024 * 1024;
 pub const MAX_CHUNKS: usize = 32 * 1024;
 /// Largest text for people.
 const MAX_RELEASE_NOTES_BYTES: usize = 64 * 1024;
+/// Most schema versions of the machine config: an image reads its own and those before it.
+const MAX_CONFIG_VERSIONS: usize = 16;
 /// Longest name or version.
 const MAX_NAME_BYTES: usize = 128;
 /// The end of the year 9999: later times cannot be written as a date.
@@ -48,6 +50,14 @@ pub fn check(manifest: &Manifest) -> Result<(), BadManifest> {
             let expected = format!("at most {MAX_NAME_BYTES} characters");
             return Err(bad(field, format!("{:?}", printable::shorten(&version.to_string())), expected));
         }
+    }
+    if manifest.config_versions.len() > MAX_CONFIG_VERSIONS {
+        let found = format!("{} versions", manifest.config_versions.len());
+        return Err(bad("configVersions", found, format!("at most {MAX_CONFIG_VERSIONS}")));
+    }
+    for version in &manifest.config_versions {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        name("configVersions", group).and(name("configVersions", version))?;
     }
     let times = [("builtAt", Some(manifest.built_at)), ("expiresAt", manifest.expires_at)];
     for (field, seconds) in times {

@@ -28,6 +28,7 @@ pub fn header() -> Header {
         kubernetes: Some("1.37.0".parse().unwrap()),
         kernel_release: "6.12.117+deb13-cloud-amd64".into(),
         built_at: BUILT_AT,
+        config_versions: Vec::new(),
         expires_at: Some(EXPIRES_AT),
         release_notes: "What is new:\n- nothing, this is a test\n".into(),
         root_hash: Digest::of(b"root hash"),

@@ -31,6 +31,7 @@ const PORT: &str = "health checks and the machine's own clients count on it";
 const KIND: &str = "Corten writes it";
 const STATIC_PODS: &str = "static pods stand in machine.staticPods";
 const NO_LOGIND: &str = "it needs systemd-logind, which is not there: init stops the kubelet and the pods in order";
+const EMULATION: &str = "an upgrade sets it until the new image has proved itself";
 const LEADER: &str = "with several control planes only one may act";
 
 owned! {
@@ -52,7 +53,7 @@ owned! {
         "static tokens never expire and are no identity" => ["token-auth-file"],
         "there is no insecure port" => ["insecure-*"],
         PORT => ["secure-port"],
-        "an upgrade sets it until the new image has proved itself" => ["emulated-version", "emulation-forward-compatible"],
+        EMULATION => ["emulated-version", "emulation-forward-compatible"],
     ];
     CONTROLLER_MANAGER = [
         AUTHORITIES => ["client-ca-file", "cluster-signing-*", "requestheader-*", "root-ca-file", "tls-cert-file", "tls-private-key-file"],
@@ -64,6 +65,7 @@ owned! {
         "set cluster.network.cni" => ["allocate-node-cidrs"],
         LEADER => ["leader-elect"],
         PORT => ["secure-port"],
+        EMULATION => ["emulated-version"],
         "each controller has its own account" => ["use-service-account-credentials"],
     ];
     SCHEDULER = [
@@ -72,6 +74,7 @@ owned! {
         AUTHORITIES => ["client-ca-file", "requestheader-*", "tls-cert-file", "tls-private-key-file"],
         LEADER => ["leader-elect"],
         PORT => ["secure-port"],
+        EMULATION => ["emulated-version"],
     ];
     SCHEDULER_CONFIG = [
         KIND => ["apiVersion", "kind"],

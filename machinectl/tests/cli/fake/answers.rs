@@ -56,7 +56,7 @@ impl machine_server::Machine for Answers {
             version: story.version.clone(),
             profile: story.profile.to_owned(),
             architecture: "x86_64".to_owned(),
-            kubernetes: "v1.37.1".to_owned(),
+            kubernetes: story.kubernetes.to_owned(),
             kernel: "6.12.1".to_owned(),
             stage: "running".to_owned(),
             slot: story.slot.to_owned(),
@@ -193,6 +193,7 @@ impl resource_server::Resource for Answers {
     async fn list(&self, request: Request<ListResourcesRequest>) -> Answer<ListResourcesResponse> {
         let objects = match request.into_inner().kind.as_str() {
             "nodes" => self.story().nodes(),
+            "slots" => self.story().slots(),
             "upgrades" => self.story().upgrades(),
             _ => services(),
         };

@@ -37,6 +37,9 @@ pub struct Story {
     pub role: &'static str,
     pub profile: &'static str,
     pub version: String,
+    pub kubernetes: &'static str,
+    /// Of the slot that does not run.
+    pub other_kubernetes: &'static str,
     pub slot: &'static str,
     pub boots: usize,
     pub has_etcd: bool,
@@ -66,6 +69,8 @@ impl Story {
             hostname: "cp-1".to_owned(),
             role: "controlPlane",
             profile: "controlplane",
+            kubernetes: "v1.37.1",
+            other_kubernetes: "v1.37.0",
             version: "0.1.0".to_owned(),
             slot: "a",
             boots: 0,
@@ -87,6 +92,11 @@ impl Story {
 
     pub fn nodes(&self) -> Vec<Object> {
         self.node.iter().map(|name| object("nodes", name, &json!({ "ready": true }))).collect()
+    }
+
+    pub fn slots(&self) -> Vec<Object> {
+        let slots = [(self.slot, self.kubernetes), (self.other_slot(), self.other_kubernetes)];
+        slots.map(|(slot, kubernetes)| object("slots", slot, &json!({ "slot": slot, "kubernetes": kubernetes }))).into()
     }
 
     pub fn upgrades(&self) -> Vec<Object> {

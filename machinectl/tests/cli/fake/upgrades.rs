@@ -36,6 +36,7 @@ impl Answers {
             profile: story.profile.to_owned(),
             architecture: "x86_64".to_owned(),
             root_hash: (story.version == manifest.version.to_string()).then_some(manifest.root_hash),
+            config_version: None,
         };
         match admissible(&manifest, &running, &Policy { allow_downgrade: request.allow_downgrade }) {
             Ok(()) => Ok((signed, false)),
@@ -153,11 +154,12 @@ impl upgrade_server::Upgrade for Answers {
 
     type StartStream = Stream<UpgradeProgress>;
     async fn start(&self, request: Request<StartUpgradeRequest>) -> Answer<Self::StartStream> {
-        let StartUpgradeRequest { update, dry_run, stage, reboot_mode } = request.into_inner();
+        let StartUpgradeRequest { update, dry_run, stage, reboot_mode, without_snapshot } = request.into_inner();
         assert!(!dry_run && update == self.story().offered.as_ref().expect("an offer").id().to_string());
         assert_eq!(self.missing(), [], "chunks are missing");
         let mode = RebootMode::try_from(reboot_mode).expect("a mode").as_str_name();
-        self.asked.note(format!("start stage={stage} {mode}"));
+        let unsaved = if without_snapshot { " without_snapshot" } else { "" };
+        self.asked.note(format!("start stage={stage} {mode}{unsaved}"));
         self.reboots(stage).await
     }
 

@@ -2,49 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use machine::config::ClusterNetwork;
 use serde_json::{Value, json};
 
 use super::*;
-
-/// A process that holds a network namespace; both end with the value.
-struct Namespace(Child);
-
-impl Namespace {
-    fn new() -> Namespace {
-        let child = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
-        let namespace = Namespace(child);
-        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        while std::fs::read_link(namespace.path()).is_ok_and(|theirs| theirs == own) {
-            std::thread::yield_now();
-        }
-        namespace
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.0.id()))
-    }
-
-    fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path().display())).arg(program.as_ref());
-        command
-    }
-
-    fn text(&self, command: &[&str]) -> String {
-        let output = self.command(command[0]).args(&command[1..]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::controllers::namespace::Namespace;
 
 fn plugins() -> PathBuf {
     let components = std::env::var_os("CORTEN_COMPONENTS");

@@ -1,3 +1,6 @@
+use machine::service::ServiceSpec;
+use machine::version::Minor;
+
 use super::*;
 use crate::controllers::fixtures::{changed, issued, machine, running, waits_for};
 
@@ -51,4 +54,23 @@ fn every_component_renders() {
     running(want::<KubeApiserver>(&inputs::<KubeApiserver>(machine("full"))));
     running(want::<KubeControllerManager>(&inputs::<KubeControllerManager>(machine("full"))));
     running(want::<KubeScheduler>(&inputs::<KubeScheduler>(machine("full"))));
+}
+
+/// All three follow one version, and nothing else of them changes: the end of the trial restarts them, and only them.
+#[test]
+fn an_image_on_trial_behaves_as_the_one_before() {
+    fn changed_arguments<C: Component>() -> Vec<String> {
+        let version = Minor { major: 1, minor: 36 };
+        let free = inputs::<C>(machine("controlplane"));
+        let machine = free.machine.clone().map(|machine| machine.emulating(Some(version)));
+        let held = Inputs { machine, issued: free.issued.clone(), ..inputs::<C>(self::machine("controlplane")) };
+        let (free, held) = (running(want::<C>(&free)), running(want::<C>(&held)));
+        let args = held.spec.args.iter().filter(|arg| !free.spec.args.contains(arg)).cloned().collect();
+        assert_eq!(ServiceSpec { args: free.spec.args.clone(), ..held.spec }, free.spec);
+        assert_eq!(held.files, free.files);
+        args
+    }
+    for args in [changed_arguments::<KubeApiserver>(), changed_arguments::<KubeControllerManager>(), changed_arguments::<KubeScheduler>()] {
+        assert_eq!(args, ["--emulated-version=1.36"]);
+    }
 }

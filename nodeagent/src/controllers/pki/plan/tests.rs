@@ -21,7 +21,7 @@ fn some_day() -> SystemTime {
 fn machine() -> Machine {
     let secrets = Secrets::generate(some_day()).unwrap();
     let document = generate("demo", "https://192.0.2.10:6443", &secrets, &Options::new(some_day())).unwrap().controlplane;
-    let facts = Facts { root: Root::new("/"), node_name: "cp-1".to_owned(), node_ips: vec!["192.0.2.10".parse().unwrap()] };
+    let facts = Facts { root: Root::new("/"), node_name: "cp-1".to_owned(), node_ips: vec!["192.0.2.10".parse().unwrap()], emulated: None };
     Machine { config: Arc::new(Config::check(document, None).unwrap()), facts }
 }
 

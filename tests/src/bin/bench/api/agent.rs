@@ -28,6 +28,7 @@ pub async fn start(folder: &Path, identities: &Identities) -> anyhow::Result<Pro
         profile: "bare".to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
         kubernetes: String::new(),
+        etcd: String::new(),
         built_at: 0,
         partitions: Vec::new(),
     };

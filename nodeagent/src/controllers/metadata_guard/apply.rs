@@ -1,0 +1,33 @@
+//! Runs nft.
+
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use machine::Root;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::plan::TABLE;
+
+/// The table as the kernel has it; none without one.
+pub async fn list(root: &Root) -> anyhow::Result<Option<String>> {
+    let mut command = Command::new(root.path("/usr/sbin/nft"));
+    let output = command.args(["list", "table", "inet", TABLE]).output().await.context("running nft")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+        false if said.contains("No such file or directory") => Ok(None),
+        false => anyhow::bail!("nft list table inet {TABLE}: {}", said.trim()),
+    }
+}
+
+pub async fn load(root: &Root, rules: &str) -> anyhow::Result<()> {
+    let mut command = Command::new(root.path("/usr/sbin/nft"));
+    let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("running nft")?;
+    let mut stdin = child.stdin.take().context("nft has no input")?;
+    stdin.write_all(rules.as_bytes()).await.context("writing to nft")?;
+    drop(stdin);
+    let output = child.wait_with_output().await.context("waiting for nft")?;
+    ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

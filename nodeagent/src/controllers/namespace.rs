@@ -1,0 +1,53 @@
+//! Network namespaces for tests. They need root.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+/// A process that holds a network namespace; both end with the value.
+pub struct Namespace(Child);
+
+impl Namespace {
+    pub fn new() -> Namespace {
+        let child = Command::new("unshare").args(["--net", "sleep", "120"]).spawn().unwrap();
+        let namespace = Namespace(child);
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        while std::fs::read_link(namespace.path()).is_ok_and(|theirs| theirs == own) {
+            std::thread::yield_now();
+        }
+        namespace
+    }
+
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).arg(program.as_ref());
+        command
+    }
+
+    /// What the command prints; empty for one that fails.
+    pub fn text(&self, command: &[&str]) -> String {
+        let output = self.command(command[0]).args(&command[1..]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A command that must work, its words apart by spaces.
+    pub fn run(&self, line: &str) {
+        let (program, rest) = line.split_once(' ').unwrap();
+        let output = self.command(program).args(rest.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,88 @@
+//! This machine's etcd, asked as its client: of etcd's own gRPC services what the agent needs (api/etcdserverpb/rpc.proto in etcd's source).
+
+mod downgrade;
+#[cfg(test)]
+pub mod played;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use controlplane::pki::Issued;
+use machine::config::Config;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use tonic::{Request, Streaming};
+use tonic_prost::ProstCodec;
+
+pub use downgrade::{cancel_downgrade, enable_downgrade, may_downgrade, versions};
+
+/// How long etcd may take to connect, to answer, and between two pieces of an answer.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// [`controlplane::ports::ETCD_CLIENT_PORT`]
+const SERVER: &str = "https://127.0.0.1:2379";
+
+/// How to reach an etcd as its client.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    /// `https://127.0.0.1:2379`
+    pub server: &'a str,
+    /// PEM of the authority of etcd's clients and servers.
+    pub authority: &'a str,
+    pub certificate: &'a Issued,
+}
+
+/// This machine's etcd, as its config has it.
+pub fn access<'a>(config: &'a Config, certificate: &'a Issued) -> Access<'a> {
+    let authority = &config.cluster.certificate_authorities.etcd_client.certificate;
+    Access { server: SERVER, authority, certificate }
+}
+
+/// A call that is answered once.
+pub async fn ask<Q, A>(access: Access<'_>, method: &'static str, question: Q) -> anyhow::Result<A>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let asking = || format!("asking etcd at {} for {method}", access.server);
+    let asked = async {
+        let mut client = client(access).await?;
+        let codec = ProstCodec::<Q, A>::default();
+        Ok::<A, anyhow::Error>(client.unary(Request::new(question), PathAndQuery::from_static(method), codec).await?.into_inner())
+    };
+    within(asked).await.and_then(|answered| answered).with_context(asking)
+}
+
+/// A call that is answered in pieces.
+pub async fn stream<Q, A>(access: Access<'_>, method: &'static str, question: Q) -> anyhow::Result<Streaming<A>>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let mut client = client(access).await?;
+    let codec = ProstCodec::<Q, A>::default();
+    Ok(client.server_streaming(Request::new(question), PathAndQuery::from_static(method), codec).await?.into_inner())
+}
+
+pub async fn within<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let late = || format!("etcd was silent for {} seconds", ANSWER_DEADLINE.as_secs());
+    tokio::time::timeout(ANSWER_DEADLINE, work).await.with_context(late)
+}
+
+async fn client(access: Access<'_>) -> anyhow::Result<Grpc<Channel>> {
+    let identity = Identity::from_pem(&access.certificate.certificate_pem, access.certificate.key_pem.reveal());
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(access.authority)).identity(identity);
+    let channel = Channel::from_shared(access.server.to_owned())?.tls_config(tls)?.connect().await?;
+    let mut client = Grpc::new(channel);
+    client.ready().await?;
+    Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_port_is_the_one_that_etcd_is_given() {
+        assert_eq!(super::SERVER, format!("https://127.0.0.1:{}", controlplane::ports::ETCD_CLIENT_PORT));
+    }
+}

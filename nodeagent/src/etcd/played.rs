@@ -1,0 +1,82 @@
+//! A real etcd for tests, as `make components` builds it, on a port of its own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use controlplane::pki::{AuthorityId, CertificateRequest, Issued, San, Usage};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::Access;
+use crate::server::testing::{DAY, secrets};
+
+pub struct Etcd {
+    process: Child,
+    arguments: Vec<String>,
+    server: String,
+    client: Issued,
+    directory: TempDir,
+}
+
+impl Etcd {
+    /// Does not wait until it answers.
+    pub fn start() -> Etcd {
+        let directory = tempfile::tempdir().unwrap();
+        let server = issue(Usage::Server, San::loopback());
+        for (name, text) in [("ca", authority()), ("crt", &server.certificate_pem), ("key", server.key_pem.reveal())] {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (client, peer) = (format!("https://127.0.0.1:{}", free()), format!("http://127.0.0.1:{}", free()));
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let arguments = [
+            ("data-dir", path("data")),
+            ("listen-client-urls", client.clone()),
+            ("advertise-client-urls", client.clone()),
+            ("listen-peer-urls", peer.clone()),
+            ("initial-advertise-peer-urls", peer.clone()),
+            ("initial-cluster", format!("default={peer}")),
+            ("trusted-ca-file", path("ca")),
+            ("cert-file", path("crt")),
+            ("key-file", path("key")),
+            ("client-cert-auth", "true".to_owned()),
+        ];
+        let arguments: Vec<String> = arguments.into_iter().map(|(name, value)| format!("--{name}={value}")).collect();
+        let process = spawn(&arguments, &directory);
+        Etcd { process, arguments, server: client, client: issue(Usage::Client, Vec::new()), directory }
+    }
+
+    /// Kills it and starts it again on its data.
+    pub fn restart(&mut self) {
+        self.process.start_kill().unwrap();
+        // Its lock on the data goes with it; the next one waits for that.
+        self.process = spawn(&self.arguments, &self.directory);
+    }
+
+    pub fn access(&self) -> Access<'_> {
+        Access { server: &self.server, authority: authority(), certificate: &self.client }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+fn spawn(arguments: &[String], directory: &TempDir) -> Child {
+    let components = std::env::var_os("CORTEN_COMPONENTS").map_or_else(|| PathBuf::from("../build/components"), PathBuf::from);
+    let program = components.join("etcd/bin/etcd");
+    assert!(program.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", program.display());
+    let log = fs::OpenOptions::new().create(true).append(true).open(directory.path().join("log")).unwrap();
+    Command::new(program).args(arguments).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap()
+}
+
+/// A certificate of etcd's clients' authority.
+pub fn issue(usage: Usage, sans: Vec<San>) -> Issued {
+    let request = CertificateRequest { common_name: "cp-1".to_owned(), organization: None, sans, usage, lifetime: DAY };
+    secrets().issue(AuthorityId::EtcdClient, &request, std::time::SystemTime::now()).unwrap()
+}
+
+pub fn authority() -> &'static str {
+    &secrets().certificate_authorities.etcd_client.certificate
+}
