@@ -2,6 +2,7 @@
 
 pub mod matrix;
 mod power;
+mod reset;
 pub mod swap;
 
 pub use power::{Cut, During};
