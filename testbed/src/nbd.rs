@@ -83,6 +83,11 @@ impl NbdDisk {
         self.server.read(offset, buffer).map_err(Error::file("read", &self.socket))
     }
 
+    /// Changes the disk behind the machine's back; whatever was written before is flushed as well.
+    pub fn overwrite(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.server.overwrite(offset, bytes).map_err(Error::file("write", &self.socket))
+    }
+
     pub fn size_bytes(&self) -> u64 {
         self.geometry.size_bytes
     }

@@ -197,6 +197,11 @@ impl Node {
         }
     }
 
+    /// Runs machinectl against the machine as somebody who has no certificate and asks for none.
+    pub fn stranger(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.machinectl(&[&["--insecure", "--nodes", &self.address()?], arguments].concat())
+    }
+
     /// machinectl as the machine's administrator, for a test that does more with it than wait for its end.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(place::machinectl());

@@ -78,6 +78,12 @@ impl Server {
         self.lock().store.read(offset, buffer)
     }
 
+    pub fn overwrite(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.lock();
+        state.store.write(offset, Content::Bytes(bytes.to_vec()))?;
+        state.store.flush()
+    }
+
     pub fn counts(&self) -> Counts {
         self.lock().counts
     }

@@ -2,6 +2,7 @@
 
 pub mod matrix;
 mod power;
+mod recovery;
 mod reset;
 pub mod swap;
 
