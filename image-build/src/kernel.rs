@@ -125,13 +125,18 @@ impl Chosen<'_> {
             let needed = self.names.get(name).with_context(|| format!("{path} needs module {name}, which the package lacks"))?;
             self.add(needed)?;
         }
-        // Soft ones may be aliases or built in: what is a module by that name comes along.
-        for needed in needs.soft.iter().filter_map(|name| self.names.get(name)) {
+        for needed in needs.soft.iter().filter_map(|name| soft(self.names, name)) {
             self.add(needed)?;
         }
         self.modules.push(Module { path: path.to_owned(), bytes });
         Ok(())
     }
+}
+
+/// The module that a soft dependency means, unless it is built in or an alias of something else. An algorithm (`crc32c`) has several, one of
+/// which runs on every processor; without it libcrc32c does not load, nor erofs and ext4 of a kernel that has all three as modules.
+fn soft<'a>(names: &BTreeMap<String, &'a str>, name: &str) -> Option<&'a str> {
+    names.get(name).or_else(|| names.get(&format!("{name}_generic"))).copied()
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -178,6 +183,13 @@ mod tests {
         let expected = Needs { modules: vec!["dm_mod".into(), "dm_bufio".into()], soft: vec!["crc32c".into(), "x_y".into()] };
         assert_eq!(parse_modinfo(section), expected);
         assert_eq!(parse_modinfo(b"depends=\0"), Needs::default());
+    }
+
+    #[test]
+    fn algorithms_are_those_that_run_everywhere() {
+        let names = [("crc32c_generic", "a"), ("crc32c_intel", "b"), ("xxhash", "c"), ("xxhash_generic", "d")];
+        let names: BTreeMap<String, &str> = names.map(|(name, path)| (name.to_owned(), path)).into();
+        assert_eq!(["crc32c", "xxhash", "blake2b"].map(|name| soft(&names, name)), [Some("a"), Some("c"), None]);
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use console::Console;
 pub use error::Error;
 pub use firmware::Firmware;
 pub use machine::{
-    Boot, BootOrder, Device, Disk, DiskFormat, Drive, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, NetworkBoot, RunningMachine, Tpm,
-    TpmInterface, Watchdog, arguments,
+    Boot, BootOrder, Device, Disk, DiskFormat, Drive, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, NetworkBoot, RunningMachine,
+    Tpm, TpmInterface, Watchdog, arguments,
 };
 pub use port::free_port;
 pub use process::{ProcessId, host_boot_id};

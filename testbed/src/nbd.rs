@@ -83,9 +83,9 @@ impl NbdDisk {
         self.server.read(offset, buffer).map_err(Error::file("read", &self.socket))
     }
 
-    /// Changes what is on the platter, as a failing disk does. The machine should be off: what it knows of the disk it does not read again.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.server.write(offset, bytes).map_err(Error::file("write", &self.socket))
+    /// Changes what is on the platter, as a failing disk does; whatever was written before is flushed as well. The machine should be off: what it knows of the disk it does not read again.
+    pub fn overwrite(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.server.overwrite(offset, bytes).map_err(Error::file("write", &self.socket))
     }
 
     pub fn size_bytes(&self) -> u64 {

@@ -191,6 +191,11 @@ impl Node {
         program::printed(&mut self.command(up, &[&["--quiet"], arguments].concat())?)
     }
 
+    /// Runs machinectl against the machine as somebody who has no certificate and asks for none.
+    pub fn stranger(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.machinectl(&[&["--insecure", "--nodes", &self.address()?], arguments].concat())
+    }
+
     /// The same, for a test that does more with it than wait for its end.
     pub fn command(&self, up: &Up, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(place::machinectl());

@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// Lasting at once, and none of the machine's writes.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    pub fn overwrite(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.lock();
         state.store.write(offset, Content::Bytes(bytes.to_vec()))?;
         state.store.flush()

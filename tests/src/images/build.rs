@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use super::stand_in;
+use crate::images::program::reworded;
 use crate::{place, program};
 
 #[derive(Debug, Clone)]
@@ -43,6 +44,14 @@ impl Build {
     pub fn stand_in(mut self, place: &str, program: Vec<u8>) -> Build {
         self.stand_in = Some((place.to_owned(), program));
         self
+    }
+
+    /// Replaces one of our programs by itself with a word of its constants changed, in all places: behaviour of another release, without
+    /// another source.
+    pub fn reword(self, name: &str, old: &str, new: &str) -> anyhow::Result<Build> {
+        let path = place::binaries().join(name);
+        let program = fs::read(&path).with_context(|| format!("{} (make build)", path.display()))?;
+        Ok(self.replace(name, reworded(program, old.as_bytes(), new.as_bytes()).with_context(|| path.display().to_string())?))
     }
 
     /// A further argument of `image-build image`.

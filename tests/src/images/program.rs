@@ -37,6 +37,15 @@ pub fn writes(path: &str, text: &str) -> Vec<u8> {
     elf(&code(data_at), &data)
 }
 
+/// The program with these bytes replaced by others of the same length, wherever they stand.
+pub fn reworded(mut program: Vec<u8>, old: &[u8], new: &[u8]) -> anyhow::Result<Vec<u8>> {
+    anyhow::ensure!(old.len() == new.len(), "{old:?} and {new:?} differ in length");
+    let places: Vec<usize> = program.windows(old.len()).enumerate().filter(|(_, part)| *part == old).map(|(at, _)| at).collect();
+    anyhow::ensure!(!places.is_empty(), "it does not hold {:?}", String::from_utf8_lossy(old));
+    places.iter().for_each(|place| program[*place..place + new.len()].copy_from_slice(new));
+    Ok(program)
+}
+
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const MOVE_RAX_TO_RDI: [u8; 3] = [0x48, 0x89, 0xc7];
 /// The second byte of `mov r64, imm64`.
@@ -116,6 +125,13 @@ mod tests {
             Ok(())
         })
         .expect("the program pauses");
+    }
+
+    #[test]
+    fn a_word_is_replaced_wherever_it_stands() {
+        assert_eq!(reworded(b"a v1 b v1 c".to_vec(), b"v1", b"v2").expect("both"), b"a v2 b v2 c");
+        assert_eq!(reworded(b"a".to_vec(), b"v1", b"v2").unwrap_err().to_string(), "it does not hold \"v1\"");
+        assert!(reworded(b"v1".to_vec(), b"v1", b"v10").is_err());
     }
 
     #[test]

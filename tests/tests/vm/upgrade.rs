@@ -2,6 +2,8 @@
 
 pub mod matrix;
 mod power;
+mod recovery;
+mod reset;
 pub mod swap;
 mod tried;
 
