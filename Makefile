@@ -108,7 +108,7 @@ test: image plain-test ## All plain and component tests, and one VM test for eac
 	cargo test -p tests --test vm -- --ignored --test-threads=1 short::
 
 .PHONY: vm-test
-vm-test: image ## Every VM test, or one group (T=smoke|faults|upgrade|media)
+vm-test: image ## Every VM test, or one group (T=smoke|faults|upgrade|media|secure_boot)
 	cargo test -p tests --test vm -- --ignored --test-threads=1 $(if $(T),$(T)::)
 
 .PHONY: vm-test-long
