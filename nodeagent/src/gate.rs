@@ -16,7 +16,7 @@ use std::time::Duration;
 use machine::protocol::{BootFacts, Proof};
 use machine::stage::Stage;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, wall_seconds};
 use crate::node::Node;
 use crate::power::Power;
 use crate::resources::gate::GateStatus;
@@ -110,7 +110,8 @@ impl Gate {
 
     /// Whatever of it fails, the machine reboots: what is left of the tries then ends as the boot loader counts.
     async fn give_up(&self, failing: Observation) {
-        let reason = reason::of(&self.node.root, &failing);
+        let booted_at = i64::try_from(wall_seconds().saturating_sub(self.clock.since_boot().as_secs())).unwrap_or(0);
+        let reason = reason::of(&self.node.root, &failing, booted_at);
         if let Err(error) = self.vouch().await {
             tracing::error!("health gate: {error:#}");
         }

@@ -275,9 +275,14 @@ fn the_reason_has_the_end_of_the_log() {
         verdict: Verdict::Failing("it is not Ready".to_owned()),
         service: Some("kubelet".to_owned()),
     };
-    let reason = reason::of(&root, &failing);
+    let reason = reason::of(&root, &failing, 0);
     assert_eq!((reason.message.as_str(), reason.log_tail.len()), ("it is not Ready", 20));
     assert_eq!((reason.log_tail[0].as_str(), reason.log_tail[19].len()), ("line 32", 1024));
-    let silent = reason::of(&root, &Observation { service: Some("etcd".to_owned()), ..failing });
+    let boots = "2026-11-25T03:22:38.639714Z of the image before\n2026-11-25T03:24:00.000001Z of this one\n  and more of it\n";
+    fs::write(root.log_directory().join("kubelet.log"), boots).unwrap();
+    let of_this_boot = ["2026-11-25T03:24:00.000001Z of this one", "  and more of it"];
+    // 03:23:00
+    assert_eq!(reason::of(&root, &failing, 1_795_576_980).log_tail, of_this_boot);
+    let silent = reason::of(&root, &Observation { service: Some("etcd".to_owned()), ..failing }, 0);
     assert_eq!(silent.log_tail, Vec::<String>::new());
 }
