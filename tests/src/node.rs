@@ -174,7 +174,7 @@ impl Node {
     }
 
     /// As whom the machine API takes calls now.
-    fn answer(&self) -> anyhow::Result<Up> {
+    pub fn answer(&self) -> anyhow::Result<Up> {
         let up = self.fingerprint()?.map_or(Up::Configured, |fingerprint| Up::Maintenance { fingerprint });
         self.ask(&up, &["version", "--timeout", "5s"])?;
         Ok(up)
