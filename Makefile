@@ -1,6 +1,6 @@
 # Every target that people and CI use. `make help` lists them.
 #
-# Variables: SEEDS (make vm-test-long: cuts of each kind), ONLINE=1 (make run: let the machine reach the network), T=NAME (make vm-test: one group),
+# Variables: SEEDS and SEED (make vm-test-long: how many power cuts, and the seed of the first), ONLINE=1 (make run: let the machine reach the network), T=NAME (make vm-test: one group),
 # PROFILE (make image: controlplane, worker, bare), PLATFORM (make image: a file of configs/platforms), VERSION and UPDATE_KEY (make image).
 
 SHELL := /bin/bash
@@ -62,6 +62,15 @@ binaries: # Our programs for the image: static
 	$(STATIC_BUILD) -p nodeagent
 	$(STATIC_BUILD) -p image-build --bin pause --bin hello
 
+FAILPOINT_AGENT := $(BINARIES)/failpoints/nodeagent
+
+.PHONY: failpoint-agent
+failpoint-agent: setup # The agent that stops where a test tells it to: for images of tests alone
+	@# cargo keeps both builds; whichever was asked for last lies where images take it from.
+	$(STATIC_BUILD) -p nodeagent --features failpoints
+	install -D $(BINARIES)/nodeagent $(FAILPOINT_AGENT)
+	$(STATIC_BUILD) -p nodeagent
+
 .PHONY: build
 build: setup tools binaries ## Build our own programs
 
@@ -108,12 +117,13 @@ test: image plain-test ## All plain and component tests, and one VM test for eac
 	cargo test -p tests --test vm -- --ignored --test-threads=1 short::
 
 .PHONY: vm-test
-vm-test: image ## Every VM test, or one group (T=smoke|faults|upgrade|media|secure_boot)
+vm-test: image failpoint-agent ## Every VM test, or one group (T=smoke|faults|upgrade|media|secure_boot)
 	cargo test -p tests --test vm -- --ignored --test-threads=1 $(if $(T),$(T)::)
 
 .PHONY: vm-test-long
-vm-test-long: image ## Power cuts by the hundred (SEEDS=50: so many of each kind)
-	CORTEN_SEEDS=$(or $(SEEDS),50) cargo test -p tests --test vm -- --ignored --test-threads=1 faults::power:: upgrade::power::
+vm-test-long: image failpoint-agent ## Power cuts: SEEDS=100 over all kinds (SEED=7: from this one on), at every failpoint, and those of T=faults
+	CORTEN_SEEDS=$(or $(SEEDS),100) CORTEN_SEED=$(or $(SEED),0) cargo test -p tests --test vm -- --ignored --test-threads=1 --nocapture upgrade::power::
+	cargo test -p tests --test vm -- --ignored --test-threads=1 faults::power::
 
 .PHONY: bench
 bench: setup ## Measure the figures of docs/benchmarks.md, or some (T="sizes api"); needs root and mmdebstrap

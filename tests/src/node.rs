@@ -174,7 +174,7 @@ impl Node {
     }
 
     /// As whom the machine API takes calls now.
-    fn answer(&self) -> anyhow::Result<Up> {
+    pub fn answer(&self) -> anyhow::Result<Up> {
         let up = self.fingerprint()?.map_or(Up::Configured, |fingerprint| Up::Maintenance { fingerprint });
         self.ask(&up, &["version", "--timeout", "5s"])?;
         Ok(up)
@@ -193,7 +193,8 @@ impl Node {
 
     /// Runs machinectl against the machine as somebody who has no certificate and asks for none.
     pub fn stranger(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        self.machinectl(&[&["--insecure", "--nodes", &self.address()?], arguments].concat())
+        let address = self.address()?;
+        program::printed(Command::new(place::machinectl()).args(["--quiet", "--insecure", "--nodes", &address]).args(arguments))
     }
 
     /// The same, for a test that does more with it than wait for its end.

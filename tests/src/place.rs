@@ -34,6 +34,11 @@ pub fn binaries() -> PathBuf {
     repository().join("target/x86_64-unknown-linux-gnu/image")
 }
 
+/// The agent that stops where it is told to (`make failpoint-agent`).
+pub fn failpoint_agent() -> PathBuf {
+    binaries().join("failpoints/nodeagent")
+}
+
 /// What signs the updates that this repository's images take (`make image` makes it once).
 pub fn update_key() -> PathBuf {
     repository().join("build/keys/update.key")

@@ -26,6 +26,8 @@ pub struct Hardware {
     pub tpm: bool,
     /// The guest's clock at the next power-on (`2026-01-31T12:00:00`, UTC). None: the host's.
     pub clock: Option<String>,
+    /// A word for the kernel's command line, which the UKI's stub takes from the firmware (SMBIOS, table 11).
+    pub kernel_argument: Option<String>,
     /// Keeps what the firmware remembers and what the TPM does.
     folder: PathBuf,
 }
@@ -46,6 +48,7 @@ impl Hardware {
             watchdog: Some(Watchdog::I6300esb),
             tpm: false,
             clock: None,
+            kernel_argument: None,
             folder: folder.to_owned(),
         })
     }
@@ -86,6 +89,9 @@ impl Hardware {
         spec.drives.extend(self.drives.iter().cloned());
         spec.network_boot.clone_from(&self.network_boot);
         spec.clock.clone_from(&self.clock);
+        if let Some(word) = &self.kernel_argument {
+            spec.extra.extend(["-smbios".to_owned(), format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={word}")]);
+        }
         if self.tpm { spec.tpm(TpmInterface::Crb, Some(self.folder.join("tpm"))) } else { spec }
     }
 

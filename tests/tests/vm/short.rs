@@ -59,6 +59,18 @@ fn an_image_that_is_no_good_ends_where_it_began() -> anyhow::Result<()> {
 
 #[test]
 #[ignore = "boots VMs: make test"]
+fn a_power_cut_while_an_update_is_written_leaves_the_old_image() -> anyhow::Result<()> {
+    upgrade::Cut { during: upgrade::During::Upload, at: CutAt::Flush(12), seed: 1 }.happens()
+}
+
+#[test]
+#[ignore = "boots VMs: make test"]
 fn a_power_cut_before_a_new_image_has_proven_good_costs_a_try_only() -> anyhow::Result<()> {
     upgrade::Cut { during: upgrade::During::Trial, at: CutAt::Flush(60), seed: 2 }.happens()
+}
+
+#[test]
+#[ignore = "boots VMs: make test"]
+fn a_power_cut_while_a_config_is_applied_on_trial_leaves_one_or_the_other() -> anyhow::Result<()> {
+    upgrade::Cut { during: upgrade::During::Apply, at: CutAt::Flush(5), seed: 3 }.happens()
 }

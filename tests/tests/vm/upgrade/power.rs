@@ -3,6 +3,7 @@
 
 mod cut;
 mod disk;
+mod failpoints;
 mod installing;
 mod look;
 mod prepared;

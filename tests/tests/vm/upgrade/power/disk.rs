@@ -80,6 +80,9 @@ pub fn holds(disk: &NbdDisk, slot: Slot, image: &Path) -> anyhow::Result<()> {
 }
 
 fn start(disk: &NbdDisk, partition: Partition) -> anyhow::Result<u64> {
-    let extents = layout(&Partition::ALL, disk.size_bytes(), disk.sector_bytes())?;
+    // Those that every image has, which come first.
+    let partitions: Vec<Partition> =
+        Partition::ALL.into_iter().filter(|one| !matches!(one, Partition::Etcd | Partition::Ephemeral)).collect();
+    let extents = layout(&partitions, disk.size_bytes(), disk.sector_bytes())?;
     extents.into_iter().find(|extent| extent.partition == partition).map(|extent| extent.start).context("a partition of the disk")
 }

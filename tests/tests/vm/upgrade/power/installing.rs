@@ -19,6 +19,7 @@ use crate::media::install::{DISK_BYTES, by_serial, install, iso, with_medium};
 
 /// What came of it.
 pub fn happens(cut: Cut) -> anyhow::Result<String> {
+    let began = Instant::now();
     let mut node = with_medium(Drive::optical(iso()), &[HEALTH, &by_serial()])?;
     let disk = NbdDisk::empty(DISK_BYTES)?;
     let installed = interrupt(cut, &mut node, &disk)?;
@@ -38,7 +39,7 @@ pub fn happens(cut: Cut) -> anyhow::Result<String> {
     until("an image that is kept", BLESSING, || kept(&node, "a"))?;
     sane(&disk, &[(Slot::A, place::image("bare"))])?;
     node.kill();
-    Ok(found.to_owned())
+    Ok(format!("{found}; {} s", began.elapsed().as_secs()))
 }
 
 /// Whether the machine had come up from its disk when the power went.

@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use machine::disk::Slot;
 use testbed::nbd::NbdDisk;
 use tests::node::Up;
 use tests::program::Running;
@@ -13,7 +12,7 @@ use tests::until::{BETWEEN_LOOKS, until};
 use super::super::swap::{last_record, running};
 use super::cut::{Cut, During, PATIENCE};
 use super::look::{no_corruption, sane};
-use super::prepared::{BLESSING, Prepared, generation, kept, second_config};
+use super::prepared::{BLESSING, BRIEF, Prepared, State, generation, kept, second_config};
 
 /// The state that cuts begin from, for all tests of this process.
 static PREPARED: Mutex<Option<Prepared>> = Mutex::new(None);
@@ -23,7 +22,7 @@ pub fn happens(cut: Cut) -> anyhow::Result<String> {
     let mut guard = PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut prepared = match guard.take() {
         Some(prepared) => prepared,
-        None => Prepared::new().context("the states that cuts begin from")?,
+        None => Prepared::new()?,
     };
     let outcome = happens_to(cut, &mut prepared);
     prepared.node.kill();
@@ -32,11 +31,12 @@ pub fn happens(cut: Cut) -> anyhow::Result<String> {
 }
 
 fn happens_to(cut: Cut, prepared: &mut Prepared) -> anyhow::Result<String> {
-    let disk = match cut.during {
-        During::Trial | During::Apply => prepared.staged.copy()?,
-        During::Rollback => prepared.blessed.copy()?,
-        During::Install | During::Upload | During::Start => prepared.configured.copy()?,
-    };
+    let disk = prepared.disk(match cut.during {
+        During::Trial | During::Apply => State::Staged,
+        During::Rollback => State::Blessed,
+        During::Install | During::Upload | During::Start => State::Configured,
+    })?;
+    let began = Instant::now();
     let answered = interrupt(cut, prepared, &disk)?;
     cut.take_power(&disk, answered)?;
     prepared.node.boot(&disk)?;
@@ -44,13 +44,13 @@ fn happens_to(cut: Cut, prepared: &mut Prepared) -> anyhow::Result<String> {
     ensure!(up == Up::Configured, "the config is lost");
     let found = look(cut, prepared, &disk, answered)?;
     let end = again(cut, prepared, &disk)?;
-    Ok(format!("{found}; the command again: {end}"))
+    Ok(format!("{found}; the command again: {end}; {} s", began.elapsed().as_secs()))
 }
 
 /// Whether the command had been answered when the power went, or what was waited for had come.
 fn interrupt(cut: Cut, prepared: &mut Prepared, disk: &NbdDisk) -> anyhow::Result<bool> {
     let began = Instant::now();
-    let file = prepared.update.to_str().context("a path in UTF-8")?.to_owned();
+    let file = prepared.update("0.2.0")?;
     let node = &mut prepared.node;
     if cut.during == During::Trial {
         disk.cut_at(cut.at);
@@ -64,7 +64,7 @@ fn interrupt(cut: Cut, prepared: &mut Prepared, disk: &NbdDisk) -> anyhow::Resul
     }
     node.boot(disk)?;
     node.up()?;
-    let config = second_config(node)?;
+    let config = second_config(node, BRIEF)?;
     let command = match cut.during {
         During::Rollback => vec!["rollback", "--yes", "--no-drain", "--wait", "5m"],
         During::Apply => vec!["apply", "-f", &config],
@@ -104,7 +104,7 @@ fn look(cut: Cut, prepared: &Prepared, disk: &NbdDisk, answered: bool) -> anyhow
         (During::Install | During::Upload | During::Start | During::Trial, _) => vec![1],
     };
     ensure!(belongs.contains(&generation), "{version} runs with config {generation}, not one of {belongs:?}");
-    sane(disk, &images(prepared))?;
+    sane(disk, &prepared.slots())?;
     no_corruption(node)?;
     let record = last_record(node).map_or_else(|_| "no record".to_owned(), |record| format!("record: {}", record["status"]["phase"]));
     Ok(format!("{version} with config {generation}, {record}"))
@@ -117,7 +117,7 @@ fn again(cut: Cut, prepared: &Prepared, disk: &NbdDisk) -> anyhow::Result<String
     let (version, slot) = running(node)?;
     let end = if cut.during == During::Rollback { ("0.1.0", "a") } else { ("0.2.0", "b") };
     let failed = last_record(node).is_ok_and(|record| record["status"]["phase"] == "failed");
-    let file = prepared.update.to_str().context("a path in UTF-8")?;
+    let file = &prepared.update("0.2.0")?;
     let runs = (version.as_str(), slot.as_str()) == end;
     let whole = runs || cut.during == During::Apply || crate::seeds::draw(cut.seed).is_multiple_of(4);
     if !runs {
@@ -137,10 +137,10 @@ fn again(cut: Cut, prepared: &Prepared, disk: &NbdDisk) -> anyhow::Result<String
         ensure!(record["phase"] == "ready" && record["toVersion"] == end.0, "after the command again: {record}");
     }
     if cut.during == During::Apply {
-        node.ask(&Up::Configured, &["apply", "-f", &second_config(node)?])?;
+        node.ask(&Up::Configured, &["apply", "-f", &second_config(node, BRIEF)?])?;
         ensure!(generation(node)? == 2, "the second config is not in force");
     }
-    sane(disk, &images(prepared))?;
+    sane(disk, &prepared.slots())?;
     Ok(match (runs, whole, failed) {
         (true, ..) => "runs already",
         (false, true, _) => "done to its end",
@@ -148,8 +148,4 @@ fn again(cut: Cut, prepared: &Prepared, disk: &NbdDisk) -> anyhow::Result<String
         (false, false, true) => "staged, having failed before",
     }
     .to_owned())
-}
-
-fn images(prepared: &Prepared) -> [(Slot, std::path::PathBuf); 2] {
-    [(Slot::A, prepared.image("0.1.0")), (Slot::B, prepared.image("0.2.0"))]
 }
