@@ -91,7 +91,7 @@ fn what_a_test_changes_is_read_and_outlives_a_cut() {
     let disk = NbdDisk::empty(64 * MIB).expect("a disk");
     io(&disk, &["write -P 0xab 1M 64k", "flush"]);
     let writes = disk.writes();
-    disk.write(MIB + 512, &[0x5a; 512]).expect("write");
+    disk.overwrite(MIB + 512, &[0x5a; 512]).expect("write");
     assert_eq!(disk.writes(), writes, "it is not the machine's");
     disk.cut(1).expect("cut");
     assert!(reads(&disk, "0x5a", "1049088", "512") && reads(&disk, "0xab", "1M", "512") && reads(&disk, "0xab", "1049600", "512"));
