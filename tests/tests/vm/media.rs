@@ -4,6 +4,7 @@
 mod boot_options;
 mod install;
 mod network;
+mod refusals;
 mod secure;
 mod seeds;
 mod two_disks;
