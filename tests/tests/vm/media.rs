@@ -7,4 +7,5 @@ mod network;
 mod refusals;
 mod secure;
 mod seeds;
+mod stick;
 mod two_disks;
