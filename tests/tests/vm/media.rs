@@ -4,6 +4,8 @@
 mod boot_options;
 pub mod install;
 mod network;
+mod refusals;
 mod secure;
 mod seeds;
+mod stick;
 mod two_disks;
