@@ -161,7 +161,7 @@ const FIRST: &str = "deadline: 3m";
 const SECOND: &str = "deadline: 4m";
 /// How long an image has to be well until it is kept: as the node's config has it, and longer than a test looks.
 pub const BRIEF: &str = "hold: 5s";
-const LONG: &str = "hold: 2m";
+const LONG: &str = "hold: 90s";
 
 fn config(node: &Node, name: &str, deadline: &str, hold: &str) -> anyhow::Result<String> {
     let path = node.file(name);
