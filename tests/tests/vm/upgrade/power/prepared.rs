@@ -26,7 +26,7 @@ pub enum State {
     Configured,
     /// The same; the next boot tries 0.2.0.
     Staged,
-    /// The same, and the second config came after 0.2.0 was staged.
+    /// The same, and the second config came after 0.2.0 was staged, before the reboot.
     Reconfigured,
     /// 0.2.0 was booted once and is on trial, where the second config came, and stays so for as long as a test needs.
     OnTrial,
@@ -91,8 +91,8 @@ impl Prepared {
         let disk = match state {
             State::Empty => return Ok(NbdDisk::empty(crate::media::install::DISK_BYTES)?),
             State::Configured => self.node.disk()?,
-            State::Staged | State::OnTrial => self.disk(State::Configured)?,
-            State::Reconfigured | State::Blessed => self.disk(State::Staged)?,
+            State::Staged | State::Reconfigured | State::OnTrial => self.disk(State::Configured)?,
+            State::Blessed => self.disk(State::Staged)?,
         };
         let update = self.update("0.2.0")?;
         let node = &mut self.node;
@@ -105,7 +105,10 @@ impl Prepared {
             State::Empty => {}
             State::Configured => node.apply(&up)?,
             State::Staged => node.ask(&up, &stage).map(drop)?,
-            State::Reconfigured => node.ask(&up, &["apply", "-f", &second]).map(drop)?,
+            State::Reconfigured => {
+                node.ask(&up, &stage)?;
+                node.ask(&up, &["apply", "-f", &second])?;
+            }
             State::OnTrial => {
                 node.ask(&up, &["apply", "-f", &first_config(node, LONG)?])?;
                 node.ask(&up, &stage)?;
@@ -161,7 +164,7 @@ const FIRST: &str = "deadline: 3m";
 const SECOND: &str = "deadline: 4m";
 /// How long an image has to be well until it is kept: as the node's config has it, and longer than a test looks.
 pub const BRIEF: &str = "hold: 5s";
-const LONG: &str = "hold: 2m";
+const LONG: &str = "hold: 90s";
 
 fn config(node: &Node, name: &str, deadline: &str, hold: &str) -> anyhow::Result<String> {
     let path = node.file(name);
