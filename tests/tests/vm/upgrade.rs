@@ -3,5 +3,6 @@
 pub mod matrix;
 mod power;
 pub mod swap;
+pub mod unloadable;
 
 pub use power::{Cut, During};

@@ -1,7 +1,7 @@
 //! Power cuts while the image is swapped. Whatever is cut: the machine comes up with its config in the old image or in the new one, what its
 //! boot loader would start is whole, and the same command again gets to the end.
 
-mod disk;
+pub mod disk;
 mod prepared;
 
 use std::sync::{Mutex, PoisonError};

@@ -51,7 +51,7 @@ pub fn check_esp(disk: &NbdDisk, folder: &Path) -> anyhow::Result<()> {
 }
 
 /// A copy of the boot loader's partition.
-fn esp(disk: &NbdDisk, folder: &Path) -> anyhow::Result<std::path::PathBuf> {
+pub fn esp(disk: &NbdDisk, folder: &Path) -> anyhow::Result<std::path::PathBuf> {
     let path = folder.join("esp");
     let (file, start, size) = (File::create(&path)?, start(disk, Partition::Esp)?, Partition::Esp.size_bytes());
     file.set_len(size)?;
@@ -65,7 +65,7 @@ fn esp(disk: &NbdDisk, folder: &Path) -> anyhow::Result<std::path::PathBuf> {
     Ok(path)
 }
 
-fn start(disk: &NbdDisk, partition: Partition) -> anyhow::Result<u64> {
+pub fn start(disk: &NbdDisk, partition: Partition) -> anyhow::Result<u64> {
     let extents = layout(&Partition::ALL, disk.size_bytes(), disk.sector_bytes())?;
     extents.into_iter().find(|extent| extent.partition == partition).map(|extent| extent.start).context("a partition of the disk")
 }
