@@ -1,5 +1,6 @@
 //! Swaps of the image: machines that take an update, prove good with it, or go back to what they had.
 
+mod last_words;
 pub mod matrix;
 mod power;
 pub mod swap;
