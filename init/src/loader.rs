@@ -20,14 +20,23 @@ pub struct Loader {
 
 /// Reads the variables.
 pub fn read(root: &Root) -> Loader {
-    // Only there when the entry has counters: the path that the entry has since this boot was counted.
-    let counted = variable(root, "LoaderBootCountPath");
-    let renamed = counted.as_deref().and_then(|path| path.rsplit(['\\', '/']).next()).filter(|name| !name.is_empty()).map(str::to_owned);
+    let selected = variable(root, "LoaderEntrySelected");
+    // Only there when the entry has counters: the path that the entry has since this boot was counted. An image that could not be loaded
+    // leaves its own, which lasts until the power goes or the machine restarts, and the loader does not take it back.
+    let counted = variable(root, "LoaderBootCountPath")
+        .and_then(|path| path.rsplit(['\\', '/']).next().map(str::to_owned))
+        .filter(|name| !name.is_empty() && selected.as_deref().is_none_or(|selected| without_counters(selected) == without_counters(name)));
     Loader {
         partition: variable(root, "LoaderDevicePartUUID").map(|guid| guid.to_ascii_lowercase()),
-        entry: renamed.or_else(|| variable(root, "LoaderEntrySelected")),
         counted: counted.is_some(),
+        entry: counted.or(selected),
     }
+}
+
+/// `corten-b` of `corten-b+2-1.conf`.
+fn without_counters(entry: &str) -> &str {
+    let name = entry.strip_suffix(".conf").unwrap_or(entry);
+    name.split_once('+').map_or(name, |(name, _)| name)
 }
 
 fn variable(root: &Root, name: &str) -> Option<String> {
@@ -73,6 +82,14 @@ mod tests {
 
         let (_directory, root) = machine(&[("LoaderEntrySelected", "corten-a.conf")]);
         assert_eq!(read(&root), Loader { partition: None, entry: Some("corten-a.conf".into()), counted: false });
+
+        // Three tries of an image that could not be loaded, in one power-on, and then this one.
+        let (_directory, root) =
+            machine(&[("LoaderEntrySelected", "corten-a.conf"), ("LoaderBootCountPath", "\\loader\\entries\\corten-b+0-3.conf")]);
+        assert_eq!(read(&root), Loader { partition: None, entry: Some("corten-a.conf".into()), counted: false });
+
+        let (_directory, root) = machine(&[("LoaderBootCountPath", "\\loader\\entries\\corten-b+0-3.conf")]);
+        assert!(read(&root).counted, "a loader that does not say more");
 
         let (_directory, root) = machine(&[]);
         assert_eq!(read(&root), Loader::default());

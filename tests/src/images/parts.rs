@@ -107,6 +107,15 @@ impl Parts {
         Ok(self)
     }
 
+    /// Another image's root, sealed in this one's UKI: stage 1 is of the one, and all that comes after it of the other.
+    pub fn with_root_of(self, other: &Parts, folder: &Path) -> anyhow::Result<Parts> {
+        let (sealed, hash) = (self.header.root_hash.to_string(), other.header.root_hash.to_string());
+        let mut parts = self.with_sealed_word(&sealed, &hash, folder)?;
+        parts.header.root_hash = other.header.root_hash;
+        (parts.root, parts.verity) = (other.root.clone(), other.verity.clone());
+        Ok(parts)
+    }
+
     /// The UKI's first bytes only: what the firmware cannot load.
     pub fn with_short_uki(mut self, bytes: u64, folder: &Path) -> anyhow::Result<Parts> {
         let path = copy(&self.uki, folder)?;
@@ -227,6 +236,17 @@ mod tests {
         let mut verify = Command::new("/usr/sbin/veritysetup");
         program::printed(verify.arg("verify").args([&parts.root, &parts.verity]).arg(&hash)).expect("a valid tree");
         assert_eq!(written(&parts).manifest().peek().root_hash.to_string(), hash);
+    }
+
+    #[test]
+    fn a_root_of_another_image_is_sealed_in_the_uki_of_this_one() {
+        let (one, other, folder) = (image(), image(), tempfile::tempdir().expect("a directory"));
+        let mut other = Parts::of(other.path()).expect("parts");
+        other.header.root_hash = "cd".repeat(32).parse().expect("a digest");
+        let parts = Parts::of(one.path()).expect("parts").with_root_of(&other, folder.path()).expect("parts of two");
+        assert_eq!((&parts.root, parts.header.root_hash), (&other.root, other.header.root_hash));
+        let uki = String::from_utf8_lossy(&fs::read(&parts.uki).expect("the UKI")).into_owned();
+        assert!(uki.contains(&format!("corten.roothash={}", "cd".repeat(32))) && !uki.contains(HASH), "{uki}");
     }
 
     #[test]

@@ -2,3 +2,4 @@
 
 mod enrolment;
 mod signed;
+mod updates;

@@ -2,7 +2,7 @@
 //! boot loader would start is whole, and the same command again gets to the end.
 
 mod cut;
-mod disk;
+pub mod disk;
 mod failpoints;
 mod installing;
 mod look;

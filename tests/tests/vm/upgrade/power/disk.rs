@@ -57,7 +57,8 @@ impl Esp {
         Ok(())
     }
 
-    fn path(&self) -> PathBuf {
+    /// The copy, as long as this value lives.
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join("esp")
     }
 }
@@ -79,7 +80,7 @@ pub fn holds(disk: &NbdDisk, slot: Slot, image: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(disk: &NbdDisk, partition: Partition) -> anyhow::Result<u64> {
+pub fn start(disk: &NbdDisk, partition: Partition) -> anyhow::Result<u64> {
     // Those that every image has, which come first.
     let partitions: Vec<Partition> =
         Partition::ALL.into_iter().filter(|one| !matches!(one, Partition::Etcd | Partition::Ephemeral)).collect();
