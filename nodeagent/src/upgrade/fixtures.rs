@@ -24,6 +24,7 @@ pub fn record(number: u64) -> Record {
         boots: 0,
         boot_id: "boot".to_owned(),
         cluster_reachable_before: true,
+        pods_failed_before: false,
         reason: None,
         ended_at: 0,
     }

@@ -59,6 +59,9 @@ pub struct Record {
     /// before against the image.
     #[serde(default)]
     pub cluster_reachable_before: bool,
+    /// Whether no pod could start on this machine when the upgrade was started: the health gate does not hold that against the image either.
+    #[serde(default)]
+    pub pods_failed_before: bool,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,

@@ -25,6 +25,8 @@ pub struct Circumstances {
     pub by: String,
     /// Whether an API server of the cluster answered.
     pub cluster_reachable: bool,
+    /// Whether it was tried to start a pod, in vain.
+    pub pods_fail: bool,
     /// How often the boot loader tries the image.
     pub tries: u32,
 }
@@ -128,6 +130,7 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         boots: 0,
         boot_id: swap.boot_id.clone(),
         cluster_reachable_before: false,
+        pods_failed_before: false,
         reason: None,
         ended_at: 0,
     })
@@ -142,6 +145,7 @@ pub fn numbered(swap: &Swap, number: u64) -> anyhow::Result<Record> {
 fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyhow::Result<()> {
     record.generation = swap.lasting_generation();
     record.cluster_reachable_before = circumstances.cluster_reachable;
+    record.pods_failed_before = circumstances.pods_fail;
     record.boot_id = swap.boot_id.clone();
     let Some(running) = swap.slots.get(swap.running) else { return Ok(()) };
     swap.slots.put(&SlotRecord { generation: record.generation, ..running })

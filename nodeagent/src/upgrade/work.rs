@@ -20,6 +20,7 @@ use super::swap::Swap;
 use super::{Upgrades, blocking, snapshot};
 use crate::clock::wall_seconds;
 use crate::controllers::pki::Keyring;
+use crate::gate;
 use crate::power::Descent;
 use crate::refusal::Refusal;
 use crate::resources::bootstrap;
@@ -122,7 +123,7 @@ impl Upgrades {
     }
 
     async fn verify_and_flip(&self, swap: Swap, mut work: Guard, asked: &Asked) -> Result<(), Refusal> {
-        let (reporter, circumstances) = (self.reporter.clone(), self.circumstances(asked));
+        let (reporter, circumstances) = (self.reporter.clone(), self.circumstances(asked).await);
         reporter.tell(Phase::Verifying, "reading the slot back");
         let (work, verified) = {
             let swap = swap.clone();
@@ -201,7 +202,7 @@ impl Upgrades {
             }
             Way::Back(way) => way,
         };
-        let (going, circumstances) = (swap.clone(), self.circumstances(&asked));
+        let (going, circumstances) = (swap.clone(), self.circumstances(&asked).await);
         let record = blocking(move || {
             work.session = None;
             replace_current(&going)?;
@@ -239,8 +240,17 @@ impl Upgrades {
         Ok(Done { phase: record.phase, message, reboot: !stage })
     }
 
-    fn circumstances(&self, asked: &Asked) -> Circumstances {
-        Circumstances { by: asked.by.clone(), cluster_reachable: ApiServer::any_ready(&self.node.store), tries: self.tries() }
+    async fn circumstances(&self, asked: &Asked) -> Circumstances {
+        let pods = gate::pods_start(&self.node).await;
+        if let Some(Err(problem)) = &pods {
+            tracing::warn!("pods do not start in the running image either, and the next one is not blamed for it: {problem}");
+        }
+        Circumstances {
+            by: asked.by.clone(),
+            cluster_reachable: ApiServer::any_ready(&self.node.store),
+            pods_fail: matches!(pods, Some(Err(_))),
+            tries: self.tries(),
+        }
     }
 
     /// How often the boot loader tries an image before it takes the one before.
