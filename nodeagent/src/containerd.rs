@@ -1,6 +1,8 @@
-//! containerd's API, as far as the agent uses it: importing and listing images, and stopping containers before the machine goes down.
+//! containerd's API, as far as the agent uses it: importing and listing images, trying whether pods can start, and stopping containers before
+//! the machine goes down.
 
 mod import;
+mod sandbox;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,7 @@ use futures::future::join_all;
 use tonic::Request;
 
 pub use import::{import_archive, import_pinned};
+pub use sandbox::try_sandbox;
 
 /// Where the kubelet's images and containers are.
 const NAMESPACE: &str = "k8s.io";

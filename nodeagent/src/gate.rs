@@ -21,8 +21,9 @@ use crate::node::Node;
 use crate::power::Power;
 use crate::resources::gate::GateStatus;
 use crate::upgrade::Upgrades;
-use checks::judge;
+use checks::{Before, judge};
 use observe::Observer;
+pub use observe::pods_start;
 use state::{Effect, Event, Observation, Rules, State, VOUCHED_FOR, Verdict, next};
 
 /// From the end of one round of checks to the next one.
@@ -59,7 +60,10 @@ impl Gate {
         }
         let record = self.upgrades.on_trial().await;
         // Of an image that nobody knows to have come by an upgrade, all is asked.
-        let reachable_before = record.is_none_or(|record| record.cluster_reachable_before);
+        let before = record.map_or(Before { reachable: true, pods_started: true }, |record| Before {
+            reachable: record.cluster_reachable_before,
+            pods_started: !record.pods_failed_before,
+        });
         let rules = self.rules();
         let within = machine::config::Duration(rules.deadline);
         self.node.console.print(&format!("the image is on trial: it must prove good within {within} of the boot"));
@@ -67,15 +71,15 @@ impl Gate {
         while matches!(state, State::Watching { .. }) {
             // A machine on its way down is none to judge an image by; init ends a way down that hangs.
             if !is_leaving(self.node.stage()) {
-                state = self.round(state, reachable_before).await;
+                state = self.round(state, before).await;
             }
             tokio::time::sleep(EVERY).await;
         }
     }
 
     /// One round of checks, and what follows; the state from before where that cannot be done.
-    async fn round(&mut self, state: State, reachable_before: bool) -> State {
-        let seen = judge(&self.observer.observe(&self.node, self.api, reachable_before).await);
+    async fn round(&mut self, state: State, before: Before) -> State {
+        let seen = judge(&self.observer.observe(&self.node, self.api, before).await);
         let rules = self.rules();
         let (to, effects) = next(&state, Event::Tick { now: self.clock.since_boot(), seen: seen.clone() }, rules);
         let mut done = Ok(());

@@ -254,3 +254,66 @@ impl Init {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use machine::Root;
+    use machine::protocol::BootFacts;
+
+    use super::*;
+    use crate::cgroup::Cgroups;
+    use crate::console::Console;
+    use crate::event_loop::Host;
+
+    /// An image on trial whose boot waits for the watchdog, and then does one step more.
+    fn waiting(root: &Root) -> Init {
+        let facts = BootFacts { counted: true, ..BootFacts::default() };
+        let cgroups = Cgroups::at(root.path(mount::CGROUPS.target));
+        let mut init = Init::new(root.clone(), Host::Directory, Console::standard_error(), cgroups, facts).expect("init");
+        init.drivers.want_all();
+        init.boot(vec![Phase { name: "agent", steps: vec![Step::AwaitWatchdog, Step::FillVar] }]);
+        init.advance_boot();
+        assert_eq!(init.boot.len(), 2, "the drivers are not loaded yet");
+        assert_eq!(init.drivers.next(), Some(Work::Coldplug));
+        init.advance_boot();
+        assert_eq!(init.boot.len(), 2, "they are being loaded");
+        init
+    }
+
+    fn watchdog_appears(root: &Root) {
+        let path = root.path(watchdog::DEVICE);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("make");
+        std::fs::write(path, "").expect("write");
+    }
+
+    #[test]
+    fn nothing_more_is_begun_before_the_watchdog_is_armed() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let root = Root::new(directory.path());
+        let mut init = waiting(&root);
+        watchdog_appears(&root);
+        init.open_watchdog(clock::since_boot());
+        init.advance_boot();
+        assert!(init.boot.is_empty(), "{:?}", init.boot);
+    }
+
+    #[test]
+    fn without_a_device_it_is_the_kernels_own_and_without_that_none() {
+        for there_is_one in [true, false] {
+            let directory = tempfile::tempdir().expect("temporary directory");
+            let root = Root::new(directory.path());
+            let mut init = waiting(&root);
+            init.drivers_loaded();
+            init.advance_boot();
+            assert_eq!(init.boot.len(), 2, "the kernel's own is to be loaded");
+            assert_eq!(init.drivers.next(), Some(Work::SoftWatchdog));
+            if there_is_one {
+                watchdog_appears(&root);
+            }
+            init.drivers_loaded();
+            assert_eq!(init.watchdog.due().is_some(), there_is_one);
+            init.advance_boot();
+            assert!(init.boot.is_empty(), "{:?}", init.boot);
+        }
+    }
+}

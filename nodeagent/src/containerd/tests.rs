@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::{images, import_archive, list_images};
+use super::{images, import_archive, import_pinned, list_images, try_sandbox};
+
+/// Nobody serves it.
+const PAUSE: &str = "127.0.0.1:1/pause:1";
 
 /// A containerd of its own under a temporary directory; it ends with the value.
 struct Containerd {
@@ -15,20 +19,50 @@ struct Containerd {
 }
 
 impl Containerd {
-    async fn start(program: &Path) -> Containerd {
+    /// Without the kubelet's interface, which gives images further names of its own.
+    async fn without_pods() -> Containerd {
+        let disabled = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
+        Containerd::start(json!({ "disabled_plugins": disabled })).await
+    }
+
+    /// With the kubelet's interface, and the programs of a folder as its CNI plugins.
+    async fn with_plugins(plugins: &Path) -> Containerd {
+        let runtime = json!({
+            "netns_mounts_under_state_dir": true,
+            // Of the host that the tests run on, nothing is changed.
+            "disable_cgroup": true,
+            "restrict_oom_score_adj": true,
+            "cni": { "bin_dirs": [plugins], "conf_dir": "networks.d" },
+            "containerd": { "runtimes": { "runc": {
+                "runtime_type": "io.containerd.runc.v2",
+                "options": { "BinaryName": component("runc/bin/runc") },
+            } } },
+        });
+        let images = json!({ "pinned_images": { "sandbox": PAUSE } });
+        let plugins = json!({ "io.containerd.cri.v1.images": images, "io.containerd.cri.v1.runtime": runtime });
+        Containerd::start(json!({ "plugins": plugins })).await
+    }
+
+    /// Plugins change the network: all of it has one of its own. Relative paths are those of its directory.
+    async fn start(mut config: Value) -> Containerd {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
-        let config = format!(
-            "version = 3\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\", \"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {:?}\n",
-            path("root"),
-            path("state"),
-            path("socket")
-        );
-        std::fs::write(directory.path().join("config.toml"), config).unwrap();
-        let process = Command::new(program)
+        let ipam = json!({ "type": "host-local", "dataDir": path("networks"), "ranges": [[{ "subnet": "10.244.1.0/24" }]] });
+        let plugin = json!({ "type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": ipam });
+        let network = json!({ "cniVersion": "1.0.0", "name": "test", "plugins": [plugin] });
+        std::fs::create_dir(path("networks.d")).unwrap();
+        std::fs::write(path("networks.d/10-test.conflist"), network.to_string()).unwrap();
+        config["version"] = json!(3);
+        (config["root"], config["state"]) = (json!(path("root")), json!(path("state")));
+        config["grpc"] = json!({ "address": path("socket") });
+        std::fs::write(path("config.toml"), toml::to_string(&config).unwrap()).unwrap();
+        let process = Command::new("unshare")
+            .arg("--net")
+            .arg(component("containerd/bin/containerd"))
             .args(["--config", &path("config.toml")])
+            .current_dir(directory.path())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.path().join("log")).unwrap())
+            .stderr(std::fs::File::create(path("log")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -48,8 +82,20 @@ impl Containerd {
     }
 }
 
-/// An OCI archive with one image of one layer, as big as said, named or not.
-fn archive(directory: &Path, name: Option<&str>, layer_bytes: usize) -> Vec<u8> {
+impl Drop for Containerd {
+    /// The branches that a sandbox's cgroups were in; those that are in use stay.
+    fn drop(&mut self) {
+        let controllers = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+        for hierarchy in controllers.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            for branch in ["kubepods/besteffort", "kubepods"] {
+                let _ = std::fs::remove_dir(hierarchy.join(branch));
+            }
+        }
+    }
+}
+
+/// An OCI archive with one image of one file, which is its program, named or not.
+fn archive(directory: &Path, name: Option<&str>, program: &[u8]) -> Vec<u8> {
     let blobs = directory.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
     let blob = |bytes: &[u8]| {
@@ -59,14 +105,13 @@ fn archive(directory: &Path, name: Option<&str>, layer_bytes: usize) -> Vec<u8> 
     };
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
-    header.set_size(layer_bytes as u64);
-    header.set_mode(0o644);
-    let content: Vec<u8> = (0..layer_bytes).map(|byte| (byte * 7 % 251) as u8).collect();
-    tar.append_data(&mut header, "content", content.as_slice()).unwrap();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, "program", program).unwrap();
     let layer_tar = tar.into_inner().unwrap();
     let (layer, layer_size) = blob(&layer_tar);
     let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux",
+        "architecture": "amd64", "os": "linux", "config": { "Entrypoint": ["/program"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] },
     });
     let (config, config_size) = blob(config.to_string().as_bytes());
@@ -91,20 +136,24 @@ fn archive(directory: &Path, name: Option<&str>, layer_bytes: usize) -> Vec<u8> 
     tar.into_inner().unwrap()
 }
 
-fn program() -> PathBuf {
+fn bytes_of(length: usize) -> Vec<u8> {
+    (0..length).map(|byte| (byte * 7 % 251) as u8).collect()
+}
+
+fn component(path: &str) -> PathBuf {
     let components = std::env::var_os("CORTEN_COMPONENTS");
     let components = components.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
-    let path = components.join("containerd/bin/containerd");
+    let path = components.join(path);
     assert!(path.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", path.display());
-    path
+    std::fs::canonicalize(path).unwrap()
 }
 
 #[tokio::test]
 async fn archives_are_imported_by_their_own_names() {
-    let containerd = Containerd::start(&program()).await;
+    let containerd = Containerd::without_pods().await;
     let directory = tempfile::tempdir().unwrap();
     let name = "registry.example/sample:1";
-    let bytes = archive(&directory.path().join("named"), Some(name), 3 * 1024 * 1024);
+    let bytes = archive(&directory.path().join("named"), Some(name), &bytes_of(3 * 1024 * 1024));
 
     for _ in 0..2 {
         assert_eq!(import_archive(&containerd.socket(), bytes.as_slice()).await.unwrap(), [name]);
@@ -114,7 +163,7 @@ async fn archives_are_imported_by_their_own_names() {
     assert!(listed[0].digest.starts_with("sha256:") && listed[0].created_at.is_some(), "{listed:?}");
     assert_eq!(list_images(&containerd.socket()).await.unwrap()[name], listed[0].digest);
 
-    let nameless = archive(&directory.path().join("nameless"), None, 10);
+    let nameless = archive(&directory.path().join("nameless"), None, &bytes_of(10));
     assert_eq!(import_archive(&containerd.socket(), nameless.as_slice()).await.unwrap(), Vec::<String>::new());
 
     let garbage = import_archive(&containerd.socket(), &[7; 100_000][..]).await.unwrap_err();
@@ -122,4 +171,26 @@ async fn archives_are_imported_by_their_own_names() {
     let cut = import_archive(&containerd.socket(), &bytes[..bytes.len() / 2]).await;
     assert!(cut.is_err(), "{cut:?}");
     assert_eq!(images(&containerd.socket()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_sandbox_tells_whether_pods_get_a_network() {
+    let broken = tempfile::tempdir().unwrap();
+    for (plugin, program) in [("bridge", "/bin/false".into()), ("loopback", component("cni/bin/loopback"))] {
+        std::os::unix::fs::symlink(program, broken.path().join(plugin)).unwrap();
+    }
+    let containerd = Containerd::with_plugins(broken.path()).await;
+    let error = format!("{:#}", try_sandbox(&containerd.socket(), "one").await.unwrap_err());
+    assert!(error.starts_with("starting a pod's sandbox: ") && error.contains("plugin type=\"bridge\" failed (add)"), "{error}");
+
+    let containerd = Containerd::with_plugins(&component("cni/bin")).await;
+    let error = format!("{:#}", try_sandbox(&containerd.socket(), "one").await.unwrap_err());
+    assert!(error.contains(PAUSE) && !error.contains("plugin type"), "without the image: {error}");
+    // Any static program does: a sandbox that ends at once has started.
+    let program = std::fs::read(component("cni/bin/loopback")).unwrap();
+    let image = archive(containerd.directory.path().join("image").as_path(), Some(PAUSE), &program);
+    import_pinned(&containerd.socket(), std::io::Cursor::new(image)).await.unwrap();
+    for uid in ["two", "three"] {
+        try_sandbox(&containerd.socket(), uid).await.unwrap();
+    }
 }

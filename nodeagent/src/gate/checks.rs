@@ -13,6 +13,7 @@ const OF_THE_CLUSTER: [&str; 5] = ["controllers", "etcd", "apiserver", "cluster"
 const KUBE_PROXY: &str = "kube-proxy";
 /// The agent's own service: its log tells of everything that no other service's does.
 const AGENT: &str = "nodeagent";
+const RUNTIME: &str = "containerd";
 
 /// One round.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Seen {
     pub standing: Standing,
     /// The checks of health.rs.
     pub health: Vec<(&'static str, Check)>,
+    /// Whether a pod can start in the cluster's network; `None` where that is not asked.
+    pub pods: Option<Result<(), String>>,
     pub services: Vec<Service>,
     pub users: Vec<UserCheck>,
 }
@@ -75,10 +78,16 @@ pub enum Standing {
     /// Configured, and of no cluster yet: not bootstrapped, or without a certificate of the cluster's.
     Alone,
     /// A node of a cluster.
-    Member {
-        /// Whether an API server answered when the upgrade began.
-        reachable_before: bool,
-    },
+    Member(Before),
+}
+
+/// How it was when the upgrade began: what was broken then is not held against the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// Whether an API server answered.
+    pub reachable: bool,
+    /// Whether a pod could start.
+    pub pods_started: bool,
 }
 
 /// Each check's verdict, in the order in which a reader should look at them.
@@ -93,15 +102,16 @@ pub fn judge(seen: &Seen) -> Vec<Observation> {
             return all;
         }
         Standing::Alone => {}
-        Standing::Member { reachable_before } => all.extend(of_a_member(seen, reachable_before)),
+        Standing::Member(before) => all.extend(of_a_member(seen, before)),
     }
-    let out_of_reach = seen.standing == Standing::Member { reachable_before: false };
+    let out_of_reach = matches!(seen.standing, Standing::Member(Before { reachable: false, .. }));
     let judged = |user: &UserCheck| excuse(observe(&user.title, None, user.result.clone()), user.of_the_cluster && out_of_reach);
     all.extend(seen.users.iter().map(judged));
     all
 }
 
-fn of_a_member(seen: &Seen, reachable_before: bool) -> Vec<Observation> {
+fn of_a_member(seen: &Seen, before: Before) -> Vec<Observation> {
+    let reachable_before = before.reachable;
     let judged = |(name, check): &(&'static str, Check)| {
         if *name == "services" {
             return services(seen, reachable_before);
@@ -109,7 +119,8 @@ fn of_a_member(seen: &Seen, reachable_before: bool) -> Vec<Observation> {
         let result = if check.passed { Ok(()) } else { Err(check.message.clone()) };
         excuse(observe(name, Some(service_of(name)), result), !reachable_before && OF_THE_CLUSTER.contains(name))
     };
-    seen.health.iter().map(judged).collect()
+    let pods = seen.pods.clone().map(|pods| excuse(observe("pods", Some(RUNTIME), pods), !before.pods_started));
+    seen.health.iter().map(judged).chain(pods).collect()
 }
 
 /// The services that are not up, without those that need a cluster that is out of reach.

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use controlplane::pki::CertificateId;
 use futures::future::join_all;
-use machine::config::{Config, HealthCheck, Probe, Role};
+use machine::config::{Cni, Config, HealthCheck, Probe, Role};
 use machine::service::{ServiceSpec, ServiceStatus};
 use machine::stage::Stage;
 
-use super::checks::{Seen, Service, Standing, UserCheck};
+use super::checks::{Before, Seen, Service, Standing, UserCheck};
 use super::probe;
 use crate::controllers::pki::Keyring;
 use crate::health;
@@ -24,22 +24,60 @@ pub struct Observer {
     keyring: Keyring,
     /// How often init had started each service again, in the round before.
     restarts: BTreeMap<String, u32>,
+    pods: Pods,
+}
+
+/// Whether a pod was seen to start: once is enough, since each try costs the runtime some programs.
+#[derive(Debug, Default)]
+struct Pods {
+    start: bool,
+    tries: u32,
 }
 
 impl Observer {
     /// One round. `api` is where the machine API takes connections.
-    pub async fn observe(&mut self, node: &Node, api: SocketAddr, reachable_before: bool) -> Seen {
-        let seen = observe(node, api, &mut self.keyring, &self.restarts, reachable_before).await;
+    pub async fn observe(&mut self, node: &Node, api: SocketAddr, before: Before) -> Seen {
+        let mut seen = observe(node, api, &mut self.keyring, &self.restarts, before).await;
+        if node_is_ready(&seen.health) {
+            seen.pods = self.pods.start(node).await;
+        }
         let restarts = seen.services.iter().map(|service| (service.status.id.to_string(), service.status.restarts));
         self.restarts = restarts.collect();
         seen
     }
 }
 
-async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, restarts: &BTreeMap<String, u32>, reachable_before: bool) -> Seen {
-    let standing = standing(node, reachable_before);
+impl Pods {
+    /// Where the cluster's network is ours. Another one's plugins may ask the API server for a pod that is not there.
+    async fn start(&mut self, node: &Node) -> Option<Result<(), String>> {
+        node.config().filter(|applied| applied.config.cluster.network.cni == Cni::Overlay)?;
+        if self.start {
+            return Some(Ok(()));
+        }
+        self.tries += 1;
+        let started = probe::pods_start(node, &format!("corten-gate-{}-{}", std::process::id(), self.tries)).await;
+        self.start = started.is_ok();
+        Some(started)
+    }
+}
+
+/// Whether a pod can start on this machine now; `None` where that cannot be asked. The Node is Ready only with a network's configuration.
+pub async fn pods_start(node: &Node) -> Option<Result<(), String>> {
+    if !node_is_ready(&health::checks(node)) {
+        return None;
+    }
+    Pods::default().start(node).await
+}
+
+fn node_is_ready(health: &[(&'static str, Check)]) -> bool {
+    let passed = |wanted: &str| health.iter().any(|(name, check)| *name == wanted && check.passed);
+    passed("kubelet") && passed("node")
+}
+
+async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, restarts: &BTreeMap<String, u32>, before: Before) -> Seen {
+    let standing = standing(node, before);
     let mut health = Vec::new();
-    if let Standing::Member { .. } = standing {
+    if let Standing::Member(_) = standing {
         health = health::checks(node);
         ask_etcd(node, keyring, &mut health).await;
     }
@@ -63,6 +101,7 @@ async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, restarts: 
         api,
         standing,
         health,
+        pods: None,
         services: node.store.all::<ServiceStatus>().into_iter().map(service).collect(),
         users,
     }
@@ -77,12 +116,12 @@ async fn ask_etcd(node: &Node, keyring: &mut Keyring, health: &mut [(&'static st
     }
 }
 
-fn standing(node: &Node, reachable_before: bool) -> Standing {
+fn standing(node: &Node, before: Before) -> Standing {
     match node.config() {
         _ if node.stage() == Stage::Recovery => Standing::Recovery,
         None if identity::held(node) => Standing::Recovery,
         None => Standing::Maintenance,
-        Some(applied) if is_member(node, &applied.config) => Standing::Member { reachable_before },
+        Some(applied) if is_member(node, &applied.config) => Standing::Member(before),
         Some(_) => Standing::Alone,
     }
 }

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::http;
+use crate::containerd;
 use crate::controllers::api;
 use crate::controllers::pki::Keyring;
 use crate::names;
@@ -24,6 +25,8 @@ use crate::resources::network::Hostname;
 
 /// For the agent's own questions.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// Programs are started for it, one after the other.
+const SANDBOX_DEADLINE: Duration = Duration::from_secs(45);
 
 /// What the user's check says.
 pub async fn ask(node: &Node, check: &HealthCheck, agent: Option<&Issued>) -> Result<(), String> {
@@ -35,6 +38,11 @@ pub async fn ask(node: &Node, check: &HealthCheck, agent: Option<&Issued>) -> Re
         }
     })
     .await
+}
+
+/// Whether the runtime can start a pod in the cluster's network.
+pub async fn pods_start(node: &Node, uid: &str) -> Result<(), String> {
+    within(SANDBOX_DEADLINE, containerd::try_sandbox(&node.root.containerd_socket(), uid)).await
 }
 
 /// Whether something takes connections at an address of this machine's.

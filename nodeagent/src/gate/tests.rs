@@ -129,6 +129,7 @@ impl Trial {
     }
 }
 
+const BEFORE: Before = Before { reachable: true, pods_started: true };
 const GOOD: &str = "ProveBoot(Good)";
 const PENDING: &str = "ProveBoot(Pending { within: 120s })";
 
@@ -150,14 +151,14 @@ async fn an_image_that_holds_is_kept() {
     let trial = Trial::new().await;
     trial.record();
     let mut gate = trial.gate(2 * MINUTE);
-    let state = gate.round(State::new(Duration::ZERO), true).await;
+    let state = gate.round(State::new(Duration::ZERO), BEFORE).await;
     assert!(matches!(state, State::Watching { good_since: Some(_), .. }), "{state:?}");
     assert_eq!(
         (trial.heard(), trial.entries()),
         (vec![PENDING.to_owned()], vec!["corten-a.conf".to_owned(), "corten-b+2-1.conf".to_owned()])
     );
 
-    assert_eq!(gate.round(good_since(MINUTE), true).await, State::Blessed);
+    assert_eq!(gate.round(good_since(MINUTE), BEFORE).await, State::Blessed);
     assert_eq!(trial.entries(), ["corten-a.conf", "corten-b.conf"]);
     assert_eq!(trial.heard(), [PENDING, GOOD]);
     assert_eq!(trial.records().list().unwrap()[0].phase, Phase::Blessed);
@@ -170,12 +171,12 @@ async fn an_image_that_fails_leaves_its_reason_and_the_config_of_before() {
     trial.record();
     trial.configure(vec![closed(nobody_listens().await)]);
     let mut gate = trial.gate(10 * MINUTE);
-    let state = gate.round(good_since(9 * MINUTE), true).await;
+    let state = gate.round(good_since(9 * MINUTE), BEFORE).await;
     assert!(matches!(state, State::Watching { good_since: None, .. }), "{state:?}");
     assert!(trial.status().waits_for[0].starts_with("web: connecting to 127.0.0.1:"), "{:?}", trial.status());
 
     let mut gate = trial.gate(15 * MINUTE);
-    assert_eq!(gate.round(state, true).await, State::Failed);
+    assert_eq!(gate.round(state, BEFORE).await, State::Failed);
     let record = trial.records().list().unwrap().pop().unwrap();
     let reason = record.reason.unwrap();
     assert_eq!((record.phase, reason.check.as_str()), (Phase::Failed, "web"));
@@ -194,12 +195,12 @@ async fn an_image_that_fails_leaves_its_reason_and_the_config_of_before() {
 #[tokio::test]
 async fn a_trial_without_a_record_is_decided_as_well() {
     let trial = Trial::new().await;
-    assert_eq!(trial.gate(2 * MINUTE).round(good_since(MINUTE), true).await, State::Blessed);
+    assert_eq!(trial.gate(2 * MINUTE).round(good_since(MINUTE), BEFORE).await, State::Blessed);
     assert_eq!(trial.entries(), ["corten-a.conf", "corten-b.conf"]);
 
     let trial = Trial::new().await;
     trial.configure(vec![closed(nobody_listens().await)]);
-    assert_eq!(trial.gate(15 * MINUTE).round(State::new(Duration::ZERO), true).await, State::Failed);
+    assert_eq!(trial.gate(15 * MINUTE).round(State::new(Duration::ZERO), BEFORE).await, State::Failed);
     assert!(trial.entries()[1].starts_with("corten-b+0-") && trial.generation() == 4, "{:?}", trial.entries());
     assert!(trial.heard()[1].starts_with("Power"));
 }
@@ -211,7 +212,7 @@ async fn what_cannot_be_kept_is_not_called_good() {
     fs::remove_dir_all(trial.root.path("/dev/vda1/loader")).unwrap();
     fs::write(trial.root.path("/dev/vda1/loader"), "a file where the directory should be").unwrap();
     let mut gate = trial.gate(2 * MINUTE);
-    assert_eq!(gate.round(good_since(MINUTE), true).await, good_since(MINUTE));
+    assert_eq!(gate.round(good_since(MINUTE), BEFORE).await, good_since(MINUTE));
     assert_eq!((trial.heard(), trial.records().list().unwrap()), (Vec::new(), vec![record]));
 }
 
@@ -222,7 +223,7 @@ async fn an_image_that_somebody_gave_up_is_not_kept() {
     let mut gate = trial.gate(2 * MINUTE);
     let reason = crate::upgrade::records::Reason { check: "rollback".to_owned(), ..Default::default() };
     gate.upgrades.fail(reason).await.unwrap();
-    assert_eq!(gate.round(good_since(MINUTE), true).await, good_since(MINUTE));
+    assert_eq!(gate.round(good_since(MINUTE), BEFORE).await, good_since(MINUTE));
     assert_eq!((trial.heard(), trial.records().list().unwrap()[0].phase), (Vec::new(), Phase::Failed));
     assert!(trial.entries()[1].starts_with("corten-b+0-"), "{:?}", trial.entries());
 }
@@ -236,7 +237,7 @@ async fn the_api_and_state_are_asked_of_every_machine() {
     trial.listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut gate = trial.gate(MINUTE);
     gate.api = nobody_listens().await;
-    gate.round(State::new(MINUTE), true).await;
+    gate.round(State::new(MINUTE), BEFORE).await;
     let waits_for = trial.status().waits_for;
     assert_eq!(waits_for[0], "state: the STATE volume is broken: superblock");
     assert!(waits_for[1].starts_with("api: connecting to"), "{waits_for:?}");

@@ -29,6 +29,7 @@ pub fn record(number: u64) -> Record {
         cluster_reachable_before: true,
         written_bytes: 8192,
         without_snapshot: false,
+        pods_failed_before: false,
         reason: None,
         ended_at: 0,
     }

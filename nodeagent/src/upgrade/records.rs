@@ -73,6 +73,9 @@ pub struct Record {
     /// Whether the caller had etcd's data not saved first.
     #[serde(default)]
     pub without_snapshot: bool,
+    /// Whether no pod could start on this machine when the upgrade was started: the health gate does not hold that against the image either.
+    #[serde(default)]
+    pub pods_failed_before: bool,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,

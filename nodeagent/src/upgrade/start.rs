@@ -27,6 +27,8 @@ pub struct Circumstances {
     pub by: String,
     /// Whether an API server of the cluster answered.
     pub cluster_reachable: bool,
+    /// Whether it was tried to start a pod, in vain.
+    pub pods_fail: bool,
     /// How often the boot loader tries the image.
     pub tries: u32,
     /// Whether somebody said that etcd's data need not be saved.
@@ -162,6 +164,7 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         cluster_reachable_before: false,
         written_bytes: 0,
         without_snapshot: false,
+        pods_failed_before: false,
         reason: None,
         ended_at: 0,
     })
@@ -177,6 +180,7 @@ fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyho
     record.generation = swap.lasting_generation();
     record.cluster_reachable_before = circumstances.cluster_reachable;
     record.without_snapshot = circumstances.without_snapshot;
+    record.pods_failed_before = circumstances.pods_fail;
     record.boot_id = swap.boot_id.clone();
     let Some(running) = swap.slots.get(swap.running) else { return Ok(()) };
     swap.slots.put(&SlotRecord { generation: record.generation, ..running })

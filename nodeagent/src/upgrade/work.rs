@@ -22,6 +22,7 @@ use crate::clock::wall_seconds;
 use crate::config::Generations;
 use crate::controllers::pki::Keyring;
 use crate::etcd;
+use crate::gate;
 use crate::power::Descent;
 use crate::refusal::Refusal;
 use crate::resources::bootstrap;
@@ -130,7 +131,7 @@ impl Upgrades {
     }
 
     async fn verify_and_flip(&self, swap: Swap, mut work: Guard, asked: &Asked) -> Result<(), Refusal> {
-        let (reporter, circumstances) = (self.reporter.clone(), self.circumstances(asked));
+        let (reporter, circumstances) = (self.reporter.clone(), self.circumstances(asked).await);
         reporter.tell(Phase::Verifying, "reading the slot back");
         let (work, verified) = {
             let swap = swap.clone();
@@ -223,7 +224,7 @@ impl Upgrades {
             self.publish().await;
             return Err(refusal);
         }
-        let (going, circumstances) = (swap.clone(), self.circumstances(&asked));
+        let (going, circumstances) = (swap.clone(), self.circumstances(&asked).await);
         let record = blocking(move || {
             let _work = work;
             go_back(&going, begun, &way, &circumstances)
@@ -289,10 +290,15 @@ impl Upgrades {
         Ok(Done { phase: record.phase, message, reboot: !stage })
     }
 
-    fn circumstances(&self, asked: &Asked) -> Circumstances {
+    async fn circumstances(&self, asked: &Asked) -> Circumstances {
+        let pods = gate::pods_start(&self.node).await;
+        if let Some(Err(problem)) = &pods {
+            tracing::warn!("pods do not start in the running image either, and the next one is not blamed for it: {problem}");
+        }
         Circumstances {
             by: asked.by.clone(),
             cluster_reachable: ApiServer::any_ready(&self.node.store),
+            pods_fail: matches!(pods, Some(Err(_))),
             tries: self.tries(),
             without_snapshot: asked.without_snapshot,
         }

@@ -25,13 +25,7 @@ pub struct Build {
 impl Build {
     /// An image of this profile, such as `bare`, that calls itself this version.
     pub fn new(profile: &str, version: &str) -> Build {
-        Build {
-            profile: profile.to_owned(),
-            version: version.to_owned(),
-            replaced: Vec::new(),
-            stand_in: None,
-            further: Vec::new(),
-        }
+        Build { profile: profile.to_owned(), version: version.to_owned(), replaced: Vec::new(), stand_in: None, further: Vec::new() }
     }
 
     /// Puts another program in the place of ours: `init` (in the initramfs as well) or `nodeagent`.

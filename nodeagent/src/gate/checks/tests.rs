@@ -36,6 +36,7 @@ fn up(standing: Standing) -> Seen {
         api: Ok(()),
         standing,
         health: health(&[]),
+        pods: Some(Ok(())),
         services: vec![
             service("nodeagent", ServiceState::Ready, None),
             service("etcd", ServiceState::Ready, Some(Slice::Controlplane)),
@@ -65,10 +66,11 @@ fn print(seen: &Seen) -> String {
 
 #[test]
 fn what_counts() {
-    let member = |reachable_before| Standing::Member { reachable_before };
+    let member = |reachable| Standing::Member(Before { reachable, pods_started: true });
+    let no_sandbox = || Some(Err("starting a pod's sandbox: no network".to_owned()));
     let everything = ["volumes", "controllers", "services", "etcd", "apiserver", "cluster", "kubelet", "node"];
     let starting = ServiceState::Starting;
-    let down = |standing| Seen { health: health(&everything), services: Vec::new(), ..up(standing) };
+    let down = |standing| Seen { health: health(&everything), pods: None, services: Vec::new(), ..up(standing) };
     let cases = [
         ("maintenance, nothing else is up", down(Standing::Maintenance)),
         ("maintenance, STATE is broken", Seen { state_problem: Some("STATE is broken".to_owned()), ..up(Standing::Maintenance) }),
@@ -83,13 +85,19 @@ fn what_counts() {
             "member, the cluster was out of reach before and is",
             Seen {
                 health: health(&["controllers", "etcd", "apiserver", "cluster", "node"]),
+                pods: None,
                 users: vec![user("web", Ok(())), pod(Err("no answer within 5s"))],
                 ..up(member(false))
             },
         ),
         (
             "member, the cluster is out of reach now only",
-            Seen { health: health(&["cluster", "node"]), users: vec![pod(Err("no answer within 5s"))], ..up(member(true)) },
+            Seen { health: health(&["cluster", "node"]), pods: None, users: vec![pod(Err("no answer within 5s"))], ..up(member(true)) },
+        ),
+        ("member: no pod can start", Seen { pods: no_sandbox(), ..up(member(true)) }),
+        (
+            "member: no pod could start before either",
+            Seen { pods: no_sandbox(), ..up(Standing::Member(Before { reachable: true, pods_started: false })) },
         ),
         (
             "member, out of reach before: the control plane does not come up",

@@ -1,6 +1,6 @@
 //! An image that the firmware cannot load: nothing of it ever runs, no watchdog does either, and nobody is there to press a key.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -53,14 +53,14 @@ fn uki_at(disk: &NbdDisk, slot: Slot) -> anyhow::Result<u64> {
 }
 
 /// Flips the bits of the PE signature, which the program's first sector has.
-fn damage(disk: &NbdDisk, slot: Slot, folder: &Path) -> anyhow::Result<()> {
-    let at = uki_at(disk, slot, folder)?;
+fn damage(disk: &NbdDisk, slot: Slot) -> anyhow::Result<()> {
+    let at = uki_at(disk, slot)?;
     let mut sector = [0; 512];
     disk.read(at, &mut sector)?;
     ensure!(sector.starts_with(b"MZ"), "byte {at} of the disk is not where slot {}'s UKI begins", slot.name());
     let signature = sector.windows(4).position(|bytes| bytes == b"PE\0\0").context("no PE signature in the first sector")?;
     sector[signature] ^= 0xff;
-    Ok(disk.write(at, &sector)?)
+    Ok(disk.overwrite(at, &sector)?)
 }
 
 /// A machine that was never installed: its firmware knows no boot option of it but the one that it made itself.
@@ -84,7 +84,7 @@ fn staged(updates: &Updates) -> anyhow::Result<(Node, NbdDisk, PathBuf)> {
 fn a_uki_that_rots_before_its_first_boot_leaves_no_machine_at_the_firmware_s_prompt() -> anyhow::Result<()> {
     let updates = Updates::new()?;
     let (mut node, disk, _) = staged(&updates)?;
-    damage(&disk, Slot::B, updates.folder())?;
+    damage(&disk, Slot::B)?;
     let options = node.hardware.boot_options()?;
     println!("  {}", options.iter().map(|option| option.description.as_str()).collect::<Vec<_>>().join(", "));
     ensure!(options.iter().filter(|option| option.description.starts_with("Corten")).count() == 4, "three tries and one more: {options:?}");
