@@ -13,7 +13,8 @@ TARGET := x86_64-unknown-linux-gnu
 IMAGE_CARGO_PROFILE ?= image
 IMAGES ?= build/images
 BINARIES := target/$(TARGET)/$(IMAGE_CARGO_PROFILE)
-STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --target $(TARGET) --profile $(IMAGE_CARGO_PROFILE)
+# Relocations in their short form (DT_RELR) and no unwind tables, which nobody reads where a panic aborts: 3 MB less of the agent.
+STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static -C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --quiet --target $(TARGET) --profile $(IMAGE_CARGO_PROFILE)
 PROFILES := bare worker controlplane
 PROFILE ?= $(PROFILES)
 PLATFORM ?= qemu

@@ -128,7 +128,10 @@ async fn no_block_is_written_that_does_not_change() {
     let after = read();
     let changed: u64 = before.iter().zip(&after).map(|(before, after)| differing(before, after)).sum();
     let written = boot.record().await.written_bytes;
-    assert!(disk.holds(Slot::A, &newest) && written > 0 && written <= changed, "{written} bytes written; blocks of {changed} bytes changed");
+    assert!(
+        disk.holds(Slot::A, &newest) && written > 0 && written <= changed,
+        "{written} bytes written; blocks of {changed} bytes changed"
+    );
     assert!(changed < offered.missing_bytes, "{changed} bytes of blocks in chunks of {}", offered.missing_bytes);
 }
 

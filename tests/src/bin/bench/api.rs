@@ -3,17 +3,18 @@
 //! Both run natively in a network namespace of their own and are asked in turns by the same client over the same kind of TLS: ours
 //! `Machine.GetVersion`, etcd `Maintenance.Status`. Needs root (namespaces; the agent expects it).
 
-mod agent;
-mod caller;
+pub mod agent;
+pub mod caller;
 mod etcd;
-mod identities;
+pub mod identities;
 mod init;
-mod namespace;
+pub mod namespace;
 mod process;
 
 use std::time::Duration;
 
 use anyhow::Context;
+use controlplane::pki::MachineRole;
 use serde_json::json;
 
 use crate::figure::{Figure, Goal, Outcome, Unit};
@@ -51,8 +52,8 @@ struct Server {
 
 async fn compare(rounds: usize) -> anyhow::Result<Outcome> {
     let folder = tempfile::Builder::new().prefix("corten-bench-api-").tempdir()?;
-    let identities = identities::Identities::generate()?;
-    let agent = agent::start(&folder.path().join("machine"), &identities).await.context("our agent")?;
+    let identities = identities::Identities::generate(MachineRole::Reader)?;
+    let agent = agent::start(&folder.path().join("machine"), &identities, &agent::Played::bare()).await.context("our agent")?;
     let etcd = etcd::start(&folder.path().join("etcd"), &identities).await.context("etcd")?;
     let mut ours = Server::open(agent, Call::GetVersion, &identities).await?;
     let mut peer = Server::open(etcd, Call::EtcdStatus, &identities).await?;

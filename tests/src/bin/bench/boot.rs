@@ -1,4 +1,5 @@
-//! Boot time, ours beside Debian's: guest time from kernel entry to an agent that answers, and to systemd's multi-user.target.
+//! Boot time, ours beside Debian's: guest time from kernel entry to an agent that answers, and to systemd's multi-user.target. And how long a
+//! restart takes from being asked for until it answers again: what a swap of the image costs a machine, but for firmware and boot loader.
 //!
 //! Both boot the same kernel, handed over by QEMU, on the same machine: one processor whose time is counted in instructions. A processor
 //! that waits for the disk waits in real time; were that time skipped to the next timer instead (`sleep=off`), a boot would take
@@ -27,6 +28,7 @@ use peer::{Initramfs, Peer};
 const LIMIT: Duration = Duration::from_secs(900);
 const MEMORY_MIB: u64 = 1024;
 const GOAL: Goal = Goal::RatioAtMost(0.35);
+const DOWNTIME_GOAL: Goal = Goal::RatioAtMost(0.5);
 
 pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
     let image = programs::image("bare");
@@ -36,23 +38,33 @@ pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
 
     let (mut first, mut later) = (Samples::default(), Samples::default());
     let (mut lean, mut usual) = (Samples::default(), Samples::default());
+    let (mut down, mut peer_down) = (Samples::default(), Samples::default());
     for _ in 0..rounds {
         let folder = tempfile::Builder::new().prefix("corten-bench-boot-").tempdir()?;
         let spec = ours(&kernel, &image)?;
-        first.push(until_agent(&spec, folder.path())?);
-        later.push(until_agent(&spec, folder.path())?);
-        lean.push(until_multi_user(&kernel, &peer, Initramfs::Lean)?);
-        usual.push(until_multi_user(&kernel, &peer, Initramfs::Usual)?);
+        let begun = until_agent(&spec, folder.path())?;
+        let again = until_agent(&spec, folder.path())?;
+        let peer_lean = until_multi_user(&kernel, &peer, Initramfs::Lean)?;
+        first.push(begun.up);
+        later.push(again.up);
+        down.push(begun.stop + again.up);
+        lean.push(peer_lean.up);
+        peer_down.push(peer_lean.stop + peer_lean.up);
+        usual.push(until_multi_user(&kernel, &peer, Initramfs::Usual)?.up);
     }
     let figures = vec![
         Figure::beside("boot, peer's initramfs lean", Unit::Seconds, later.clone(), lean.clone(), GOAL),
         Figure::beside("first boot, peer's initramfs lean", Unit::Seconds, first, lean, GOAL),
         Figure::beside("boot, peer's initramfs usual", Unit::Seconds, later, usual, Goal::None),
+        Figure::beside("downtime of a restart, peer's initramfs lean", Unit::Seconds, down, peer_down, DOWNTIME_GOAL),
     ];
     let notes = vec![
         "guest time under -icount shift=1, one processor, 1 GiB, same kernel, no firmware: from kernel entry to".to_owned(),
         "ours: the agent listens and has its certificate (READY=1 at init); right after, GetVersion must answer".to_owned(),
         format!("peer: multi-user.target is active ({})", peer.versions),
+        "downtime: from being asked to restart (both still answer) to the kernel's restart, and from kernel entry to the same point as"
+            .to_owned(),
+        "above; an A/B swap is this into the other slot, with firmware and boot loader in between, which are the same for both".to_owned(),
         "first boot: STATE is made, disk and machine get their own UUIDs; the peer has booted before".to_owned(),
         "lean: the peer's initramfs made for this machine's disk only; usual: as dracut makes it for any machine".to_owned(),
     ];
@@ -77,8 +89,17 @@ fn machine(name: &str, boot: Boot, disk: Disk) -> MachineSpec {
     spec
 }
 
+/// One boot, in seconds of guest time.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// From kernel entry until it serves.
+    up: f64,
+    /// From being asked to restart until the kernel restarts.
+    stop: f64,
+}
+
 /// Boots, sees that the agent answers, and reboots cleanly, which ends the machine: the next boot finds its disk in order.
-fn until_agent(spec: &MachineSpec, folder: &Path) -> anyhow::Result<f64> {
+fn until_agent(spec: &MachineSpec, folder: &Path) -> anyhow::Result<Times> {
     let machine = Machine::start(spec, folder, &[Accelerator::Icount], Lifetime::Bounded(LIMIT))?;
     let line = machine.wait_console("nodeagent is ready", LIMIT)?;
     let ready = stamp(&line).with_context(|| format!("no time in {line:?}"))?;
@@ -86,10 +107,12 @@ fn until_agent(spec: &MachineSpec, folder: &Path) -> anyhow::Result<f64> {
     until("the agent's answer", Duration::from_secs(120), || machinectl(&["--insecure", "--nodes", &node, "version"]))?;
     machinectl(&["--insecure", "--nodes", &node, "reboot", "--yes"])?;
     machine.wait_off(LIMIT)?;
-    Ok(ready)
+    let asked = machine.console().line_with("Reboot requested")?.and_then(|line| stamp(&line)).context("no line of the asked reboot")?;
+    let restarted = restarted(&machine.console().text()?).context("no line of the kernel's restart")?;
+    Ok(Times { up: ready, stop: restarted - asked })
 }
 
-fn until_multi_user(kernel: &Kernel, peer: &Peer, initramfs: Initramfs) -> anyhow::Result<f64> {
+fn until_multi_user(kernel: &Kernel, peer: &Peer, initramfs: Initramfs) -> anyhow::Result<Times> {
     let folder = tempfile::Builder::new().prefix("corten-bench-peer-").tempdir()?;
     let boot = Boot::Kernel {
         kernel: kernel.path.clone(),
@@ -100,7 +123,15 @@ fn until_multi_user(kernel: &Kernel, peer: &Peer, initramfs: Initramfs) -> anyho
     let machine = Machine::start(&machine("peer", boot, disk), folder.path(), &[Accelerator::Icount], Lifetime::Bounded(LIMIT))?;
     machine.wait_off(LIMIT)?;
     let console = machine.console();
-    peer::reached(&console.text()?).with_context(|| format!("the peer did not say when it was up:\n{}", console.tail()))
+    let text = console.text()?;
+    let up = peer::reached(&text).with_context(|| format!("the peer did not say when it was up:\n{}", console.tail()))?;
+    let stop = peer::stopped(&text).with_context(|| format!("the peer did not say when it restarted:\n{}", console.tail()))?;
+    Ok(Times { up, stop })
+}
+
+/// When the kernel restarts, in seconds since its entry.
+fn restarted(console: &str) -> Option<f64> {
+    stamp(console.lines().find(|line| line.contains("reboot: Restarting system"))?)
 }
 
 fn machinectl(arguments: &[&str]) -> anyhow::Result<()> {

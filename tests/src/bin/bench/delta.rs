@@ -1,6 +1,8 @@
 //! What is sent to a machine that runs one image and gets another: chunks that it lacks, the same as patches, and what other tools make of the
 //! pair. All of them have the machine's image at hand, and so has `machinectl upgrade --from`.
 
+pub mod pairs;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,12 +10,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use ::tests::program;
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::json;
 use update::{Chunk, PartName, UpdateFile, bases};
 
 use crate::figure::{Figure, Goal, Outcome, Unit};
 use crate::samples::Samples;
+use pairs::Pair;
 
 /// What machinectl takes.
 const LEVEL: i32 = 9;
@@ -22,68 +25,97 @@ const RECORD_HEAD_BYTES: u64 = 36;
 
 /// Two update files.
 #[derive(Debug, clap::Args)]
-pub struct Pair {
-    /// Of delta: update file of the image that runs
+pub struct Named {
+    /// Of delta: update file of the image that runs; of apply: of the one that is taken first [default: those that they make]
     #[arg(long, value_name = "FILE", requires = "new")]
     old: Option<PathBuf>,
-    /// Of delta: update file of the one that comes
+    /// Of delta and apply: update file of the one that comes after it
     #[arg(long, value_name = "FILE", requires = "old")]
     new: Option<PathBuf>,
 }
 
-impl Pair {
-    pub fn is_named(&self) -> bool {
-        self.old.is_some()
+impl Named {
+    pub fn files(&self) -> Option<(&Path, &Path)> {
+        self.old.as_deref().zip(self.new.as_deref())
+    }
+
+    fn pairs(&self) -> anyhow::Result<Vec<Pair>> {
+        let Some((old, new)) = self.files() else { return pairs::make() };
+        Ok(vec![Pair { name: "named".to_owned(), old: old.to_owned(), new: new.to_owned(), goal: None, peers: true }])
     }
 }
 
-pub fn measure(pair: &Pair) -> anyhow::Result<Outcome> {
-    let (Some(old), Some(new)) = (&pair.old, &pair.new) else { anyhow::bail!("name two update files with --old and --new") };
+pub fn measure(named: &Named) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome {
+        notes: vec![
+            format!("percent of the whole new update file; all with the signed manifest; patches as machinectl makes them, level {LEVEL}"),
+            "casync: its chunks and index of root, verity and UKI; zstd: --patch-from -19; bsdiff: as it is".to_owned(),
+        ],
+        details: json!({}),
+        ..Outcome::default()
+    };
+    for pair in named.pairs()? {
+        compare(&pair, &mut outcome).with_context(|| pair.name.clone())?;
+    }
+    Ok(outcome)
+}
+
+fn compare(pair: &Pair, outcome: &mut Outcome) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let images = [("old", old), ("new", new)].map(|(name, path)| Image::open(path, &directory.path().join(name)));
-    let [old, new] = images.map(|image| image.with_context(|| "reading an update file"));
-    let (old, new) = (old?, new?);
+    let old = Image::open(&pair.old, &directory.path().join("old")).context("reading the old update file")?;
+    let new = Image::open(&pair.new, &directory.path().join("new")).context("reading the new update file")?;
     let whole = new.file_bytes;
     let envelope = new.file.manifest().bytes().len() as u64;
     let known: HashSet<Chunk> = old.file.manifest().peek().distinct_chunks().into_iter().collect();
     let missing: Vec<Chunk> = new.file.manifest().peek().distinct_chunks().into_iter().filter(|chunk| !known.contains(chunk)).collect();
-    ensure!(!missing.is_empty(), "the old image has every chunk of the new one: there is nothing to measure");
     let chunks = envelope + missing.iter().map(|chunk| RECORD_HEAD_BYTES + new.whole(chunk)).sum::<u64>();
     let began = Instant::now();
-    let patches = envelope + sent_as_patches(&old, &new, &missing, LEVEL)?;
+    let parts = sent_as_patches(&old, &new, &missing, LEVEL)?;
     let seconds = began.elapsed().as_secs_f64();
-    let best = envelope + sent_as_patches(&old, &new, &missing, 19)?;
+    let patches = envelope + parts.iter().sum::<u64>();
+    let mut details = json!({ "whole": whole, "missingChunks": missing.len(), "manifest": envelope, "chunks": chunks, "patches": patches,
+        "root": parts[0], "verity": parts[1], "uki": parts[2], "patchSeconds": seconds });
 
-    let mut figures = vec![Figure::alone("update, whole file", Unit::Megabytes, megabytes(whole), Goal::None)];
-    let mut notes = Vec::new();
-    let mut details = json!({ "whole": whole, "chunks": chunks, "patches": patches, "patchesAt19": best, "patchSeconds": seconds });
+    let name = |what: &str| format!("{}: {what}", pair.name);
+    let percent = |bytes: u64| Samples::exact(bytes as f64 * 100.0 / whole as f64);
+    // With no chunk missing there is nothing but the manifest, which any update needs.
+    let goal = match pair.goal {
+        Some(most) if most > 0.0 => Goal::AtMost(most),
+        _ => Goal::None,
+    };
+    outcome.figures.push(Figure::alone(name("sent, with patches"), Unit::Percent, percent(patches), goal));
+    if pair.goal == Some(0.0) {
+        let number = Samples::exact(missing.len() as f64);
+        outcome.figures.push(Figure::alone(name("chunks that are sent"), Unit::Count, number, Goal::AtMost(0.0)));
+    }
     let peers: [(&str, &str, u64, Tool); 3] =
-        [("chunks that are missing", "casync", chunks, casync), ("patches", "zstd", patches, zstd), ("patches", "bsdiff", patches, bsdiff)];
-    for (name, tool, ours, measure) in peers {
+        [("chunks", "casync", chunks, casync), ("patches", "zstd", patches, zstd), ("patches", "bsdiff", patches, bsdiff)];
+    for (what, tool, ours, measure) in peers.into_iter().filter(|_| pair.peers) {
         if Command::new(tool).arg("--help").output().is_err() {
-            notes.push(format!("{tool} is not installed: left out"));
-            figures.push(Figure::alone(format!("update, {name}"), Unit::Megabytes, megabytes(ours), Goal::None));
+            outcome.notes.push(format!("{tool} is not installed: left out"));
             continue;
         }
         let theirs = measure(&old, &new, directory.path()).with_context(|| tool.to_owned())?;
         details[tool] = theirs.into();
-        let name = format!("update, {name} (peer: {tool})");
-        figures.push(Figure::beside(name, Unit::Megabytes, megabytes(ours), megabytes(theirs), Goal::None));
+        let name = name(&format!("{what} (peer: {tool})"));
+        outcome.figures.push(Figure::beside(name, Unit::Percent, percent(ours), percent(theirs), Goal::None));
     }
-    let percent = |bytes: u64| format!("{:.1} %", bytes as f64 * 100.0 / whole as f64);
-    let of = |name: &str| details[name].as_u64().map(|bytes| format!(", {name} {}", percent(bytes))).unwrap_or_default();
-    notes.push(format!(
-        "of the whole file: chunks {}, patches {}, at level 19 {}{}{}{}",
-        percent(chunks),
-        percent(patches),
-        percent(best),
-        of("casync"),
-        of("zstd"),
-        of("bsdiff")
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    outcome.notes.push(format!(
+        "{}: whole {:.2} MB; {} chunks missing, {:.2} MB whole; patches {:.2} MB (manifest {:.2}, root {:.2}, verity {:.2}, UKI {:.2}), made in \
+         {seconds:.1} s on one processor",
+        pair.name,
+        mb(whole),
+        missing.len(),
+        mb(chunks),
+        mb(patches),
+        mb(envelope),
+        mb(parts[0]),
+        mb(parts[1]),
+        mb(parts[2]),
     ));
-    notes.push(format!("{} patches at level {LEVEL} in {seconds:.1} s on one processor", missing.len()));
-    notes.push("casync: its chunks and index of root, verity and UKI; zstd: --patch-from -19; bsdiff: as it is".to_owned());
-    Ok(Outcome { figures, notes, details })
+    outcome.details[&pair.name] = details;
+    Ok(())
 }
 
 type Tool = fn(&Image, &Image, &Path) -> anyhow::Result<u64>;
@@ -115,16 +147,21 @@ impl Image {
     }
 }
 
-/// Each as a patch, unless it is smaller by itself.
-fn sent_as_patches(old: &Image, new: &Image, missing: &[Chunk], level: i32) -> anyhow::Result<u64> {
+/// Bytes of root, verity and UKI: each chunk as a patch, unless it is smaller by itself.
+fn sent_as_patches(old: &Image, new: &Image, missing: &[Chunk], level: i32) -> anyhow::Result<[u64; 3]> {
     let bases = bases(old.file.manifest().peek(), new.file.manifest().peek());
-    let sent = |chunk: &Chunk| -> anyhow::Result<u64> {
-        let whole = new.whole(chunk);
-        let Some(base) = bases.get(&chunk.sha256) else { return Ok(RECORD_HEAD_BYTES + whole) };
-        let patch = new.file.patch(chunk, &old.file, base, level)?.len() as u64;
-        Ok(RECORD_HEAD_BYTES + patch.min(whole))
-    };
-    missing.iter().map(sent).sum()
+    let mut missing: HashSet<Chunk> = missing.iter().copied().collect();
+    let mut sent = [0; 3];
+    for (part, sent) in PartName::ALL.into_iter().zip(&mut sent) {
+        for chunk in new.file.manifest().peek().part(part).into_iter().flat_map(|part| &part.chunks) {
+            if missing.remove(chunk) {
+                let whole = new.whole(chunk);
+                let patch = bases.get(&chunk.sha256).map(|base| new.file.patch(chunk, &old.file, base, level)).transpose()?;
+                *sent += RECORD_HEAD_BYTES + patch.map_or(whole, |patch| whole.min(patch.len() as u64));
+            }
+        }
+    }
+    Ok(sent)
 }
 
 /// Chunks that the old image's store has not, and the indices.
@@ -171,8 +208,4 @@ fn each_part(directory: &Path, make: impl Fn(PartName, &Path) -> anyhow::Result<
         Ok(fs::metadata(&out)?.len())
     };
     PartName::ALL.into_iter().map(made).sum()
-}
-
-fn megabytes(bytes: u64) -> Samples {
-    Samples::exact(bytes as f64 / 1e6)
 }

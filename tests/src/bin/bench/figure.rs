@@ -37,6 +37,8 @@ pub enum Unit {
     /// 2^20 bytes, as the kernel counts memory.
     Mebibytes,
     RequestsPerCpuSecond,
+    Percent,
+    Count,
 }
 
 /// What is aimed at.
@@ -110,14 +112,17 @@ impl Unit {
             Unit::Megabytes => "MB",
             Unit::Mebibytes => "MiB",
             Unit::RequestsPerCpuSecond => "/s",
+            Unit::Percent => "%",
+            Unit::Count => "",
         };
-        format!("{} {name}", self.number(value))
+        format!("{} {name}", self.number(value)).trim_end().to_owned()
     }
 
     fn number(self, value: f64) -> String {
         match self {
             Unit::Seconds | Unit::Megabytes | Unit::Mebibytes => format!("{value:.2}"),
-            Unit::Microseconds | Unit::RequestsPerCpuSecond => format!("{value:.0}"),
+            Unit::Percent => format!("{value:.1}"),
+            Unit::Microseconds | Unit::RequestsPerCpuSecond | Unit::Count => format!("{value:.0}"),
         }
     }
 }

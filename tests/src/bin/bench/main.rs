@@ -1,6 +1,7 @@
 //! `make bench`: the figures that Corten is built for, each measured beside its peer where there is one, as a table and as JSON.
 
 mod api;
+mod apply;
 mod boot;
 mod delta;
 mod figure;
@@ -22,7 +23,7 @@ use figure::Outcome;
 #[derive(Debug, Parser)]
 #[command(name = "bench", about = "Measures what docs/benchmarks.md shows; `make bench` builds what is measured first")]
 struct Arguments {
-    /// What to measure [default: all of it; delta only if --old and --new are named]
+    /// What to measure [default: all of it]
     names: Vec<Name>,
     /// How often, where repeating tells more
     #[arg(long, default_value_t = 3)]
@@ -31,7 +32,7 @@ struct Arguments {
     #[arg(long, default_value = "10m")]
     idle: machine::config::Duration,
     #[command(flatten)]
-    pair: delta::Pair,
+    pair: delta::Named,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,6 +43,7 @@ enum Name {
     NodeReady,
     Memory,
     Delta,
+    Apply,
 }
 
 impl Name {
@@ -53,6 +55,7 @@ impl Name {
             Name::NodeReady => "node-ready",
             Name::Memory => "memory",
             Name::Delta => "delta",
+            Name::Apply => "apply",
         }
     }
 
@@ -64,15 +67,14 @@ impl Name {
             Name::NodeReady => node_ready::measure(arguments.rounds),
             Name::Memory => memory::measure(arguments.idle.0),
             Name::Delta => delta::measure(&arguments.pair),
+            Name::Apply => apply::measure(&arguments.pair),
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let by_themselves = |name: &Name| *name != Name::Delta || arguments.pair.is_named();
-    let all: Vec<Name> = Name::value_variants().iter().copied().filter(by_themselves).collect();
-    let names = if arguments.names.is_empty() { &all } else { &arguments.names };
+    let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
     let mut code = ExitCode::SUCCESS;
     for name in names {
         let measured = name.measure(&arguments).and_then(|outcome| {

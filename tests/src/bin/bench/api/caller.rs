@@ -60,6 +60,16 @@ where
     Ok(answer.with_context(|| path.to_string())?.into_inner())
 }
 
+/// A connection to the server at that port.
+pub async fn connect(port: u16, identities: &Identities) -> anyhow::Result<Channel> {
+    let client = &identities.client;
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&identities.authority_pem))
+        .identity(Identity::from_pem(&client.certificate_pem, client.key_pem.reveal()));
+    let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}"))?.tls_config(tls)?;
+    endpoint.connect().await.with_context(|| format!("connecting to {}", endpoint.uri()))
+}
+
 /// Connections to one server.
 #[derive(Debug)]
 pub struct Caller {
@@ -69,14 +79,9 @@ pub struct Caller {
 
 impl Caller {
     pub async fn connect(call: Call, identities: &Identities) -> anyhow::Result<Caller> {
-        let client = &identities.client;
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&identities.authority_pem))
-            .identity(Identity::from_pem(&client.certificate_pem, client.key_pem.reveal()));
-        let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", call.port()))?.tls_config(tls)?;
         let mut channels = Vec::new();
         for _ in 0..CONNECTIONS {
-            channels.push(endpoint.connect().await.with_context(|| format!("connecting to {}", endpoint.uri()))?);
+            channels.push(connect(call.port(), identities).await?);
         }
         Ok(Caller { call, channels })
     }

@@ -14,7 +14,8 @@ pub struct Identities {
 }
 
 impl Identities {
-    pub fn generate() -> anyhow::Result<Identities> {
+    /// With a client of this role.
+    pub fn generate(role: MachineRole) -> anyhow::Result<Identities> {
         let now = SystemTime::now();
         let authority = Authority::generate("bench", now, LIFETIME)?;
         let server = CertificateRequest {
@@ -26,7 +27,7 @@ impl Identities {
         };
         Ok(Identities {
             server: authority.issue(&server, now)?,
-            client: authority.issue(&machine_client(MachineRole::Reader, "bench", LIFETIME), now)?,
+            client: authority.issue(&machine_client(role, "bench", LIFETIME), now)?,
             authority_pem: authority.certificate_pem().to_owned(),
         })
     }

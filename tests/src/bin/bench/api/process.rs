@@ -49,6 +49,20 @@ impl Process {
         Ok(number(&self.stat()?, 24 - 3)? * page_size() as u64)
     }
 
+    /// From now on `VmHWM` is the highest since now (proc_pid_clear_refs(5)).
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        fs::write(&path, "5").with_context(|| format!("writing {path}"))
+    }
+
+    /// A field of /proc/PID/status that counts in kB, such as `VmRSS`.
+    pub fn status_kib(&self, field: &str) -> anyhow::Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok());
+        value.with_context(|| format!("no {field} in {path}"))
+    }
+
     fn stat(&self) -> anyhow::Result<Vec<String>> {
         let path = format!("/proc/{}/stat", self.child.id());
         let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -102,6 +116,10 @@ mod tests {
         })
         .unwrap();
         assert!(process.resident_bytes().unwrap() > 0);
+        let peak = |process: &Process| process.status_kib("VmHWM").unwrap();
+        process.forget_peak().unwrap();
+        assert!(peak(&process) >= process.status_kib("VmRSS").unwrap() && peak(&process) > 0);
+        assert!(process.status_kib("VmNone").is_err());
         process.alive().unwrap();
         process.child.kill().unwrap();
         process.child.wait().unwrap();

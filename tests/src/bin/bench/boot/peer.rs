@@ -82,6 +82,13 @@ pub fn reached(console: &str) -> Option<f64> {
     (microseconds > 0.0).then_some(microseconds / 1e6)
 }
 
+/// How long it took from being asked to restart until the kernel did, in seconds.
+pub fn stopped(console: &str) -> Option<f64> {
+    let (_, asked) = console.split_once("Asked=")?;
+    let asked: f64 = asked.split_whitespace().next()?.parse().ok()?;
+    Some(super::restarted(console)? - asked)
+}
+
 fn make(folder: &Path, kernel: &Kernel) -> anyhow::Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "expected root: Debian's packages are configured in a chroot");
     eprintln!("bench: making the Debian to compare with, in {} (as root, in a chroot)", folder.display());
@@ -190,6 +197,14 @@ mod tests {
         assert_eq!(reached("x\n[?7hActiveEnterTimestampMonotonic=18651307\r\n"), Some(18.651307));
         assert_eq!(reached("ActiveEnterTimestampMonotonic=0\n"), None, "not reached when it was asked");
         assert_eq!(reached("[    1.0] Linux version"), None);
+    }
+
+    #[test]
+    fn the_peer_says_when_it_was_asked_to_restart() {
+        let console = "Asked=20.25 1.00\r\n[   20.300000] x\r\n[   23.750000] reboot: Restarting system\r\n";
+        assert_eq!(stopped(console), Some(3.5));
+        assert_eq!(stopped("[   23.750000] reboot: Restarting system\n"), None);
+        assert_eq!(stopped("Asked=20.25 1.00\n"), None);
     }
 
     #[test]
