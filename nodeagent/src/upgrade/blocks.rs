@@ -31,6 +31,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one range is what is expected")]
     fn blocks_are_those_of_the_part_and_not_of_the_chunk() {
         let there = vec![0; 20_000];
         let mut wanted = there.clone();

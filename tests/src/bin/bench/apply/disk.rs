@@ -63,6 +63,7 @@ impl PlayedDisk {
                 profile: profile.to_owned(),
                 architecture: "x86_64".to_owned(),
                 kubernetes: String::new(),
+                etcd: String::new(),
                 built_at: 0,
                 partitions: Vec::new(),
             },
