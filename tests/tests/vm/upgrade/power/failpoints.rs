@@ -113,7 +113,14 @@ const WAYS: &[Way] = &[
     },
     Way {
         what: What::GoBack,
-        points: &["rollback::recorded", "esp::entry-renamed", "esp::entry-removed", "rollback::flipped", "start::reboot-recorded"],
+        points: &[
+            "rollback::begun",
+            "rollback::recorded",
+            "esp::entry-renamed",
+            "esp::entry-removed",
+            "rollback::flipped",
+            "start::reboot-recorded",
+        ],
     },
     Way { what: What::Downgrade, points: &["esp::entry-removed", "esp::removal-synced", "offer::slot-forgotten", "esp::image-reused"] },
     Way { what: What::ArriveReconfigured, points: &["settle::slot-pinned-again", "settle::pinned-again"] },
