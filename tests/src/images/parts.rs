@@ -81,6 +81,21 @@ impl Parts {
         Ok(self)
     }
 
+    /// The root with another first byte of one of its files: what lies before and behind reads as ever.
+    pub fn with_flipped_file(self, path: &str, folder: &Path) -> anyhow::Result<Parts> {
+        let offset = self.place_of(path)?;
+        self.with_flipped_byte(offset, folder)
+    }
+
+    /// Where a file's first bytes lie in the root, as dump.erofs tells: `ext: logical | length : physical | length`.
+    pub fn place_of(&self, path: &str) -> anyhow::Result<u64> {
+        let printed = program::printed(Command::new("dump.erofs").arg(format!("--path={path}")).arg("-e").arg(&self.root))?;
+        let extent = printed.lines().find(|line| line.trim_start().starts_with("0:")).with_context(|| format!("no extent in {printed}"))?;
+        let physical = extent.rsplit_once(':').map(|(_, physical)| physical).unwrap_or_default();
+        let offset = physical.split("..").next().unwrap_or_default().trim();
+        offset.parse().with_context(|| format!("no offset in {extent:?}"))
+    }
+
     /// The root with so many bytes behind it that no machine has: something to send. What boots is the same.
     pub fn with_new_bytes(mut self, count: u64, folder: &Path) -> anyhow::Result<Parts> {
         let path = copy(&self.root, folder)?;

@@ -5,8 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use testbed::nbd::NbdDisk;
+use tests::images::Parts;
 use tests::node::{Node, Up};
 use tests::program;
 
@@ -18,7 +19,7 @@ const MIB: u64 = 1 << 20;
 pub fn a_flipped_byte_is_an_error() -> anyhow::Result<()> {
     let mut node = Node::new("bare")?;
     let disk = node.disk()?;
-    flip(&disk, slot(&node.image())? + place_in_root(&node.image(), VICTIM)?, &node.image())?;
+    flip(&disk, slot(&node.image())? + Parts::of(&node.image())?.place_of(VICTIM)?, &node.image())?;
     node.boot(&disk)?;
     let up = node.up()?;
     node.apply(&up)?;
@@ -51,15 +52,6 @@ fn slot(image: &Path) -> anyhow::Result<u64> {
         }
     }
     bail!("{}: no partition holds root.erofs", image.display())
-}
-
-/// Where a file's first bytes lie in root.erofs, as dump.erofs tells: `ext: logical | length : physical | length`.
-fn place_in_root(image: &Path, path: &str) -> anyhow::Result<u64> {
-    let printed = program::printed(Command::new("dump.erofs").arg(format!("--path={path}")).arg("-e").arg(image.join("root.erofs")))?;
-    let extent = printed.lines().find(|line| line.trim_start().starts_with("0:")).with_context(|| format!("no extent in {printed}"))?;
-    let physical = extent.rsplit_once(':').map(|(_, physical)| physical).unwrap_or_default();
-    let offset = physical.split("..").next().unwrap_or_default().trim();
-    offset.parse().with_context(|| format!("no offset in {extent:?}"))
 }
 
 /// Changes one byte of the disk.

@@ -11,10 +11,11 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use testbed::nbd::NbdDisk;
 use tests::images::Parts;
-use tests::node::{Node, Up};
+use tests::node::{Hardware, Node, Up};
 use tests::place;
 use update::SigningKey;
 
+use super::standing::{Standing, reason_is};
 use super::swap::{Updates, last_record, running};
 
 pub use fell_back::kernel_panic;
@@ -32,23 +33,16 @@ pub struct Stage {
     _disk: NbdDisk,
 }
 
-/// What stays as it is when an update comes to nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    version: String,
-    slot: String,
-    /// The config generation in force.
-    generation: u64,
-    /// Whether the boot loader takes the running slot without counting.
-    blessed: bool,
-    /// Whether it would try the other one.
-    other_is_tried: bool,
-}
-
 impl Stage {
     /// A machine of the profile without Kubernetes.
     pub fn new(health: &str) -> anyhow::Result<Stage> {
+        Stage::on(health, |_| {})
+    }
+
+    /// The same with other hardware than usual.
+    pub fn on(health: &str, change: impl FnOnce(&mut Hardware)) -> anyhow::Result<Stage> {
         let mut node = Node::with("bare", &[health])?;
+        change(&mut node.hardware);
         let disk = node.disk()?;
         node.boot(&disk)?;
         let up = node.up()?;
@@ -76,16 +70,7 @@ impl Stage {
     }
 
     pub fn standing(&self) -> anyhow::Result<Standing> {
-        let (version, slot) = running(&self.node)?;
-        let history = self.node.json(&Up::Configured, &["config", "history", "--timeout", "20s"])?;
-        let current = history.as_array().and_then(|all| all.iter().find(|one| one["current"] == true));
-        let generation = current.and_then(|one| one["generation"].as_u64()).with_context(|| format!("no generation in {history}"))?;
-        let slots = self.node.resources("slots")?;
-        let status = |runs: bool| slots.iter().map(|slot| &slot["status"]).find(|status| status["running"] == runs);
-        let blessed = status(true).is_some_and(|status| status["blessed"] == true);
-        let other_is_tried =
-            status(false).is_some_and(|status| status["blessed"] == true || status["triesLeft"].as_u64().is_some_and(|left| left > 0));
-        Ok(Standing { version, slot, generation, blessed, other_is_tried })
+        Standing::of(&|arguments| self.node.json(&Up::Configured, arguments))
     }
 
     /// Waits until the machine answers its administrator from this slot.
@@ -110,13 +95,7 @@ impl Stage {
         self.runs_in(&before.slot, FALL_BACK)?;
         let record = self.over()?;
         ensure!(record["phase"] == "failed", "the upgrade's record: {record}");
-        let reason = &record["reason"];
-        println!("    {}: {}", reason["check"], reason["message"]);
-        for line in reason["logTail"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            println!("      {line}");
-        }
-        ensure!(reason["check"] == check, "the reason is {reason}; expected check {check}");
-        ensure!(reason["message"].as_str().is_some_and(|text| text.contains(says)), "the reason is {reason}; expected {says:?}");
+        reason_is(&record, check, says)?;
         let table = self.node.ask(&Up::Configured, &["get", "upgrades", "--timeout", "20s"])?;
         ensure!(table.contains("failed"), "machinectl get upgrades printed {table}");
         let now = self.standing()?;

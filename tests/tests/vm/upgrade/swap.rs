@@ -8,6 +8,8 @@ use tests::images::Build;
 use tests::node::{Node, Up};
 use tests::place;
 
+use super::standing;
+
 /// What a test's machine asks of a new image: as usual, only quicker.
 pub const HEALTH: &str = "{ machine: { health: { hold: 5s, deadline: 3m } } }";
 
@@ -38,21 +40,17 @@ impl Updates {
 /// Upgrades, waits until the image has proven good, and gives what machinectl printed.
 pub fn upgrade(node: &Node, file: &Path) -> anyhow::Result<String> {
     let file = file.to_str().context("a path in UTF-8")?;
-    node.ask(&Up::Configured, &["upgrade", file, "--yes", "--no-drain", "--wait", "8m"])
+    node.ask(&Up::Configured, &["upgrade", file, "--yes", "--no-drain", "--wait", "12m"])
 }
 
 /// Version and slot that run.
 pub fn running(node: &Node) -> anyhow::Result<(String, String)> {
-    let answers = node.json(&Up::Configured, &["version", "--timeout", "20s"])?;
-    let field = |name: &str| answers[0][name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {answers}"));
-    Ok((field("version")?, field("slot")?))
+    standing::running(&|arguments| node.json(&Up::Configured, arguments))
 }
 
 /// The newest upgrade's record.
 pub fn last_record(node: &Node) -> anyhow::Result<Value> {
-    let mut records = node.resources("upgrades")?;
-    records.sort_by_key(|record| record["status"]["number"].as_u64().or_else(|| record["number"].as_u64()));
-    records.pop().context("no record of an upgrade")
+    standing::last_record(&|arguments| node.json(&Up::Configured, arguments))
 }
 
 /// A -> B -> A: by an update file, and back by request.

@@ -37,6 +37,11 @@ const CRASHES: Row = ("agent crash loop", "0.2.6", |stage, version| {
     stage.updates.build("bare", version, |build| build.replace("nodeagent", program::exits(1)))
 });
 
+/// Found out by no look at the slot, since the digests are those of what is there, and by no boot before the program is started.
+const LATE_ROT: Row = ("agent with a flipped byte", "0.2.7", |stage, version| {
+    stage.of_parts(version, |parts, folder| parts.with_flipped_file("/usr/bin/nodeagent", folder))
+});
+
 pub fn kernel_panic(stage: &Stage) -> anyhow::Result<()> {
     falls_back(stage, PANIC)
 }
@@ -71,8 +76,21 @@ fn an_init_that_hangs() -> anyhow::Result<()> {
     falls_back(&Stage::new(ONE_TRY)?, HANG)
 }
 
+/// As the one before, without a watchdog but the kernel's own.
+#[test]
+#[ignore = "boots a VM: make vm-test T=upgrade"]
+fn an_init_that_hangs_where_there_is_no_watchdog() -> anyhow::Result<()> {
+    falls_back(&Stage::on(ONE_TRY, |hardware| hardware.watchdog = None)?, HANG)
+}
+
 #[test]
 #[ignore = "boots a VM, for 10 minutes: make vm-test T=upgrade"]
 fn an_agent_that_crashes_for_ever() -> anyhow::Result<()> {
     falls_back(&Stage::new(ONE_TRY)?, CRASHES)
+}
+
+#[test]
+#[ignore = "boots a VM, for 10 minutes: make vm-test T=upgrade"]
+fn an_agent_that_cannot_be_read() -> anyhow::Result<()> {
+    falls_back(&Stage::new(ONE_TRY)?, LATE_ROT)
 }

@@ -35,6 +35,7 @@ const ROWS: &[Row] = &[
         "minimumVersion: 0.3.0 is for machines at 0.2.0 or higher",
     ),
     ("a part that does not fit", too_large, "part verity of this update needs"),
+    ("a UKI that the boot partition has no room for", too_large_uki, "part uki of this update needs"),
     ("truncated file", |stage| stream(stage, Stream::cut_short), "the update file is cut short"),
     ("reordered chunks", |stage| stream(stage, Stream::reordered), "the records are out of order or damaged"),
     ("flipped chunks", |stage| stream(stage, Stream::with_flipped_chunks), "it was damaged or changed on its way"),
@@ -97,6 +98,15 @@ fn too_large(stage: &Stage) -> anyhow::Result<PathBuf> {
     stage.of_parts("0.2.0", |mut parts, folder| {
         parts.verity = folder.join("root.verity");
         File::create(&parts.verity)?.set_len(machine::disk::Slot::A.verity().size_bytes() + 1)?;
+        Ok(parts)
+    })
+}
+
+/// As large as the whole boot partition, which has the running image's UKI in it already.
+fn too_large_uki(stage: &Stage) -> anyhow::Result<PathBuf> {
+    stage.of_parts("0.2.0", |parts, folder| {
+        let parts = parts.with_short_uki(8 << 20, folder)?;
+        File::options().write(true).open(&parts.uki)?.set_len(machine::disk::Partition::Esp.size_bytes())?;
         Ok(parts)
     })
 }
