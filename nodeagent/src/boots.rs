@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use machine::Root;
-use machine::protocol::BootFacts;
 use machine::service::{Exit, ServiceState, ServiceStatus};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -57,7 +56,7 @@ impl Boots {
     /// Completes the record of the boot before and begins this one's: once the agent knows whether STATE is open. An agent that starts anew
     /// goes on with the record of its boot.
     pub async fn begin(&self) {
-        let facts = facts(&self.node);
+        let facts = self.node.boot_facts();
         let image = images::facts(&self.node.root).map(|image| image.version).unwrap_or_default();
         let now = wall_seconds();
         let this =
@@ -150,7 +149,7 @@ impl Boots {
     }
 
     fn running(&self, record: Record) -> Boot {
-        match serde_json::to_value(facts(&self.node)) {
+        match serde_json::to_value(self.node.boot_facts()) {
             Ok(Value::Object(facts)) => Boot::running(record, facts),
             _ => Boot::running(record, Map::new()),
         }
@@ -213,10 +212,6 @@ fn seen(status: &ServiceStatus) -> ServiceSeen {
     };
     let last_exit = status.last_exit.as_ref().map(Exit::to_string).unwrap_or_default();
     ServiceSeen { id: status.id.to_string(), state: state.to_owned(), restarts: status.restarts, last_exit }
-}
-
-fn facts(node: &Node) -> BootFacts {
-    node.store.all::<BootFacts>().into_values().next().unwrap_or_default()
 }
 
 /// Runs what reads and writes STATE off the threads that serve.

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use machine::protocol::{BootFacts, Proof};
+use machine::protocol::Proof;
 use machine::stage::Stage;
 
 use crate::clock::{Clock, wall_seconds};
@@ -50,8 +50,7 @@ impl Gate {
 
     /// Runs until the image is kept or given up. In a boot that is no trial it does nothing.
     pub async fn run(mut self) {
-        let facts = self.node.store.all::<BootFacts>().into_values().next().unwrap_or_default();
-        if !facts.counted {
+        if !self.node.boot_facts().counted {
             return;
         }
         // An agent that starts anew may have kept the image before.

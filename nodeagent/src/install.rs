@@ -22,7 +22,7 @@ mod tests;
 
 use machine::config::Config;
 use machine::disk::Partition;
-use machine::protocol::{BootFacts, ImageFacts, Medium as Booted};
+use machine::protocol::{ImageFacts, Medium as Booted};
 use machine::stage::Stage;
 
 use crate::controllers::images;
@@ -52,7 +52,7 @@ pub struct FirstConfig {
 
 /// Whether the machine runs from a medium or the network: what is on disks is not its own in this boot.
 pub fn is_on_medium(node: &Node) -> bool {
-    node.store.all::<BootFacts>().into_values().any(|facts| facts.medium != Booted::Disk)
+    node.boot_facts().medium != Booted::Disk
 }
 
 impl Installer {

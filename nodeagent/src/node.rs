@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use machine::Root;
 use machine::config::Config;
+use machine::protocol::BootFacts;
 use machine::stage::Stage;
 use tokio::sync::watch;
 
@@ -71,6 +72,11 @@ impl Node {
 
     pub fn watch_stage(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
+    }
+
+    /// What init found at boot; nothing of it before init has told.
+    pub fn boot_facts(&self) -> BootFacts {
+        self.store.all::<BootFacts>().into_values().next().unwrap_or_default()
     }
 
     /// The config in force; `None` in maintenance.

@@ -38,7 +38,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use machine::Root;
 use machine::disk::Slot;
-use machine::protocol::BootFacts;
 use tokio::sync::Mutex;
 
 use crate::controllers::images;
@@ -69,8 +68,7 @@ pub struct Upgrades {
 impl Upgrades {
     /// After init told what it found at boot.
     pub fn new(node: Node, power: Power, failpoints: Failpoints) -> Upgrades {
-        let facts = node.store.all::<BootFacts>().into_values().next().unwrap_or_default();
-        let swap = Swap::new(&node.root, &facts, images::facts(&node.root), failpoints);
+        let swap = Swap::new(&node.root, &node.boot_facts(), images::facts(&node.root), failpoints);
         Upgrades { node, power, swap, work: Arc::default(), reporter: Reporter::default(), given_up: Mutex::default() }
     }
 
@@ -91,7 +89,7 @@ impl Upgrades {
 
     /// Whether the running image is still to prove itself. Where the boot loader's entries cannot be read, what it said at boot counts.
     pub async fn is_on_trial(&self) -> bool {
-        let counted = self.node.store.all::<BootFacts>().values().any(|facts| facts.counted);
+        let counted = self.node.boot_facts().counted;
         let Ok(swap) = self.swap.clone() else { return counted };
         blocking(move || Ok(swap.on_trial(&swap.esp.entries()?))).await.unwrap_or(counted)
     }

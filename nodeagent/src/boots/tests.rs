@@ -3,7 +3,7 @@
 use std::fs;
 
 use machine::disk::{Slot, Volume};
-use machine::protocol::{PowerAction, VolumeState, VolumeStatus};
+use machine::protocol::{BootFacts, PowerAction, VolumeState, VolumeStatus};
 use machine::record::LastShutdown;
 use machine::service::ServiceId;
 use nix::sys::stat::Mode;

@@ -12,8 +12,6 @@ mod tests;
 
 use std::time::Duration;
 
-use machine::protocol::BootFacts;
-
 use super::images;
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
@@ -35,7 +33,7 @@ impl Controller for MetadataGuard {
     const LOOK_AGAIN: Duration = Duration::from_secs(5 * 60);
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
-        let platform = node.store.all::<BootFacts>().into_values().next().map(|facts| facts.platform).unwrap_or_default();
+        let platform = node.boot_facts().platform;
         let kubernetes = images::facts(&node.root).is_some_and(|image| !image.kubernetes.is_empty());
         let present = match plan::wanted(&platform, kubernetes) {
             Some(_) => apply::list(&node.root).await?,

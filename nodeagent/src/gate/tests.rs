@@ -6,7 +6,7 @@ use std::sync::Arc;
 use machine::Root;
 use machine::config::{HealthCheck, TcpCheck};
 use machine::disk::{Slot, Volume};
-use machine::protocol::{ImageFacts, VolumeState, VolumeStatus};
+use machine::protocol::{BootFacts, ImageFacts, VolumeState, VolumeStatus};
 use tokio::net::TcpListener;
 
 use super::*;

@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use machine::protocol::BootFacts;
-
 use super::inventory;
 use crate::node::Node;
 
@@ -25,7 +23,7 @@ pub async fn watch(node: Node) {
 
 /// Looks once.
 pub async fn publish(node: &Node) -> anyhow::Result<()> {
-    let own = node.store.all::<BootFacts>().into_values().map(|facts| facts.disk).find(|disk| !disk.is_empty()).unwrap_or_default();
+    let own = node.boot_facts().disk;
     let root = node.root.clone();
     let disks = tokio::task::spawn_blocking(move || inventory::read(&root, &own)).await??;
     node.store.replace(disks.into_iter().map(|disk| (disk.path.trim_start_matches("/dev/").to_owned(), disk)));

@@ -6,7 +6,7 @@ use api::v1::{
     RebootRequest, RebootResponse, ResetRequest, ResetResponse, ServiceSeen, ShutdownRequest, ShutdownResponse,
 };
 use machine::disk::Volume;
-use machine::protocol::{BootFacts, PowerAction};
+use machine::protocol::PowerAction;
 use prost_types::Timestamp;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -29,7 +29,7 @@ impl machine_server::Machine for Machine {
     async fn get_version(&self, _: Request<GetVersionRequest>) -> Result<Response<GetVersionResponse>, Status> {
         let node = &self.0.node;
         let image = images::facts(&node.root);
-        let boot = node.store.all::<BootFacts>().into_values().next().unwrap_or_default();
+        let boot = node.boot_facts();
         let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
         let mut version = GetVersionResponse {
             kernel,
