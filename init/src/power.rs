@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use machine::protocol::PowerAction;
+use machine::record::CANNOT_BOOT;
 use rustix::event::poll;
 use rustix::system::{RebootCommand, reboot};
 use rustix::time::Timespec;
@@ -24,7 +25,7 @@ pub fn end(console: &Console, action: PowerAction) -> ! {
 
 /// Shows why the machine cannot go on, counts down, and restarts it.
 pub fn restart_after(console: &Console, countdown: Duration, reason: &str) -> ! {
-    console.error(&format!("CANNOT BOOT: {reason}"));
+    console.error(&format!("{CANNOT_BOOT}{reason}"));
     keep_log();
     for left in (1..=countdown.as_secs()).rev() {
         console.error(&format!("restart in {left} s"));

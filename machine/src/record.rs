@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::PowerAction;
 
+/// What init says on the console, and so in the kernel's log, in front of the reason for which a machine cannot go on. The agent finds it in
+/// what the kernel kept of that boot.
+pub const CANNOT_BOOT: &str = "CANNOT BOOT: ";
+
 /// Why a boot was ended in order, written to [`crate::Root::last_shutdown`] before STATE is unmounted. A boot that is not the one it names
 /// ended in a crash, a reset or a power cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -158,7 +158,7 @@ impl Boots {
 
 /// Writes how the boots before ended, and then forgets what they left elsewhere.
 fn complete(records: &Records, root: &Root, last: Option<Record>) -> anyhow::Result<Vec<Record>> {
-    let crash = Crash::read(&root.path("/sys/fs/pstore")).inspect_err(|error| tracing::warn!("reading pstore: {error}")).ok().flatten();
+    let crash = Crash::left(root);
     let left = Left {
         shutdown: state_record::read(&root.last_shutdown())
             .map_err(|error| tracing::warn!("{:#}", anyhow::Error::from(error)))

@@ -5,6 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use machine::Root;
+use machine::record::CANNOT_BOOT;
+
 use super::record::last_bytes;
 
 /// What is kept of a crash.
@@ -19,8 +22,13 @@ pub struct Crash {
 }
 
 impl Crash {
+    /// What the boot before left on this machine; what cannot be read is told of in the log.
+    pub fn left(root: &Root) -> Option<Crash> {
+        Crash::read(&root.path("/sys/fs/pstore")).inspect_err(|error| tracing::warn!("reading pstore: {error}")).ok().flatten()
+    }
+
     /// What is there; `None` where nothing is.
-    pub fn read(directory: &Path) -> io::Result<Option<Crash>> {
+    fn read(directory: &Path) -> io::Result<Option<Crash>> {
         let entries = match fs::read_dir(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             entries => entries?,
@@ -42,7 +50,7 @@ impl Crash {
     pub fn words(&self) -> String {
         let saying = |words: &str| self.log.lines().rev().find(|line| line.contains(words)).map(str::to_owned);
         let line = saying("Kernel panic - not syncing").or_else(|| saying("Oops")).or_else(|| saying("BUG:"));
-        let line = line.or_else(|| saying("corten: CANNOT BOOT"));
+        let line = line.or_else(|| saying(&format!("corten: {CANNOT_BOOT}")));
         let line = line.or_else(|| self.log.lines().last().map(str::to_owned));
         let line = line.unwrap_or_else(|| "the kernel left a crash log that cannot be read".to_owned());
         without_time(&line).to_owned()

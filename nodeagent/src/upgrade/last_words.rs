@@ -2,14 +2,13 @@
 
 use machine::Root;
 use machine::disk::Slot;
+use machine::record::CANNOT_BOOT;
 
 use crate::boots::pstore::Crash;
 use crate::boots::record::{Ending, Records};
 
 /// Lines of the kernel's log that the record of an upgrade takes in.
 const TAIL_LINES: usize = 20;
-/// What init says before it restarts a machine that cannot go on (`init/src/power.rs`).
-const STOPPED: &str = "corten: CANNOT BOOT: ";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastWords {
@@ -20,8 +19,7 @@ pub struct LastWords {
 
 /// Of the boots since `running`, which runs again, ran last.
 pub fn since(root: &Root, running: Slot) -> LastWords {
-    let crash = Crash::read(&root.path("/sys/fs/pstore")).inspect_err(|error| tracing::warn!("reading pstore: {error}")).ok().flatten();
-    if let Some(crash) = crash {
+    if let Some(crash) = Crash::left(root) {
         return words("the last", &crash.words(), &crash.log);
     }
     // A boot that got further has recorded the crash before it and made room for the next one.
@@ -35,7 +33,7 @@ pub fn since(root: &Root, running: Slot) -> LastWords {
 }
 
 fn words(which: &str, said: &str, log: &str) -> LastWords {
-    let ending = match said.strip_prefix(STOPPED) {
+    let ending = match said.strip_prefix("corten: ").and_then(|said| said.strip_prefix(CANNOT_BOOT)) {
         Some(reason) => format!("{which} ended before its agent: {reason}"),
         None => format!("{which} ended in a crash of the kernel: {said}"),
     };
