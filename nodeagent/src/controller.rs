@@ -23,6 +23,11 @@ pub trait Controller: Send + 'static {
     /// How long nothing may change on the board before the controller looks again at what it does not hear of.
     const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+    /// The same after what was seen last: for those who have to look often at times.
+    fn look_again(&self) -> Duration {
+        Self::LOOK_AGAIN
+    }
+
     fn observe(&mut self, node: &Node) -> impl Future<Output = anyhow::Result<Self::Seen>> + Send;
 
     fn plan(&self, seen: &Self::Seen) -> Plan<Self::Action>;
@@ -97,7 +102,7 @@ pub async fn run<C: Controller>(mut controller: C, node: Node) {
                     }
                 };
                 // A time-out is the resync; a closed board is the agent's end.
-                if let Ok(Err(_)) = timeout_at(Instant::now() + C::LOOK_AGAIN, changed).await {
+                if let Ok(Err(_)) = timeout_at(Instant::now() + controller.look_again(), changed).await {
                     return;
                 }
             }

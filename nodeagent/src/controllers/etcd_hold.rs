@@ -28,9 +28,14 @@ use crate::upgrade::restraint;
 use plan::{Action, Cluster, Seen};
 pub use record::Hold;
 
+/// etcd looks itself every four seconds whether its version is to rise. The sooner it is told otherwise, the less of its storage has changed.
+const WHILE_HELD: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Default)]
 pub struct EtcdHold {
     keyring: Keyring,
+    /// Whether etcd is to be held, or was and is to be let go.
+    concerned: bool,
 }
 
 impl Controller for EtcdHold {
@@ -38,11 +43,14 @@ impl Controller for EtcdHold {
     type Action = Action;
     const NAME: &'static str = "etcdhold";
     const WAKE: Wake = Wake::WhatItReads;
-    /// The sooner etcd is told after its version rose, the less of its storage has changed: it looks itself every four seconds.
-    const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+    fn look_again(&self) -> Duration {
+        if self.concerned { WHILE_HELD } else { Self::LOOK_AGAIN }
+    }
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let (wanted, noted) = (restraint::observe(node).etcd, record::load(&node.root)?);
+        self.concerned = wanted.or(noted).is_some();
         let cluster = match (wanted.or(noted), services::is_ready(&node.store, ID)) {
             (Some(version), true) => Some(self.look(node, version).await?),
             _ => None,
