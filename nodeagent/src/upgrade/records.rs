@@ -15,6 +15,7 @@ use crate::state_record::{self, Versioned};
 
 /// Records kept.
 const KEPT: usize = 16;
+
 /// The directory of records: `<number>.json`.
 #[derive(Debug, Clone)]
 pub struct Records {

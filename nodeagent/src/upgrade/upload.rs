@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use update::Base;
 
 use super::progress::Step;
-use super::session::{Session, Writer};
+use super::session::Writer;
 use super::swap::Swap;
 use super::work::offered;
 use super::{Upgrades, blocking};
@@ -79,9 +79,12 @@ impl Upload {
         let mut work = self.upgrades.work.clone().lock_owned().await;
         let (swap, offer) = (self.swap.clone(), self.offer);
         let missing = blocking(move || {
+            if work.offers != offer {
+                return Ok(None);
+            }
             let Some(session) = work.session.as_mut() else { return Ok(None) };
             session.note_written(&swap)?;
-            Ok((work.offers == offer).then(|| work.session.as_ref().map(Session::missing_count)).flatten())
+            Ok(Some(session.missing_count()))
         });
         Ok(missing.await?.ok_or_else(superseded)? as u64)
     }
