@@ -24,22 +24,18 @@ pub struct Observer {
     keyring: Keyring,
     /// How often init had started each service again, in the round before.
     restarts: BTreeMap<String, u32>,
-    pods: Pods,
-}
-
-/// Whether a pod was seen to start: once is enough, since each try costs the runtime some programs.
-#[derive(Debug, Default)]
-struct Pods {
-    start: bool,
-    tries: u32,
+    /// Whether a pod was seen to start: once is enough, since each try costs the runtime some programs.
+    pods_start: bool,
 }
 
 impl Observer {
     /// One round. `api` is where the machine API takes connections.
     pub async fn observe(&mut self, node: &Node, api: SocketAddr, before: Before) -> Seen {
         let mut seen = observe(node, api, &mut self.keyring, &self.restarts, before).await;
-        if node_is_ready(&seen.health) {
-            seen.pods = self.pods.start(node).await;
+        if pods_can_be_tried(node, &seen.health) {
+            let started = if self.pods_start { Ok(()) } else { probe::pods_start(node).await };
+            self.pods_start = started.is_ok();
+            seen.pods = Some(started);
         }
         let restarts = seen.services.iter().map(|service| (service.status.id.to_string(), service.status.restarts));
         self.restarts = restarts.collect();
@@ -47,31 +43,20 @@ impl Observer {
     }
 }
 
-impl Pods {
-    /// Where the cluster's network is ours. Another one's plugins may ask the API server for a pod that is not there.
-    async fn start(&mut self, node: &Node) -> Option<Result<(), String>> {
-        node.config().filter(|applied| applied.config.cluster.network.cni == Cni::Overlay)?;
-        if self.start {
-            return Some(Ok(()));
-        }
-        self.tries += 1;
-        let started = probe::pods_start(node, &format!("corten-gate-{}-{}", std::process::id(), self.tries)).await;
-        self.start = started.is_ok();
-        Some(started)
-    }
-}
-
-/// Whether a pod can start on this machine now; `None` where that cannot be asked. The Node is Ready only with a network's configuration.
-pub async fn pods_start(node: &Node) -> Option<Result<(), String>> {
-    if !node_is_ready(&health::checks(node)) {
+/// Whether a pod can start on this machine now; `None` where that cannot be asked. `begins` is called before it is tried, which takes seconds.
+pub async fn pods_start(node: &Node, begins: impl FnOnce()) -> Option<Result<(), String>> {
+    if !pods_can_be_tried(node, &health::checks(node)) {
         return None;
     }
-    Pods::default().start(node).await
+    begins();
+    Some(probe::pods_start(node).await)
 }
 
-fn node_is_ready(health: &[(&'static str, Check)]) -> bool {
+/// The Node is Ready only with a network's configuration; and the network must be ours: another one's plugins may ask the API server for a
+/// pod that is not there.
+fn pods_can_be_tried(node: &Node, health: &[(&'static str, Check)]) -> bool {
     let passed = |wanted: &str| health.iter().any(|(name, check)| *name == wanted && check.passed);
-    passed("kubelet") && passed("node")
+    passed("kubelet") && passed("node") && node.config().is_some_and(|applied| applied.config.cluster.network.cni == Cni::Overlay)
 }
 
 async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, restarts: &BTreeMap<String, u32>, before: Before) -> Seen {

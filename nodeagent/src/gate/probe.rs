@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -41,8 +42,11 @@ pub async fn ask(node: &Node, check: &HealthCheck, agent: Option<&Issued>) -> Re
 }
 
 /// Whether the runtime can start a pod in the cluster's network.
-pub async fn pods_start(node: &Node, uid: &str) -> Result<(), String> {
-    within(SANDBOX_DEADLINE, containerd::try_sandbox(&node.root.containerd_socket(), uid)).await
+pub async fn pods_start(node: &Node) -> Result<(), String> {
+    // The runtime keeps the name of a sandbox that failed for a while: each try of this process has its own.
+    static TRIES: AtomicU64 = AtomicU64::new(1);
+    let uid = format!("corten-gate-{}-{}", std::process::id(), TRIES.fetch_add(1, Ordering::Relaxed));
+    within(SANDBOX_DEADLINE, containerd::try_sandbox(&node.root.containerd_socket(), &uid)).await
 }
 
 /// Whether something takes connections at an address of this machine's.

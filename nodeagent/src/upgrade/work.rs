@@ -291,7 +291,8 @@ impl Upgrades {
     }
 
     async fn circumstances(&self, asked: &Asked) -> Circumstances {
-        let pods = gate::pods_start(&self.node).await;
+        let tells = || self.reporter.tell(Phase::Verifying, "trying whether pods start in the running image");
+        let pods = gate::pods_start(&self.node, tells).await;
         if let Some(Err(problem)) = &pods {
             tracing::warn!("pods do not start in the running image either, and the next one is not blamed for it: {problem}");
         }
