@@ -6,6 +6,8 @@ mod app;
 mod boots;
 mod bootstrap;
 mod clock;
+#[cfg(test)]
+mod components;
 mod config;
 mod console;
 mod containerd;

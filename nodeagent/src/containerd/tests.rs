@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::{images, import_archive, import_pinned, list_images, try_sandbox};
+use crate::components::component;
 
 /// Nobody serves it.
 const PAUSE: &str = "127.0.0.1:1/pause:1";
@@ -138,14 +139,6 @@ fn archive(directory: &Path, name: Option<&str>, program: &[u8]) -> Vec<u8> {
 
 fn bytes_of(length: usize) -> Vec<u8> {
     (0..length).map(|byte| (byte * 7 % 251) as u8).collect()
-}
-
-fn component(path: &str) -> PathBuf {
-    let components = std::env::var_os("CORTEN_COMPONENTS");
-    let components = components.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
-    let path = components.join(path);
-    assert!(path.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", path.display());
-    std::fs::canonicalize(path).unwrap()
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! A real etcd for tests, as `make components` builds it, on a port of its own.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use controlplane::pki::{AuthorityId, CertificateRequest, Issued, San, Usage};
@@ -9,6 +8,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::Access;
+use crate::components::component;
 use crate::server::testing::{DAY, secrets};
 
 pub struct Etcd {
@@ -64,11 +64,8 @@ impl Etcd {
 }
 
 fn spawn(arguments: &[String], directory: &TempDir) -> Child {
-    let components = std::env::var_os("CORTEN_COMPONENTS").map_or_else(|| PathBuf::from("../build/components"), PathBuf::from);
-    let program = components.join("etcd/bin/etcd");
-    assert!(program.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", program.display());
     let log = fs::OpenOptions::new().create(true).append(true).open(directory.path().join("log")).unwrap();
-    Command::new(program).args(arguments).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap()
+    Command::new(component("etcd/bin/etcd")).args(arguments).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap()
 }
 
 /// A certificate of etcd's clients' authority.

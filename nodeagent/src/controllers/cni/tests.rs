@@ -1,21 +1,18 @@
 //! The configuration with the real plugins, as `make components` builds them, between two network namespaces. Needs root, as the plugins do.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use machine::config::ClusterNetwork;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::components::component;
 use crate::controllers::namespace::Namespace;
 
 fn plugins() -> PathBuf {
-    let components = std::env::var_os("CORTEN_COMPONENTS");
-    let components = components.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
-    let path = components.join("cni/bin");
-    assert!(path.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", path.display());
-    path
+    component("cni/bin")
 }
 
 /// As containerd calls a plugin: what it answers, or what it complains of.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::components::component;
 use crate::controllers::fixtures::{machine, print, running, waits_for};
 
 fn inputs(name: &str) -> Inputs {
@@ -44,12 +45,12 @@ fn containerd_takes_the_config() {
     let program = running(plan::want(&Inputs { root: ::machine::Root::new(directory.path()), ..inputs("full") }).unwrap());
     let path = directory.path().join("config.toml");
     std::fs::write(&path, &program.files[0].contents).unwrap();
-    let components = std::env::var_os("CORTEN_COMPONENTS").map(std::path::PathBuf::from);
-    let components = components.unwrap_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"));
-    let containerd = components.join("containerd/bin/containerd");
-    assert!(containerd.exists(), "{} is not there: run `make components` first, or set CORTEN_COMPONENTS", containerd.display());
-
-    let output = std::process::Command::new(containerd).arg("--config").arg(&path).args(["config", "dump"]).output().unwrap();
+    let output = std::process::Command::new(component("containerd/bin/containerd"))
+        .arg("--config")
+        .arg(&path)
+        .args(["config", "dump"])
+        .output()
+        .unwrap();
     let (dumped, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && !said.contains("Ignoring unknown key"), "{said}");
     let dumped: toml::Table = dumped.parse().unwrap();
