@@ -5,6 +5,7 @@
 
 mod accelerator;
 mod console;
+mod dice;
 mod error;
 pub mod firmware;
 mod machine;
@@ -18,6 +19,7 @@ mod socket;
 
 pub use accelerator::Accelerator;
 pub use console::Console;
+pub use dice::Dice;
 pub use error::Error;
 pub use firmware::Firmware;
 pub use machine::{

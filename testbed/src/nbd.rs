@@ -4,7 +4,6 @@
 //! the power away: each unflushed write survives, is lost, or is torn between sectors, as the seed says. That a later write survives where an
 //! earlier one is lost is what reordering looks like from the platter. Afterwards the disk can be served to the next machine.
 
-mod dice;
 mod extents;
 mod platter;
 mod protocol;
@@ -83,7 +82,8 @@ impl NbdDisk {
         self.server.read(offset, buffer).map_err(Error::file("read", &self.socket))
     }
 
-    /// Changes what is on the platter, as a failing disk does; whatever was written before is flushed as well. The machine should be off: what it knows of the disk it does not read again.
+    /// Changes what is on the platter, as a failing disk does; whatever was written before is flushed as well. The machine should be off: what
+    /// it knows of the disk it does not read again.
     pub fn overwrite(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.server.overwrite(offset, bytes).map_err(Error::file("write", &self.socket))
     }

@@ -4,10 +4,10 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::dice::Dice;
 use super::extents::Extents;
 use super::platter::Platter;
 use crate::Error;
+use crate::dice::Dice;
 
 /// What the cache holds at most. Beyond it the oldest writes go to the platter, as they do in a disk.
 const CACHE_BYTES: usize = 256 << 20;

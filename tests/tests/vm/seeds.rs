@@ -4,14 +4,12 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use anyhow::Context;
+use testbed::Dice;
 use testbed::nbd::CutAt;
 
-/// SplitMix64 of a seed (Steele, Lea and Flood, 2014): neighbours land far apart.
+/// Neighbouring seeds land far apart.
 pub fn draw(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    Dice::new(seed).draw()
 }
 
 /// At a flush or at a write among those that a phase was seen to make.
