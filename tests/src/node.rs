@@ -93,6 +93,15 @@ impl Node {
         self.folder.path().join(name)
     }
 
+    /// The first boot from a disk of its own, until it has its config; the disk.
+    pub fn configured(&mut self) -> anyhow::Result<NbdDisk> {
+        let disk = self.disk()?;
+        self.boot(&disk)?;
+        let up = self.up()?;
+        self.apply(&up)?;
+        Ok(disk)
+    }
+
     /// Turns the power on, with this disk before all others.
     pub fn boot(&mut self, disk: &NbdDisk) -> anyhow::Result<()> {
         ensure!(self.machine.is_none(), "the machine is on");

@@ -5,7 +5,7 @@ use testbed::nbd::NbdDisk;
 use testbed::{BootOrder, Drive};
 use tests::node::{Node, Up};
 
-use super::install::{DISK_BYTES, SERIAL, boot_fact, install, install_to, iso, maintenance, with_medium};
+use super::install::{DISK_BYTES, boot_fact, by_serial, install, iso, maintenance, with_medium};
 
 /// From its disk, under its config.
 fn runs_from_disk(node: &Node) -> anyhow::Result<()> {
@@ -18,7 +18,7 @@ fn runs_from_disk(node: &Node) -> anyhow::Result<()> {
 #[test]
 #[ignore = "boots a VM: make vm-test T=media"]
 fn the_firmware_starts_the_disk_though_the_medium_stays_in() -> anyhow::Result<()> {
-    let mut node = with_medium(Drive::optical(iso()), &[&install_to(&format!("{{ serial: {SERIAL} }}"), false)])?;
+    let mut node = with_medium(Drive::optical(iso()), &[&by_serial()])?;
     node.hardware.boot_order = BootOrder::Variables;
     let disk = NbdDisk::empty(DISK_BYTES)?;
     node.boot(&disk)?;
@@ -29,9 +29,9 @@ fn the_firmware_starts_the_disk_though_the_medium_stays_in() -> anyhow::Result<(
 
     let options = node.hardware.boot_options()?;
     options.iter().for_each(|option| println!("  {option:?}"));
-    let ours: Vec<&str> = options.iter().take(3).map(|option| option.description.as_str()).collect();
-    ensure!(ours == ["Corten", "Corten (2)", "Corten (3)"], "the firmware's options are {options:?}");
-    for option in &options[..3] {
+    let ours: Vec<&str> = options.iter().take(4).map(|option| option.description.as_str()).collect();
+    ensure!(ours == ["Corten", "Corten (2)", "Corten (3)", "Corten (4)"], "the firmware's options are {options:?}");
+    for option in &options[..4] {
         let file = option.file.as_deref().unwrap_or_default();
         ensure!(option.active && file.eq_ignore_ascii_case("\\EFI\\systemd\\systemd-bootx64.efi"), "{option:?}");
     }

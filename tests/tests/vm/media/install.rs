@@ -14,7 +14,7 @@ use crate::upgrade::swap::{HEALTH, Updates, running, upgrade};
 /// Room for all partitions, and more for EPHEMERAL.
 pub const DISK_BYTES: u64 = 12 << 30;
 /// What the guest reads as the serial number of the first disk.
-pub const SERIAL: &str = "corten0";
+const SERIAL: &str = "corten0";
 /// From the config to the first answer of the machine on its disk: writing and reading back, a restart and a boot.
 pub const INSTALLED: Duration = Duration::from_secs(300);
 

@@ -7,7 +7,7 @@ use testbed::nbd::NbdDisk;
 use testbed::{Boot, NetworkBoot};
 use tests::node::{Node, Up};
 
-use super::install::{DISK_BYTES, INSTALLED, boot_fact, install, install_to, maintenance};
+use super::install::{DISK_BYTES, INSTALLED, boot_fact, by_serial, install, maintenance};
 
 fn command_line(node: &Node) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(node.image().join("command-line")).context("the image's command line (make image)")?;
@@ -33,7 +33,7 @@ fn boot_server(node: &Node) -> anyhow::Result<NetworkBoot> {
 #[test]
 #[ignore = "boots a VM: make vm-test T=media"]
 fn firmware_boots_over_the_network_until_there_is_something_on_the_disk() -> anyhow::Result<()> {
-    let mut node = Node::with("bare", &[&install_to("{ serial: corten0 }", false)])?;
+    let mut node = Node::with("bare", &[&by_serial()])?;
     node.hardware.network_boot = Some(boot_server(&node)?);
     let disk = NbdDisk::empty(DISK_BYTES)?;
     let began = std::time::Instant::now();
@@ -51,7 +51,7 @@ fn firmware_boots_over_the_network_until_there_is_something_on_the_disk() -> any
 #[test]
 #[ignore = "boots a VM: make vm-test T=media"]
 fn a_kernel_from_elsewhere_installs_the_machine() -> anyhow::Result<()> {
-    let mut node = Node::with("bare", &[&install_to("{ serial: corten0 }", false)])?;
+    let mut node = Node::with("bare", &[&by_serial()])?;
     node.hardware.kernel = Some(handed_out(&node)?);
     let disk = NbdDisk::empty(DISK_BYTES)?;
     node.boot(&disk)?;

@@ -8,7 +8,7 @@ use testbed::{Device, Drive};
 use tests::images::Build;
 use tests::node::Up;
 
-use super::install::{DISK_BYTES, SERIAL, boot_fact, install, install_to, maintenance, with_medium};
+use super::install::{DISK_BYTES, boot_fact, by_serial, install, maintenance, with_medium};
 
 #[test]
 #[ignore = "boots a VM: make vm-test T=media"]
@@ -20,7 +20,7 @@ fn a_server_is_installed_from_a_stick() -> anyhow::Result<()> {
     let size = |name: &str| Ok::<_, anyhow::Error>(std::fs::metadata(out.join(name)).with_context(|| name.to_owned())?.len() >> 20);
     println!("  built in {} s: ISO {} MiB, root {} MiB", began.elapsed().as_secs(), size("corten.iso")?, size("root.erofs")?);
     for (device, name) in [(Device::Sata { wwn: None }, "/dev/sd"), (Device::Nvme { wwn: None }, "/dev/nvme0n1")] {
-        let mut node = with_medium(Drive::stick(out.join("corten.iso")), &[&install_to(&format!("{{ serial: {SERIAL} }}"), false)])?;
+        let mut node = with_medium(Drive::stick(out.join("corten.iso")), &[&by_serial()])?;
         node.hardware.disk = device;
         let disk = NbdDisk::empty(DISK_BYTES)?;
         node.boot(&disk)?;

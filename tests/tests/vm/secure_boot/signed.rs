@@ -47,10 +47,7 @@ fn what_the_owner_signed_boots_locked_down_and_measured_and_nothing_else_does() 
     let mut node = Node::new("bare")?.from_image(&image);
     node.hardware.firmware = owner.firmware()?;
     node.hardware.tpm = true;
-    let disk = node.disk()?;
-    node.boot(&disk)?;
-    let up = node.up()?;
-    node.apply(&up)?;
+    let _disk = node.configured()?;
     is_vouched_for(&node, &image.join("uki.efi"))?;
     node.kill();
 

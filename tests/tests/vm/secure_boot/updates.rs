@@ -22,10 +22,7 @@ fn a_signed_update_is_kept_and_one_that_another_signed_is_not() -> anyhow::Resul
     node.hardware.firmware = owner.firmware()?;
     node.hardware.tpm = true;
     node.hardware.boot_order = BootOrder::Variables;
-    let disk = node.disk()?;
-    node.boot(&disk)?;
-    let up = node.up()?;
-    node.apply(&up)?;
+    let _disk = node.configured()?;
     let before = security(&node)?;
 
     println!("  {}", upgrade(&node, &signed)?.trim());

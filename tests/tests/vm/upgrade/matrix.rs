@@ -43,10 +43,7 @@ impl Stage {
     pub fn on(health: &str, change: impl FnOnce(&mut Hardware)) -> anyhow::Result<Stage> {
         let mut node = Node::with("bare", &[health])?;
         change(&mut node.hardware);
-        let disk = node.disk()?;
-        node.boot(&disk)?;
-        let up = node.up()?;
-        node.apply(&up)?;
+        let disk = node.configured()?;
         Ok(Stage { node, updates: Updates::new()?, _disk: disk })
     }
 

@@ -55,10 +55,7 @@ fn a_machine_whose_images_cannot_use_its_config_waits_for_one_that_can() -> anyh
     let build = Build::new("bare", "0.1.0").reword("nodeagent", "corten.dev/v1", "corten.dev/v0")?;
     build.argument("--update-key").argument(place::update_key()).argument("--update-level").argument("1").write(&other)?;
     let mut node = Node::with("bare", &[HEALTH])?;
-    let disk = node.disk()?;
-    node.boot(&disk)?;
-    let up = node.up()?;
-    node.apply(&up)?;
+    let disk = node.configured()?;
     let config = node.ask(&Up::Configured, &["config", "show", "--timeout", "20s"])?;
     node.kill();
 

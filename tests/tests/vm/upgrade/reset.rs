@@ -16,10 +16,7 @@ fn a_reset_returns_to_the_image_without_config() -> anyhow::Result<()> {
     let updates = Updates::new()?;
     let file = updates.build("bare", "0.2.0", |build| build)?;
     let mut node = Node::with("bare", &[HEALTH])?;
-    let disk = node.disk()?;
-    node.boot(&disk)?;
-    let up = node.up()?;
-    node.apply(&up)?;
+    let disk = node.configured()?;
     upgrade(&node, &file)?;
     node.kill();
 

@@ -58,10 +58,7 @@ pub fn there_and_back() -> anyhow::Result<()> {
     let updates = Updates::new()?;
     let file = updates.build("bare", "0.2.0", |build| build)?;
     let mut node = Node::with("bare", &[HEALTH])?;
-    let disk = node.disk()?;
-    node.boot(&disk)?;
-    let up = node.up()?;
-    node.apply(&up)?;
+    let _disk = node.configured()?;
     let first = running(&node)?;
     println!("  {}", upgrade(&node, &file)?.trim());
     let second = running(&node)?;

@@ -39,10 +39,7 @@ fn reboot(node: &Node) -> anyhow::Result<()> {
 #[ignore = "boots a VM: make vm-test T=upgrade"]
 fn a_config_that_is_tried_goes_unless_it_is_confirmed() -> anyhow::Result<()> {
     let mut node = Node::with("bare", &[HEALTH])?;
-    let disk = node.disk()?;
-    node.boot(&disk)?;
-    let up = node.up()?;
-    node.apply(&up)?;
+    let disk = node.configured()?;
 
     println!("  nobody confirms");
     attempt(&node, 4, "10s")?;

@@ -68,10 +68,7 @@ fn staged(updates: &Updates) -> anyhow::Result<(Node, NbdDisk, PathBuf)> {
     let file = updates.build("bare", "0.2.0", |build| build)?;
     let mut node = Node::with("bare", &[HEALTH])?;
     node.hardware.boot_order = BootOrder::Variables;
-    let disk = node.disk()?;
-    node.boot(&disk)?;
-    let up = node.up()?;
-    node.apply(&up)?;
+    let disk = node.configured()?;
     node.ask(&Up::Configured, &["upgrade", file.to_str().context("a path in UTF-8")?, "--yes", "--stage"])?;
     node.ask(&Up::Configured, &["shutdown", "--yes"])?;
     node.machine()?.wait_off(OFF)?;
