@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use machine::config::{
-    API_VERSION, ApiServer, CERTIFICATE_LIFETIME, CertificateAuthorities, Cluster, ClusterNetwork, ControllerManager, Document, Etcd,
-    Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Upgrade, Watchdog,
+    API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, Cluster, ClusterNetwork, ControllerManager, Document,
+    Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Upgrade, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};
@@ -171,6 +171,7 @@ fn document(cluster: Cluster, role: Role, options: &Options) -> Document {
         static_pods: Vec::new(),
         health: Health::default(),
         upgrade: Upgrade::default(),
+        audit: Audit::default(),
         watchdog: Watchdog::default(),
     };
     Document { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), cluster, machine }

@@ -1,8 +1,10 @@
 //! The vocabulary that every part of Corten shares. No I/O, no async, no global state: values and the rules between them.
 //!
-//! `config` (the machine config) stands behind a feature of the same name, because init needs none of it.
+//! `config` (the machine config) and `audit` stand behind features of the same names, because init needs none of them.
 
 pub mod account;
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod boot;
 #[cfg(feature = "config")]
 pub mod config;

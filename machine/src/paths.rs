@@ -59,6 +59,8 @@ paths! {
     /// Certificates and keys, 0700.
     pki = "state/pki";
     kubelet_pki = "state/pki/kubelet";
+    /// The audit log: `<number of the first record>.log`, and how far each sink has got.
+    audit_log = "state/audit";
     boot_records = "state/boots";
     /// Why the last ordered shutdown was: [`crate::record::LastShutdown`] as JSON.
     last_shutdown = "state/boots/last-shutdown.json";

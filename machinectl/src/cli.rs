@@ -57,6 +57,9 @@ pub enum Verb {
     /// A machine's files, to look at
     #[command(subcommand)]
     Files(verbs::files::Files),
+    /// The log of calls that changed something
+    #[command(subcommand)]
+    Audit(verbs::audit::Audit),
     Upgrade(verbs::upgrade::Upgrade),
     Rollback(verbs::rollback::Rollback),
     Reboot(verbs::power::Reboot),
@@ -106,6 +109,7 @@ impl Cli {
             Verb::Version(verb) => verb.run(&world).await,
             Verb::Image(verb) => verb.run(&world).await,
             Verb::Files(verb) => verb.run(&world).await,
+            Verb::Audit(verb) => verb.run(&world).await,
             Verb::Upgrade(verb) => verb.run(&world).await,
             Verb::Rollback(verb) => verb.run(&world).await,
             Verb::Reboot(verb) => verb.run(&world).await,

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use api::v1::audit_client::AuditClient;
 use api::v1::cluster_client::ClusterClient;
 use api::v1::config_client::ConfigClient;
 use api::v1::file_client::FileClient;
@@ -190,6 +191,7 @@ macro_rules! clients {
 }
 
 clients! {
+    audit: AuditClient;
     cluster: ClusterClient;
     config: ConfigClient;
     file: FileClient;

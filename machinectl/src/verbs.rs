@@ -1,6 +1,7 @@
 //! One file for each command or family of commands: its arguments, and what it does with them.
 
 pub mod apply;
+pub mod audit;
 pub mod bootstrap;
 pub mod completion;
 pub mod config;

@@ -11,6 +11,7 @@ use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
+use crate::audit::{self, Audit};
 use crate::boots::Boots;
 use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
@@ -88,7 +89,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let fingerprint = credentials.borrow().fingerprint();
     notify(settings.notify_socket).await;
 
+    let audit = Audit::start(node.clone());
     security::publish(&node);
+    tokio::spawn(audit::deliver(node.clone(), audit.clone()));
     tokio::spawn(init_events::follow(node.clone()));
     tokio::spawn(health::watch(node.clone()));
     tokio::spawn(announce(node.clone(), fingerprint));
@@ -102,7 +105,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        served = server::serve(listener, credentials, Api { node, configs, bootstrap, power, upgrades }) => served,
+        served = server::serve(listener, credentials, Api { node, configs, bootstrap, power, upgrades, audit }) => served,
         _ = terminated.recv() => {
             boots.end().await;
             Ok(())

@@ -3,6 +3,7 @@
 mod addresses;
 mod announce;
 mod app;
+mod audit;
 mod boots;
 mod bootstrap;
 mod clock;

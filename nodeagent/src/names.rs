@@ -1,12 +1,14 @@
 //! Looks up names with the machine's own name servers: a static program must not use the C library's resolver.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use machine::config::HostPort;
+use tokio::net::TcpStream;
 
 use crate::node::Node;
 use crate::resources::network::Resolvers;
@@ -28,4 +30,11 @@ pub async fn addresses(node: &Node, name: &str) -> anyhow::Result<Vec<IpAddr>> {
     let addresses: Vec<IpAddr> = found.iter().collect();
     ensure!(!addresses.is_empty(), "looking up {name}: it has no address");
     Ok(addresses)
+}
+
+/// A connection to the first of a host's addresses that takes one.
+pub async fn connect(node: &Node, to: &HostPort) -> anyhow::Result<TcpStream> {
+    let found = addresses(node, &to.host.to_string()).await?;
+    let addresses: Vec<SocketAddr> = found.into_iter().map(|address| SocketAddr::new(address, to.port)).collect();
+    TcpStream::connect(addresses.as_slice()).await.with_context(|| format!("connecting to {to}"))
 }

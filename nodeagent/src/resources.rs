@@ -1,5 +1,6 @@
 //! The kinds of objects on the board.
 
+pub mod audit;
 pub mod boot;
 pub mod bootstrap;
 pub mod cluster;

@@ -1,5 +1,7 @@
 //! The machine API's server: one port, TLS, the gate, and one file for each service.
 
+mod audit;
+mod audited;
 pub mod caller;
 mod cluster;
 mod config;
@@ -34,6 +36,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::audit::Audit;
 use crate::bootstrap::Bootstrap;
 use crate::config::Configs;
 use crate::node::Node;
@@ -63,6 +66,7 @@ pub struct Api {
     pub bootstrap: Arc<Bootstrap>,
     pub power: Power,
     pub upgrades: Arc<Upgrades>,
+    pub audit: Audit,
 }
 
 /// Serves the machine API until the future is dropped.
@@ -77,7 +81,7 @@ pub async fn serve(listener: TcpListener, credentials: watch::Receiver<Arc<Crede
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
-        .layer(GateLayer::new(api.node.clone(), refusals))
+        .layer(GateLayer::new(api.node.clone(), refusals, api.audit.clone()))
         .add_routes(routes(&api)?)
         .serve_with_incoming(ReceiverStream::new(connections));
     tokio::select! {
@@ -94,6 +98,7 @@ macro_rules! limited {
 
 /// Every service of the API, and gRPC's own two.
 fn routes(api: &Api) -> anyhow::Result<Routes> {
+    use api::v1::audit_server::AuditServer;
     use api::v1::cluster_server::ClusterServer;
     use api::v1::config_server::ConfigServer;
     use api::v1::file_server::FileServer;
@@ -113,6 +118,7 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
         .add_service(limited!(ClusterServer::new(cluster::Cluster(api.clone()))))
         .add_service(limited!(ImageServer::new(image::Image(api.node.clone()))))
         .add_service(limited!(FileServer::new(file::File(api.node.clone()))))
+        .add_service(limited!(AuditServer::new(audit::Audit(api.audit.clone()))))
         .add_service(limited!(UpgradeServer::new(upgrade::Upgrade(api.upgrades.clone()))))
         .add_service(health)
         .add_service(reflection().build_v1().context("preparing the reflection service")?)

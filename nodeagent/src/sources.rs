@@ -10,12 +10,13 @@ mod azure;
 mod config_drive;
 mod content;
 mod facts;
-mod fetch;
+pub mod fetch;
 mod gcp;
 mod metadata;
 mod nocloud;
 mod openstack;
 mod plan;
+pub mod trust;
 mod url;
 mod volume;
 

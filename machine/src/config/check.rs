@@ -1,5 +1,6 @@
 //! What a document must hold beyond the form of its fields: the rules between values. All that is wrong is found at once.
 
+mod audit;
 mod authority;
 mod cluster;
 mod components;
@@ -39,6 +40,7 @@ impl Config {
         components::check(&config, &mut check);
         host::check(&config.machine, &mut check);
         health::check(&config.machine.health, &mut check);
+        audit::check(&config.machine.audit, &mut check);
         link::check(&config.machine.network, &mut check);
         kubelet::check(&config, &mut check);
         registry::check(&config.machine.registries, &mut check);

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::audit::Audit;
 use super::health::Health;
 use super::value::{Address, ByteSize, Cidr, Duration, Secret};
 
@@ -46,6 +47,9 @@ pub struct Machine {
     /// Whose updates the machine takes.
     #[serde(default)]
     pub upgrade: Upgrade,
+    /// The log of calls that change something.
+    #[serde(default)]
+    pub audit: Audit,
     /// The hardware watchdog.
     #[serde(default)]
     pub watchdog: Watchdog,

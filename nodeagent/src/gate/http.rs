@@ -15,14 +15,14 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
-use super::probe;
+use crate::names;
 use crate::node::Node;
 use crate::server::tls;
 
 /// Asks, and passes if the answer has the wanted status.
 pub async fn ask(node: &Node, check: &HttpCheck) -> anyhow::Result<()> {
     let url: Url = check.url.parse()?;
-    let stream = probe::connect(node, &url.server).await?;
+    let stream = names::connect(node, &url.server).await?;
     let status = if url.tls {
         let name = match &url.server.host {
             Host::Address(address) => ServerName::IpAddress((*address).into()),

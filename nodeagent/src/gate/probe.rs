@@ -12,7 +12,7 @@ use controlplane::pki::{CertificateId, Issued};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use machine::config::{HealthCheck, HostPort, PodCheck, Probe, Role};
+use machine::config::{HealthCheck, PodCheck, Probe, Role};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -34,7 +34,7 @@ pub async fn ask(node: &Node, check: &HealthCheck, agent: Option<&Issued>) -> Re
     within(check.timeout.0, async {
         match check.probe().context("exactly one of http, tcp and pod is needed")? {
             Probe::Http(wanted) => http::ask(node, wanted).await,
-            Probe::Tcp(wanted) => connect(node, &wanted.address.parse()?).await.map(drop),
+            Probe::Tcp(wanted) => names::connect(node, &wanted.address.parse()?).await.map(drop),
             Probe::Pod(wanted) => pod(node, wanted, agent).await,
         }
     })
@@ -68,13 +68,6 @@ pub async fn etcd(node: &Node, keyring: &mut Keyring) -> Result<(), String> {
         Ok(())
     })
     .await
-}
-
-/// A connection to the first of a host's addresses that takes one.
-pub async fn connect(node: &Node, to: &HostPort) -> anyhow::Result<TcpStream> {
-    let addresses = names::addresses(node, &to.host.to_string()).await?;
-    let addresses: Vec<SocketAddr> = addresses.into_iter().map(|address| SocketAddr::new(address, to.port)).collect();
-    TcpStream::connect(addresses.as_slice()).await.with_context(|| format!("connecting to {to}"))
 }
 
 async fn pod(node: &Node, wanted: &PodCheck, agent: Option<&Issued>) -> anyhow::Result<()> {

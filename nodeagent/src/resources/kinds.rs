@@ -31,6 +31,11 @@ pub const KINDS: &[Kind] = &[
         &[("READY", "status.ready"), ("LOCAL", "status.local"), ("ERROR", "status.error")],
     ),
     seen(
+        "auditsinks",
+        "Where the audit log goes, and how far each has got.",
+        &[("URL", "status.url"), ("DELIVERED", "status.delivered"), ("ERROR", "status.error")],
+    ),
+    seen(
         "bootfacts",
         "What init found in this boot, and what it did step by step.",
         &[("SLOT", "status.slot"), ("ENTRY", "status.entry"), ("COUNTED", "status.counted"), ("DISK", "status.disk")],

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use ::machine::audit::Call;
 use api::v1::Role;
 use http::{Request, Response};
 use tokio::sync::Semaphore;
@@ -12,10 +13,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::audited::{Ear, until_end};
 use super::caller::Peer;
 use super::permission::{Caller, Decision, Denial, access, permitted};
 use super::refusals::Refusals;
 use super::status::denied;
+use crate::audit::Audit;
 use crate::identity;
 use crate::node::Node;
 
@@ -41,11 +44,12 @@ pub struct GateLayer {
     node: Node,
     refusals: Arc<Refusals>,
     strangers: Arc<Semaphore>,
+    audit: Audit,
 }
 
 impl GateLayer {
-    pub fn new(node: Node, refusals: Arc<Refusals>) -> GateLayer {
-        GateLayer { node, refusals, strangers: Arc::new(Semaphore::new(STRANGERS)) }
+    pub fn new(node: Node, refusals: Arc<Refusals>, audit: Audit) -> GateLayer {
+        GateLayer { node, refusals, strangers: Arc::new(Semaphore::new(STRANGERS)), audit }
     }
 }
 
@@ -94,11 +98,20 @@ where
     };
     if let Err(denial) = gate.ask(&peer, &path) {
         gate.refusals.call(&peer, &path, denial);
+        gate.note_denied(&peer, &path, denial);
         return Ok(denied(denial).into_http());
     }
     let _permit = match &peer.identity {
         None => Some(gate.strangers.acquire().await),
         Some(_) => None,
+    };
+    let audited = match changes(&path) {
+        true => Some((gate.audit.begin(call(&peer, &path)).await, Ear::default())),
+        false => None,
+    };
+    let request = match &audited {
+        Some((_, ear)) => ear.on(request),
+        None => request,
     };
     let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
     let response = match tokio::time::timeout(deadline, inner.call(request)).await {
@@ -106,7 +119,25 @@ where
         Err(_) => Status::deadline_exceeded(format!("no answer within {} seconds", deadline.as_secs())).into_http(),
     };
     gate.tell(&peer, &path, &response);
-    Ok(response)
+    Ok(match audited {
+        Some((begun, ear)) => until_end(response, begun, ear),
+        None => response,
+    })
+}
+
+/// Calls that ask for more than a reader's role change something, or show what not everybody may see.
+fn changes(path: &str) -> bool {
+    access(path).is_some_and(|access| access.role != Role::Reader)
+}
+
+fn call(peer: &Peer, path: &str) -> Call {
+    let role = peer.identity.as_ref().and_then(|identity| identity.role).map_or("", |role| match role {
+        Role::Unspecified => "",
+        Role::Reader => "reader",
+        Role::Operator => "operator",
+        Role::Admin => "admin",
+    });
+    Call { subject: peer.subject().to_owned(), role: role.to_owned(), address: peer.address.to_string(), method: path.to_owned() }
 }
 
 impl GateLayer {
@@ -123,9 +154,15 @@ impl GateLayer {
         }
     }
 
-    /// Calls that ask for more than a reader's role change something, or show what not everybody may see.
+    /// Only what somebody known tried: strangers must not fill the log.
+    fn note_denied(&self, peer: &Peer, path: &str, denial: Denial) {
+        if peer.identity.is_some() && changes(path) {
+            self.audit.denied(call(peer, path), denial.to_string());
+        }
+    }
+
     fn tell(&self, peer: &Peer, path: &str, response: &Response<Body>) {
-        if access(path).is_none_or(|access| access.role == Role::Reader) {
+        if !changes(path) {
             return;
         }
         let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));

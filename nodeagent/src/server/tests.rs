@@ -1,6 +1,7 @@
 //! The machine API from outside: a server on loopback with a temporary root and an init that is played, asked by real TLS clients.
 
 mod access;
+mod audit;
 mod configs;
 mod files;
 pub mod harness;

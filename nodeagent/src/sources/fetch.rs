@@ -1,5 +1,6 @@
 //! One HTTP request to one server: with deadlines, a bounded answer, no redirects followed, no proxy, nothing kept between requests.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -78,14 +79,18 @@ pub enum FetchError {
     Body { address: SocketAddr, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
+/// What a request may carry.
+pub trait Message: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static {}
+impl<B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static> Message for B {}
+
 /// Sends the request, which is in origin form and names its host itself, and reads the whole answer.
-pub async fn fetch(server: &Server, request: Request<Empty<Bytes>>, deadlines: Deadlines) -> Result<Answer, FetchError> {
+pub async fn fetch<B: Message>(server: &Server, request: Request<B>, deadlines: Deadlines) -> Result<Answer, FetchError> {
     let (address, within) = (server.address, deadlines.whole);
     let whole = timeout(within, talk(server, request, deadlines.connect));
     whole.await.map_err(|_| FetchError::Deadline { address, within })?
 }
 
-async fn talk(server: &Server, request: Request<Empty<Bytes>>, within: Duration) -> Result<Answer, FetchError> {
+async fn talk<B: Message>(server: &Server, request: Request<B>, within: Duration) -> Result<Answer, FetchError> {
     let address = server.address;
     let connecting = timeout(within, TcpStream::connect(address));
     let stream = connecting.await.map_err(|_| FetchError::ConnectDeadline { address, within })?;
@@ -99,7 +104,7 @@ async fn talk(server: &Server, request: Request<Empty<Bytes>>, within: Duration)
     }
 }
 
-async fn exchange<S>(address: SocketAddr, stream: S, request: Request<Empty<Bytes>>) -> Result<Answer, FetchError>
+async fn exchange<S, B: Message>(address: SocketAddr, stream: S, request: Request<B>) -> Result<Answer, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -3,22 +3,18 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use http::header::HOST;
 use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use machine::Root;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 
 use super::answer::content;
 use super::fetch::{Deadlines, Server, fetch};
+use super::trust;
 use crate::names;
 use crate::node::Node;
 
@@ -85,24 +81,13 @@ impl Url {
 
     /// What the URL holds; `None` where its server says that there is nothing.
     pub async fn ask(&self, node: &Node, deadlines: Deadlines) -> anyhow::Result<Option<Bytes>> {
-        let tls = if self.https { Some((trust(&node.root)?, ServerName::try_from(self.host.clone())?)) } else { None };
+        let tls = if self.https { Some((trust::authorities(&node.root, None)?, ServerName::try_from(self.host.clone())?)) } else { None };
         let found = names::addresses(node, &self.host).await?;
         let port = self.port.unwrap_or(if self.https { 443 } else { 80 });
         let address = SocketAddr::new(*found.first().context("no address")?, port);
         let answer = fetch(&Server { address, tls }, self.request()?, deadlines).await?;
         Ok(content(answer)?)
     }
-}
-
-/// Trusts the authorities that come with the image.
-fn trust(root: &Root) -> anyhow::Result<Arc<ClientConfig>> {
-    let path = root.ca_certificates();
-    let bundle = std::fs::read(&path).with_context(|| format!("reading the image's certificate authorities {}", path.display()))?;
-    let mut roots = RootCertStore::empty();
-    let (good, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).filter_map(Result::ok));
-    ensure!(good > 0, "{} holds no certificate authority", path.display());
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[cfg(test)]

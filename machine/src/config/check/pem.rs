@@ -4,6 +4,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::Check;
+use crate::config::report::Path;
+
 /// One `-----BEGIN x-----` block.
 pub struct Block {
     pub label: String,
@@ -37,6 +40,18 @@ pub fn blocks(text: &str) -> Result<Vec<Block>, &'static str> {
         blocks.push(Block { label: label.to_owned(), der });
     }
     if blocks.is_empty() { Err("no PEM block") } else { Ok(blocks) }
+}
+
+/// Adds a problem unless the text is certificates and nothing else.
+pub fn certificates(path: &Path, text: &str, check: &mut Check<'_>) -> bool {
+    match blocks(text) {
+        Err(found) => check.add(path, found, "certificates in PEM", "copy it whole, from BEGIN to END CERTIFICATE"),
+        Ok(blocks) if blocks.iter().any(|block| block.label != "CERTIFICATE") => {
+            check.add(path, "other PEM blocks", "CERTIFICATE blocks alone", "");
+        }
+        Ok(_) => return true,
+    }
+    false
 }
 
 /// Whether the bytes are one DER SEQUENCE from the first to the last byte.

@@ -37,18 +37,10 @@ pub fn check(registries: &Registries, check: &mut Check<'_>) {
     for (registry, tls) in &registries.tls {
         let here = path.key("tls").key(registry);
         host(&here, registry, check);
-        if let Some(ca) = &tls.ca {
-            match pem::blocks(ca) {
-                Err(found) => check.add(&here.key("ca"), found, "certificates in PEM", "copy it whole, from BEGIN to END CERTIFICATE"),
-                Ok(blocks) if blocks.iter().any(|block| block.label != "CERTIFICATE") => {
-                    check.add(&here.key("ca"), "other PEM blocks", "CERTIFICATE blocks alone", "");
-                }
-                Ok(_) if tls.insecure_skip_verify => {
-                    let remedy = "remove one of the two: with it the authority has no effect";
-                    check.add(&here.key("insecureSkipVerify"), "true beside ca", "", remedy);
-                }
-                Ok(_) => {}
-            }
+        let good = tls.ca.as_ref().is_some_and(|ca| pem::certificates(&here.key("ca"), ca, check));
+        if good && tls.insecure_skip_verify {
+            let remedy = "remove one of the two: with it the authority has no effect";
+            check.add(&here.key("insecureSkipVerify"), "true beside ca", "", remedy);
         }
     }
 }

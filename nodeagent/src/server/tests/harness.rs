@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 pub use super::init::Init;
+use crate::audit::Audit;
 use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::config::Configs;
@@ -65,6 +66,7 @@ pub struct Machine {
     pub init: Init,
     pub address: SocketAddr,
     pub fingerprint: String,
+    pub audit: Audit,
 }
 
 impl Machine {
@@ -106,17 +108,19 @@ impl Machine {
         let power = Power::new(node.clone());
         let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default()));
         upgrades.settle().await;
+        let audit = Audit::start(node.clone());
         let api = Api {
             configs: Arc::new(Configs::new(node.clone(), Clock::new(&root))),
             bootstrap: Arc::new(Bootstrap::new(node.clone())),
             power,
             upgrades,
+            audit: audit.clone(),
             node: node.clone(),
         };
         tokio::spawn(controller::run(identity, node.clone()));
         tokio::spawn(init_events::follow(node.clone()));
         tokio::spawn(async move { serve(listener, credentials, api).await.unwrap() });
-        Machine { _directory: None, root, node, init, address, fingerprint }
+        Machine { _directory: None, root, node, init, address, fingerprint, audit }
     }
 
     /// With a certificate of the machine authority, and the config in force.
