@@ -5,6 +5,7 @@
 
 mod join;
 mod member;
+pub mod quorum;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -21,8 +21,11 @@ use crate::etcd::members::Promotion;
 use crate::node::Node;
 use crate::plan::Plan;
 use apply::Applied;
-pub use observe::{elsewhere, is_founder};
-use plan::{Action, Seen};
+pub use observe::{elsewhere, is_founder, observe};
+use plan::Action;
+#[cfg(test)]
+pub use plan::Data;
+pub use plan::{Found, Seen};
 
 #[derive(Debug, Default)]
 pub struct EtcdMembers {
@@ -53,7 +56,7 @@ impl Controller for EtcdMembers {
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let not_yet = self.not_yet.as_ref().filter(|(_, until)| *until > Instant::now()).map(|(words, _)| words.clone());
-        let seen = observe::observe(node, &mut self.keyring, not_yet).await;
+        let seen = observe(node, &mut self.keyring, not_yet).await;
         self.on_the_way = seen.on_the_way();
         Ok(seen)
     }

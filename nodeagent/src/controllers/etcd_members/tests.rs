@@ -2,9 +2,11 @@
 
 use controlplane::bootstrap::Origin;
 use machine::disk::Volume;
+use machine::protocol::PowerAction;
 
 use crate::etcd::members;
 use crate::etcd::played::machine::{Machine, Segment, address, name};
+use crate::power::{Descent, Power};
 use crate::resources::bootstrap::Bootstrap;
 use crate::resources::etcd::{EtcdMember, EtcdRole};
 use crate::resources::services;
@@ -88,6 +90,38 @@ fn a_join_goes_on_after_a_power_cut() {
     second.start();
     second.until_voter();
     assert_eq!(voters(&second), all_vote(2));
+}
+
+/// One that is reset leaves the cluster first; one that the others need is refused.
+#[test]
+fn a_reset_leaves_the_cluster() {
+    let segment = Segment::new(2);
+    let first = started(&segment, 1);
+    first.bootstrap();
+    first.until_voter();
+    let mut second = started(&segment, 2);
+    second.until_voter();
+    second
+        .until("it sees both members healthy", |node| node.store.all::<EtcdMember>().values().filter(|member| member.healthy).count() == 2);
+    let reboot = Descent { action: PowerAction::Reboot, wipe: Vec::new(), by: "a test".to_owned(), force: false };
+    let reset = Descent { wipe: vec![Volume::Etcd], ..reboot.clone() };
+    let refused = second.run(async |node| Power::new(node).descend(reboot, false).await.unwrap_err());
+    assert_eq!(refused.to_string(), "etcd loses its quorum: 1 of 2 members remain, 2 are needed");
+    let plan = second.run(async |node| {
+        let plan = Power::new(node.clone()).descend(reset, false).await.unwrap();
+        let mut board = node.store.revision();
+        while crate::resources::bootstrap::load(&node.root).unwrap().is_some() {
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(20), board.changed()).await;
+        }
+        plan
+    });
+    assert!(plan[0].starts_with("leave etcd: the other members forget member"), "{plan:?}");
+    second.cut();
+    assert_eq!(voters(&first), all_vote(1));
+    second.wipe(&[Volume::Etcd]);
+    second.start();
+    second.until_voter();
+    assert_eq!(voters(&first), all_vote(2));
 }
 
 /// What the others removed stays away until somebody wipes its data; then it is a new member.

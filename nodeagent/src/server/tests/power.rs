@@ -45,7 +45,7 @@ async fn a_reset_is_shown_confirmed_and_done() {
     let asked = until_asked(&machine, "Power").await;
     assert!(asked.contains("Reboot") && asked.contains("[Ephemeral]") && asked.contains("os:admin/alice"), "{asked}");
     assert_eq!(machine.node.stage(), Stage::Resetting);
-    assert_eq!(client.reboot(RebootRequest { dry_run: false }).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(client.reboot(RebootRequest::default()).await.unwrap_err().code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]
