@@ -2,7 +2,11 @@
 //!
 //! A power cut at any point leaves a record from which the same plan follows again, so the call can be repeated.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::etcd::MemberId;
 
 /// What is written to STATE. Its version lets an older release read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +19,12 @@ pub struct Record {
     pub member: String,
     pub origin: Origin,
     pub progress: Progress,
+    /// etcd's identity of this member; none before it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_id: Option<MemberId>,
+    /// Of one that joined: peer URLs by name, as etcd is started with; they stay as they are once it has data.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Vec<String>>,
 }
 
 /// How this machine came to its etcd member.
@@ -32,7 +42,7 @@ pub enum Origin {
 pub enum Progress {
     /// etcd may make its data now.
     Started,
-    /// The API server served and the first manifests are in it: from now on missing data is a loss.
+    /// The API server served and the first manifests are in it; or the member that joined has a vote: from now on missing data is a loss.
     Completed,
 }
 
@@ -41,7 +51,25 @@ impl Record {
 
     pub fn started(cluster: &str, member: &str) -> Record {
         let (cluster, member) = (cluster.to_owned(), member.to_owned());
-        Record { version: Record::VERSION, cluster, member, origin: Origin::Bootstrap, progress: Progress::Started }
+        Record {
+            version: Record::VERSION,
+            cluster,
+            member,
+            origin: Origin::Bootstrap,
+            progress: Progress::Started,
+            member_id: None,
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Of a member that the cluster knows as `id`, before its etcd starts for the first time with these members.
+    pub fn joining(cluster: &str, member: &str, id: MemberId, members: BTreeMap<String, Vec<String>>) -> Record {
+        Record { origin: Origin::Join, member_id: Some(id), members, ..Record::started(cluster, member) }
+    }
+
+    /// Its member is a learner still, or none yet.
+    pub fn is_joining(&self) -> bool {
+        self.origin == Origin::Join && self.progress == Progress::Started
     }
 
     pub fn completed(self) -> Record {
@@ -75,9 +103,11 @@ pub enum Plan {
 pub enum Step {
     /// Write [`Record::started`] to STATE and sync it, before etcd writes anything.
     RecordStart,
-    /// A new cluster of one member.
+    /// A new cluster of one member; or a learner of the one that is there.
     StartEtcd,
     StartApiServer,
+    /// Of a learner: until it has all that the others have, and a vote.
+    AwaitVote,
     /// Until /readyz.
     AwaitApiServer,
     /// Controller manager and scheduler.
@@ -116,6 +146,17 @@ const FIRST: &[Step] = &[
 const AGAIN: &[Step] =
     &[Step::StartEtcd, Step::StartApiServer, Step::AwaitApiServer, Step::StartControllers, Step::ApplyManifests, Step::RecordCompletion];
 
+/// What is recorded before etcd starts, the controller of etcd's members does.
+const JOIN: &[Step] = &[
+    Step::StartEtcd,
+    Step::AwaitVote,
+    Step::RecordCompletion,
+    Step::StartApiServer,
+    Step::AwaitApiServer,
+    Step::StartControllers,
+    Step::ApplyManifests,
+];
+
 /// Every boot. Manifests are applied again: they are part of the image's version.
 const RUN: &[Step] = &[Step::StartEtcd, Step::StartApiServer, Step::AwaitApiServer, Step::StartControllers, Step::ApplyManifests];
 
@@ -134,7 +175,10 @@ pub fn plan(seen: &Seen) -> Plan {
         return Plan::Refused(Refusal::OtherCluster);
     }
     match (record.progress, seen.etcd_data_empty) {
-        (Progress::Started, _) => Plan::Act(AGAIN),
+        (Progress::Started, _) => Plan::Act(match record.origin {
+            Origin::Bootstrap => AGAIN,
+            Origin::Join => JOIN,
+        }),
         (Progress::Completed, false) => Plan::Act(RUN),
         (Progress::Completed, true) => Plan::Refused(Refusal::RecordWithoutData),
     }
@@ -172,6 +216,26 @@ mod tests {
         assert_eq!(plan(&seen(true, Some(other), false)), Plan::Refused(Refusal::OtherCluster));
         let newer = Record { version: 2, ..done };
         assert_eq!(plan(&seen(true, Some(newer), false)), Plan::Refused(Refusal::NewerRecord));
+    }
+
+    #[test]
+    fn a_learner_serves_nobody() {
+        let record = Record::joining("demo", "cp-2", MemberId(7), BTreeMap::new());
+        for empty in [true, false] {
+            let Plan::Act(steps) = plan(&seen(false, Some(record.clone()), empty)) else { panic!("a cut join goes on") };
+            let position = |step| steps.iter().position(|other| *other == step);
+            assert!(position(Step::AwaitVote) < position(Step::StartApiServer), "{steps:?}");
+        }
+        assert_eq!(plan(&seen(false, Some(record.clone().completed()), false)), Plan::Act(RUN));
+        assert_eq!(plan(&seen(false, Some(record.completed()), true)), Plan::Refused(Refusal::RecordWithoutData));
+    }
+
+    #[test]
+    fn records_of_earlier_releases_are_read() {
+        let text = r#"{"version":1,"cluster":"demo","member":"cp-1","origin":"bootstrap","progress":"completed"}"#;
+        let record: Record = serde_json::from_str(text).expect("read");
+        assert_eq!(record, Record::started("demo", "cp-1").completed());
+        assert_eq!(serde_json::to_string(&record).expect("written"), text);
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! TLS 1.3 with client certificates everywhere; clients and peers trust two different authorities. etcd reads its certificates again at
 //! each handshake.
 
+mod join;
+mod member;
+pub mod quorum;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -19,6 +23,9 @@ use crate::pki::{AuthorityId, CertificateId};
 use crate::ports::{ETCD_CLIENT_PORT, ETCD_METRICS_PORT, ETCD_PEER_PORT};
 use crate::render::{Files, Read, RenderError, Rendered, text};
 use crate::service::{ETCD, MIB, control_plane_service};
+
+pub use join::{Entry, Joiner, Obstacle, enter};
+pub use member::{Member, MemberId};
 
 /// A database of this size still fits a second time, with journal and snapshots, on the 10 GiB ETCD volume: defragmenting copies it.
 const QUOTA_BYTES: u64 = 4096 * MIB;
@@ -62,6 +69,11 @@ impl Membership {
     pub fn bootstrap(facts: &Facts) -> Result<Membership, RenderError> {
         let members = BTreeMap::from([(facts.node_name.clone(), vec![peer_url(facts)?])]);
         Ok(Membership { state: ClusterState::New, members })
+    }
+
+    /// A cluster that is there, with the members that it has, this machine among them.
+    pub fn join(members: BTreeMap<String, Vec<String>>) -> Membership {
+        Membership { state: ClusterState::Existing, members }
     }
 }
 

@@ -12,7 +12,7 @@ mod tests;
 
 pub use authority::{Authority, Issued, SigningRequest, public_key_pem, self_signed, signing_request};
 pub use certificate::{Certificate, fingerprint, renewal_due, renewal_time, verify_chain};
-pub use clients::{MachineRole, kubernetes_admin, machine_client, super_user};
+pub use clients::{MachineRole, etcd_client, kubernetes_admin, machine_client, super_user};
 pub use request::{CertificateRequest, San, Usage};
 pub(crate) use table::FRONT_PROXY_CLIENT;
 pub use table::{AuthorityId, CertificateId, CertificateSpec, agent_user, certificates};

@@ -8,6 +8,7 @@ use machine::protocol::VolumeState;
 use tokio::sync::Mutex;
 
 use crate::clock::wall_seconds;
+use crate::controllers::etcd_members;
 use crate::identity;
 use crate::node::Node;
 use crate::power::hostname;
@@ -36,6 +37,10 @@ struct Seen {
     /// Why STATE cannot keep the record.
     state_problem: Option<String>,
     etcd: Option<VolumeState>,
+    /// The machine's own config brings the authorities' keys.
+    founder: bool,
+    /// An etcd of the cluster that answers on another control plane.
+    elsewhere: Option<String>,
     cluster: cluster::Seen,
 }
 
@@ -54,7 +59,7 @@ impl Bootstrap {
 
     pub async fn bootstrap(&self, dry_run: bool, by: &str) -> Result<Outcome, Refusal> {
         let _busy = self.busy.lock().await;
-        let seen = self.observe()?;
+        let seen = self.observe().await?;
         let steps = decide(&seen)?;
         let already = !steps.contains(&Step::RecordStart);
         if !dry_run && !already {
@@ -66,15 +71,18 @@ impl Bootstrap {
         Ok(Outcome { plan, already })
     }
 
-    fn observe(&self) -> Result<Seen, Refusal> {
+    async fn observe(&self) -> Result<Seen, Refusal> {
         let config = self.node.config().map(|applied| applied.config);
+        let record = record::load(&self.node.root)?.map(|bootstrap| bootstrap.record);
         Ok(Seen {
             role: config.as_ref().map(|config| config.machine.role),
             state_problem: identity::state_problem(&self.node),
             etcd: services::volume_state(&self.node.store, Volume::Etcd),
+            founder: etcd_members::is_founder(&self.node),
+            elsewhere: if record.is_none() { etcd_members::elsewhere(&self.node).await } else { None },
             cluster: cluster::Seen {
                 requested: true,
-                record: record::load(&self.node.root)?.map(|bootstrap| bootstrap.record),
+                record,
                 etcd_data_empty: !holds_data(&self.node.root),
                 cluster: config.map(|config| config.cluster.name.clone()).unwrap_or_default(),
             },
@@ -95,6 +103,9 @@ fn decide(seen: &Seen) -> Result<&'static [Step], Refusal> {
         let remedy = "try again in a moment; see machinectl get volumes";
         return Err(Refusal::state("ETCD_CLOSED", "the ETCD volume is not open yet", remedy));
     }
+    if seen.cluster.record.is_none() && seen.cluster.etcd_data_empty {
+        refuse_another(seen)?;
+    }
     match cluster::plan(&seen.cluster) {
         Plan::Act(steps) => Ok(steps),
         Plan::Waiting => Ok(&[]),
@@ -102,10 +113,24 @@ fn decide(seen: &Seen) -> Result<&'static [Step], Refusal> {
     }
 }
 
+/// A second cluster of the same name would have half of the machines.
+fn refuse_another(seen: &Seen) -> Result<(), Refusal> {
+    if let Some(server) = &seen.elsewhere {
+        let problem = format!("the cluster is there: etcd answers at {server}");
+        return Err(Refusal::state("CLUSTER_EXISTS", problem, "nothing is to be done: this machine joins it by itself"));
+    }
+    if !seen.founder {
+        let problem = "the machine config brings no keys of the authorities: such a control plane joins the cluster of another one";
+        return Err(Refusal::state("JOINS", problem, "bootstrap through the control plane whose config has the keys"));
+    }
+    Ok(())
+}
+
 fn words(step: Step) -> &'static str {
     match step {
         Step::RecordStart => "record on STATE that this machine makes the cluster",
         Step::StartEtcd => "start etcd as the only member of a new cluster",
+        Step::AwaitVote => "wait until etcd has all that the other members have, and a vote",
         Step::StartApiServer => "start the API server",
         Step::AwaitApiServer => "wait until the API server is ready",
         Step::StartControllers => "start the controller manager and the scheduler",
@@ -125,7 +150,8 @@ mod tests {
 
     fn ready() -> Seen {
         let cluster = cluster::Seen { requested: true, record: None, etcd_data_empty: true, cluster: "demo".to_owned() };
-        Seen { role: Some(Role::ControlPlane), state_problem: None, etcd: Some(VolumeState::Open), cluster }
+        let etcd = Some(VolumeState::Open);
+        Seen { role: Some(Role::ControlPlane), state_problem: None, etcd, founder: true, elsewhere: None, cluster }
     }
 
     fn reason(seen: Seen) -> &'static str {
@@ -142,6 +168,8 @@ mod tests {
         assert_eq!(reason(Seen { role: None, ..ready() }), "NOT_A_CONTROL_PLANE");
         assert_eq!(reason(Seen { state_problem: Some("broken".to_owned()), ..ready() }), "STATE_CLOSED");
         assert_eq!(reason(Seen { etcd: None, ..ready() }), "ETCD_CLOSED");
+        assert_eq!(reason(Seen { founder: false, ..ready() }), "JOINS");
+        assert_eq!(reason(Seen { elsewhere: Some("https://192.0.2.9:2379".to_owned()), ..ready() }), "CLUSTER_EXISTS");
         let mut foreign = ready();
         foreign.cluster.etcd_data_empty = false;
         assert_eq!(reason(foreign), "ETCD_DATA");
@@ -150,6 +178,7 @@ mod tests {
     #[test]
     fn a_second_call_changes_nothing() {
         let mut seen = ready();
+        seen.elsewhere = Some("https://192.0.2.9:2379".to_owned());
         seen.cluster.record = Some(Record::started("demo", "cp-1"));
         assert!(!decide(&seen).unwrap().contains(&Step::RecordStart));
     }

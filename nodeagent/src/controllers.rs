@@ -9,6 +9,7 @@ pub mod control_plane;
 pub mod directory;
 pub mod etcd;
 pub mod etcd_hold;
+pub mod etcd_members;
 pub mod extra_files;
 #[cfg(test)]
 pub mod fixtures;

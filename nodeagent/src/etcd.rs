@@ -1,6 +1,7 @@
 //! This machine's etcd, asked as its client: of etcd's own gRPC services what the agent needs (api/etcdserverpb/rpc.proto in etcd's source).
 
 mod downgrade;
+pub mod members;
 #[cfg(test)]
 pub mod played;
 
@@ -16,6 +17,9 @@ use tonic::{Request, Streaming};
 use tonic_prost::ProstCodec;
 
 pub use downgrade::{cancel_downgrade, enable_downgrade, may_downgrade, versions};
+
+/// [`ANSWER_DEADLINE`] of a question that is asked of several at once, or again and again.
+pub const QUICK: Duration = Duration::from_secs(5);
 
 /// How long etcd may take to connect, to answer, and between two pieces of an answer.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
@@ -45,13 +49,22 @@ where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
 {
+    ask_within(access, ANSWER_DEADLINE, method, question).await
+}
+
+/// The same with another deadline.
+pub async fn ask_within<Q, A>(access: Access<'_>, deadline: Duration, method: &'static str, question: Q) -> anyhow::Result<A>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
     let asking = || format!("asking etcd at {} for {method}", access.server);
     let asked = async {
         let mut client = client(access).await?;
         let codec = ProstCodec::<Q, A>::default();
         Ok::<A, anyhow::Error>(client.unary(Request::new(question), PathAndQuery::from_static(method), codec).await?.into_inner())
     };
-    within(asked).await.and_then(|answered| answered).with_context(asking)
+    within(deadline, asked).await.and_then(|answered| answered).with_context(asking)
 }
 
 /// A call that is answered in pieces.
@@ -65,9 +78,9 @@ where
     Ok(client.server_streaming(Request::new(question), PathAndQuery::from_static(method), codec).await?.into_inner())
 }
 
-pub async fn within<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
-    let late = || format!("etcd was silent for {} seconds", ANSWER_DEADLINE.as_secs());
-    tokio::time::timeout(ANSWER_DEADLINE, work).await.with_context(late)
+pub async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let late = || format!("etcd was silent for {} seconds", deadline.as_secs());
+    tokio::time::timeout(deadline, work).await.with_context(late)
 }
 
 async fn client(access: Access<'_>) -> anyhow::Result<Grpc<Channel>> {

@@ -9,6 +9,7 @@ use machine::stage::Stage;
 use crate::controller::{ControllerState, ControllerStatus};
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, NodeStatus};
+use crate::resources::etcd::EtcdMember;
 use crate::resources::machine::{Check, MachineStatus};
 use crate::resources::{bootstrap, services};
 use crate::stage::StageEvent;
@@ -109,10 +110,18 @@ pub fn settled(status: &ServiceStatus) -> bool {
     matches!(status.state, ServiceState::Ready | ServiceState::Ended)
 }
 
+/// The controller that brings a control plane into etcd.
+const MEMBERS: &str = "etcdmembers";
+
 fn etcd(node: &Node, role: Role) -> Result<(), String> {
     match role {
         Role::Worker => Ok(()),
-        Role::ControlPlane if !bootstrap::is_done(&node.store) => Err("the cluster is not bootstrapped: machinectl bootstrap".to_owned()),
+        Role::ControlPlane if !bootstrap::is_done(&node.store) => {
+            let hint = "bootstrap the cluster once, through the first control plane: machinectl bootstrap";
+            Err(waits_for(node, MEMBERS).map(|waits| format!("{waits}; {hint}")).unwrap_or_else(|| hint.to_owned()))
+        }
+        Role::ControlPlane if !bootstrap::may_serve(&node.store) => Err(waits_for(node, MEMBERS).unwrap_or_else(|| "it joins".to_owned())),
+        Role::ControlPlane if EtcdMember::own_removed(&node.store) => Err(waits_for(node, MEMBERS).unwrap_or_default()),
         Role::ControlPlane => ready(node, "etcd"),
     }
 }

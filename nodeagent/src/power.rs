@@ -1,5 +1,7 @@
 //! Reboot, shutdown and reset: what will happen, in words, and the way down itself.
 
+mod parting;
+
 use std::time::Duration;
 
 use machine::disk::Volume;
@@ -12,6 +14,7 @@ use crate::refusal::Refusal;
 use crate::resources::bootstrap;
 use crate::resources::network::Hostname;
 use crate::stage::StageEvent;
+use parting::Parting;
 
 /// How long pods may take to end by themselves.
 const PODS: Duration = Duration::from_secs(30);
@@ -27,6 +30,8 @@ pub struct Descent {
     pub wipe: Vec<Volume>,
     /// Who asked, as logs show it.
     pub by: String,
+    /// Whatever becomes of etcd's quorum.
+    pub force: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -39,24 +44,36 @@ impl Power {
         Power { node }
     }
 
-    /// Begins the way down and answers at once with what happens; a dry run answers alone.
-    pub fn descend(&self, descent: Descent, dry_run: bool) -> Vec<String> {
-        let plan = plan(&descent);
+    /// Begins the way down and answers at once with what happens; a dry run answers alone. Refused where etcd would not go on without this
+    /// machine, unless that is meant.
+    pub async fn descend(&self, descent: Descent, dry_run: bool) -> Result<Vec<String>, Refusal> {
+        let parting = Parting::observe(&self.node, &descent.wipe).await;
+        let told = if dry_run { parting.words() } else { parting.accepted(descent.force)? };
+        let plan = [told].into_iter().filter(|words| !words.is_empty()).chain(plan(&descent)).collect();
         if !dry_run {
-            self.begin(descent, true);
+            let power = self.clone();
+            tokio::spawn(async move { power.carry_out(descent, parting, true).await });
         }
-        plan
+        Ok(plan)
     }
 
-    /// Begins the way down. Without a drain pods are not waited for.
+    /// Begins the way down at once: etcd's quorum was seen to before. Without a drain pods are not waited for.
     pub fn begin(&self, descent: Descent, drain: bool) {
         let power = self.clone();
-        tokio::spawn(async move { power.carry_out(descent, drain).await });
+        tokio::spawn(async move { power.carry_out(descent, Parting::NoMember, drain).await });
     }
 
-    async fn carry_out(self, descent: Descent, drain: bool) {
+    async fn carry_out(self, descent: Descent, parting: Parting, drain: bool) {
         let before = self.node.stage();
         self.node.happened(event(&descent));
+        if let Err(error) = parting.leave(&self.node).await {
+            tracing::warn!("{error:#}");
+            if !descent.force {
+                self.node.events.emit("machine", "PowerRefused", format!("{error:#}"));
+                self.node.happened(StageEvent::PowerRefused { before });
+                return;
+            }
+        }
         if drain {
             self.drain().await;
         }
@@ -200,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_reset_says_what_is_lost() {
-        let descent = Descent { action: PowerAction::Reboot, wipe: vec![Volume::Etcd], by: String::new() };
+        let descent = Descent { action: PowerAction::Reboot, wipe: vec![Volume::Etcd], by: String::new(), force: false };
         let plan = plan(&descent);
         assert!(plan.iter().any(|step| step.starts_with("wipe ETCD")) && !plan.iter().any(|step| step.contains("wipe STATE")), "{plan:?}");
         assert_eq!(event(&descent), StageEvent::ResetAsked);

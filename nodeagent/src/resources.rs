@@ -5,6 +5,7 @@ pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
 pub mod disks;
+pub mod etcd;
 pub mod gate;
 pub mod installation;
 pub mod kinds;

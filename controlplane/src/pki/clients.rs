@@ -65,6 +65,11 @@ pub fn super_user(lifetime: Duration) -> CertificateRequest {
     client("corten:bootstrap", "system:masters", lifetime)
 }
 
+/// The agent as a client of etcd, before it has a certificate of its own on the disk.
+pub fn etcd_client(lifetime: Duration) -> CertificateRequest {
+    CertificateRequest { organization: None, ..client("corten:agent", "", lifetime) }
+}
+
 fn client(name: &str, organization: &str, lifetime: Duration) -> CertificateRequest {
     CertificateRequest {
         common_name: name.to_owned(),

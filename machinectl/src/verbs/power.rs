@@ -21,6 +21,9 @@ struct Consent {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Also where etcd loses its quorum by it
+    #[arg(long)]
+    force: bool,
 }
 
 /// Stop all services and start the machine again
@@ -62,8 +65,9 @@ enum VolumeName {
 
 impl Reboot {
     pub async fn run(self, world: &World) -> Result<(), Failure> {
+        let force = self.consent.force;
         let ask = async |session: &Session, dry_run| {
-            session.ask(session.machine().reboot(RebootRequest { dry_run })).await.map(|response| response.plan)
+            session.ask(session.machine().reboot(RebootRequest { dry_run, force })).await.map(|response| response.plan)
         };
         let Some(wait) = self.wait.map(|wait| wait.0) else { return self.consent.carry_out(world, "reboots", ask).await.map(drop) };
         let before = world.connection.each_named(QUICK, boot_id).await?;
@@ -105,8 +109,9 @@ async fn await_boot(session: &Session, old: Option<&str>, progress: &Progress) -
 
 impl Shutdown {
     pub async fn run(self, world: &World) -> Result<(), Failure> {
+        let force = self.consent.force;
         let ask = async |session: &Session, dry_run| {
-            session.ask(session.machine().shutdown(ShutdownRequest { dry_run })).await.map(|response| response.plan)
+            session.ask(session.machine().shutdown(ShutdownRequest { dry_run, force })).await.map(|response| response.plan)
         };
         self.consent.carry_out(world, "shuts down", ask).await.map(drop)
     }
@@ -144,7 +149,7 @@ fn show_plans(plans: &Answers<Vec<String>>) {
 impl Reset {
     /// One machine at a time, and its name has to be typed.
     pub async fn run(self, world: &World) -> Result<(), Failure> {
-        let Consent { dry_run, yes } = self.consent;
+        let Consent { dry_run, yes, .. } = self.consent;
         let look = async |session: Session| {
             let plan = session.ask(session.machine().reset(self.request(true, String::new()))).await?.plan;
             let version = session.ask(session.machine().get_version(GetVersionRequest {})).await?;
@@ -175,6 +180,6 @@ impl Reset {
             VolumeName::Ephemeral => "EPHEMERAL",
         };
         let volumes = self.wipe.iter().map(|volume| name(volume).to_owned()).collect();
-        ResetRequest { dry_run, volumes, confirm, power_off: self.power_off }
+        ResetRequest { dry_run, volumes, confirm, power_off: self.power_off, force: self.consent.force }
     }
 }

@@ -91,7 +91,8 @@ pub struct Inputs {
     machine: Result<Machine, Vec<Missing>>,
     /// The audit log lies there.
     ephemeral_open: bool,
-    bootstrapped: bool,
+    /// This machine's etcd may serve it.
+    has_etcd: bool,
     api_server_ready: bool,
     /// init has the service: it ran before this agent, or before this change.
     known: bool,
@@ -106,7 +107,7 @@ impl<C: Component> Subject for ControlPlane<C> {
         Ok(Inputs {
             machine: Machine::observe(node).map(|machine| machine.emulating(restraint::observe(node).kubernetes)),
             ephemeral_open: services::is_open(&node.store, Volume::Ephemeral),
-            bootstrapped: bootstrap::is_done(&node.store),
+            has_etcd: bootstrap::may_serve(&node.store),
             api_server_ready: ApiServer::local_ready(&node.store),
             known: node.store.get::<ServiceStatus>(C::ID).is_some(),
             issued: self.keyring.all(node, C::CERTIFICATES),
@@ -121,7 +122,7 @@ impl<C: Component> Subject for ControlPlane<C> {
         };
         let mut missing = super::machine::missing([
             (inputs.ephemeral_open, "volume ephemeral"),
-            (inputs.bootstrapped, "bootstrap of the cluster"),
+            (inputs.has_etcd, "bootstrap of the cluster, or a vote in etcd"),
             (!C::NEEDS_API || inputs.api_server_ready || inputs.known, "API server"),
         ]);
         let absent = C::CERTIFICATES.iter().filter(|id| !inputs.issued.contains_key(id));

@@ -1,11 +1,12 @@
-//! Keeps etcd, on control planes, as the machine config says. It starts once the cluster was bootstrapped through this machine.
+//! Keeps etcd, on control planes, as the machine config says. It starts once the cluster was bootstrapped through this machine, or knows it
+//! as a member that joins; one that the others have removed is stopped.
 //!
-//! reads: machine config, hostname, node IPs, volumes (ETCD), certificates, bootstrap record
+//! reads: machine config, hostname, node IPs, volumes (ETCD), certificates, bootstrap record, etcdmembers
 //! writes: etcd's files, service etcd
 
 use std::collections::BTreeMap;
 
-use controlplane::bootstrap::{self, Record};
+use controlplane::bootstrap::{self, Origin, Record};
 use controlplane::etcd::{self, Membership};
 use controlplane::pki::{CertificateId, Issued};
 use controlplane::{Credentials, RenderError};
@@ -17,6 +18,7 @@ use super::service::{self, Subject, Want};
 use crate::node::Node;
 use crate::plan::Missing;
 use crate::resources::bootstrap::Bootstrap;
+use crate::resources::etcd::EtcdMember;
 use crate::resources::services;
 
 pub const ID: &str = "etcd";
@@ -34,6 +36,8 @@ pub struct Inputs {
     record: Option<Record>,
     /// Nothing in the data directory; of use only while the volume is open.
     data_empty: bool,
+    /// The others have removed this machine's member.
+    removed: bool,
     issued: BTreeMap<CertificateId, Issued>,
 }
 
@@ -47,13 +51,14 @@ impl Subject for Etcd {
             volume_open: services::is_open(&node.store, Volume::Etcd),
             record: node.store.get::<Bootstrap>(Bootstrap::NAME).map(|bootstrap| bootstrap.record),
             data_empty: std::fs::read_dir(node.root.etcd_data()).map_or(true, |mut entries| entries.next().is_none()),
+            removed: EtcdMember::own_removed(&node.store),
             issued: self.keyring.all(node, &CERTIFICATES),
         })
     }
 
     fn want(inputs: &Inputs) -> anyhow::Result<Want> {
         let machine = match &inputs.machine {
-            Ok(machine) if machine.is_control_plane() => machine,
+            Ok(machine) if machine.is_control_plane() && !inputs.removed => machine,
             Ok(_) => return Ok(Want::Absent(service::id(ID)?)),
             Err(missing) => return Ok(Want::Waiting(missing.clone())),
         };
@@ -80,7 +85,7 @@ fn hindrance(machine: &Machine, inputs: &Inputs) -> Option<Missing> {
     };
     match bootstrap::plan(&seen) {
         bootstrap::Plan::Act(_) => None,
-        bootstrap::Plan::Waiting => Some(Missing::new("bootstrap of the cluster")),
+        bootstrap::Plan::Waiting => Some(Missing::new("bootstrap of the cluster, or a way into it: see controller etcdmembers")),
         bootstrap::Plan::Refused(refusal) => Some(Missing::new(format!("somebody to decide: {refusal}"))),
     }
 }
@@ -88,7 +93,11 @@ fn hindrance(machine: &Machine, inputs: &Inputs) -> Option<Missing> {
 fn render(machine: &Machine, inputs: &Inputs) -> Result<controlplane::Rendered, RenderError> {
     let Machine { config, facts } = machine;
     let credentials = Credentials { issued: inputs.issued.clone(), ..Credentials::from_config(config) };
-    etcd::render(config, facts, &credentials, &Membership::bootstrap(facts)?)
+    let membership = match &inputs.record {
+        Some(record) if record.origin == Origin::Join => Membership::join(record.members.clone()),
+        _ => Membership::bootstrap(facts)?,
+    };
+    etcd::render(config, facts, &credentials, &membership)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub struct Namespace(Child);
 
 impl Namespace {
     pub fn new() -> Namespace {
-        let child = Command::new("unshare").args(["--net", "sleep", "120"]).spawn().unwrap();
+        let child = Command::new("unshare").args(["--net", "sleep", "900"]).spawn().unwrap();
         let namespace = Namespace(child);
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         while std::fs::read_link(namespace.path()).is_ok_and(|theirs| theirs == own) {

@@ -1,5 +1,7 @@
 //! A real etcd for tests, as `make components` builds it, on a port of its own.
 
+pub mod machine;
+
 use std::fs;
 use std::process::Stdio;
 

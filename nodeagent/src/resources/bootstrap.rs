@@ -55,6 +55,11 @@ pub fn is_done(store: &Store) -> bool {
     store.get::<Bootstrap>(Bootstrap::NAME).is_some()
 }
 
+/// Whether this machine's etcd may serve an API server: a learner does not.
+pub fn may_serve(store: &Store) -> bool {
+    store.get::<Bootstrap>(Bootstrap::NAME).is_some_and(|bootstrap| !bootstrap.record.is_joining())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -97,6 +97,18 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "etcdmembers",
+        "Members of etcd's cluster, as this control plane sees them.",
+        &[
+            ("ID", "status.id"),
+            ("ROLE", "status.role"),
+            ("HEALTHY", "status.healthy"),
+            ("VERSION", "status.version"),
+            ("PEERS", "status.peerUrls"),
+            ("MESSAGE", "status.message"),
+        ],
+    ),
+    seen(
         "gates",
         "How far the image that is on trial has come with its proof.",
         &[

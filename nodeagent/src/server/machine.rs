@@ -55,21 +55,25 @@ impl machine_server::Machine for Machine {
     }
 
     async fn reboot(&self, request: Request<RebootRequest>) -> Result<Response<RebootResponse>, Status> {
-        let descent = Descent { action: PowerAction::Reboot, wipe: Vec::new(), by: caller(&request) };
-        Ok(Response::new(RebootResponse { plan: self.0.power.descend(descent, request.get_ref().dry_run) }))
+        let by = caller(&request);
+        let RebootRequest { dry_run, force } = request.into_inner();
+        let descent = Descent { action: PowerAction::Reboot, wipe: Vec::new(), by, force };
+        Ok(Response::new(RebootResponse { plan: self.0.power.descend(descent, dry_run).await? }))
     }
 
     async fn shutdown(&self, request: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {
-        let descent = Descent { action: PowerAction::PowerOff, wipe: Vec::new(), by: caller(&request) };
-        Ok(Response::new(ShutdownResponse { plan: self.0.power.descend(descent, request.get_ref().dry_run) }))
+        let by = caller(&request);
+        let ShutdownRequest { dry_run, force } = request.into_inner();
+        let descent = Descent { action: PowerAction::PowerOff, wipe: Vec::new(), by, force };
+        Ok(Response::new(ShutdownResponse { plan: self.0.power.descend(descent, dry_run).await? }))
     }
 
     async fn reset(&self, request: Request<ResetRequest>) -> Result<Response<ResetResponse>, Status> {
         let by = caller(&request);
-        let ResetRequest { dry_run, volumes, confirm, power_off } = request.into_inner();
+        let ResetRequest { dry_run, volumes, confirm, power_off, force } = request.into_inner();
         let wipe: Vec<Volume> = self.0.power.reset(&volumes, &confirm, dry_run)?;
         let action = if power_off { PowerAction::PowerOff } else { PowerAction::Reboot };
-        Ok(Response::new(ResetResponse { plan: self.0.power.descend(Descent { action, wipe, by }, dry_run) }))
+        Ok(Response::new(ResetResponse { plan: self.0.power.descend(Descent { action, wipe, by, force }, dry_run).await? }))
     }
 
     async fn list_boots(&self, _: Request<ListBootsRequest>) -> Result<Response<ListBootsResponse>, Status> {

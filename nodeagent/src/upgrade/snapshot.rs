@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::etcd::{self, Access, within};
+use crate::etcd::{self, ANSWER_DEADLINE, Access, within};
 
 const METHOD: &str = "/etcdserverpb.Maintenance/Snapshot";
 /// Snapshots kept.
@@ -52,12 +52,12 @@ pub async fn take(access: Access<'_>, directory: &Path, name: &str) -> anyhow::R
 }
 
 async fn copy(access: Access<'_>, file: &mut File) -> anyhow::Result<u64> {
-    let mut pieces = within(etcd::stream::<_, SnapshotResponse>(access, METHOD, SnapshotRequest {})).await??;
+    let mut pieces = within(ANSWER_DEADLINE, etcd::stream::<_, SnapshotResponse>(access, METHOD, SnapshotRequest {})).await??;
     let (mut digest, mut size) = (Sha256::new(), 0);
     // The last bytes so far: they may be the digest.
     let mut tail = Vec::new();
     let mut remaining = None;
-    while let Some(piece) = within(pieces.message()).await?? {
+    while let Some(piece) = within(ANSWER_DEADLINE, pieces.message()).await?? {
         file.write_all(&piece.blob)?;
         size += piece.blob.len() as u64;
         remaining = Some(piece.remaining_bytes);

@@ -265,7 +265,7 @@ impl Upgrades {
 
     /// Begins the reboot that was left to do.
     pub fn reboot(&self, asked: &Asked) {
-        let descent = Descent { action: PowerAction::Reboot, wipe: Vec::new(), by: asked.by.clone() };
+        let descent = Descent { action: PowerAction::Reboot, wipe: Vec::new(), by: asked.by.clone(), force: true };
         self.power.begin(descent, !asked.fast);
     }
 

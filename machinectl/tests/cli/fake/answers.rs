@@ -93,7 +93,7 @@ impl machine_server::Machine for Answers {
     }
 
     async fn reset(&self, request: Request<ResetRequest>) -> Answer<ResetResponse> {
-        let ResetRequest { dry_run, volumes, confirm, power_off } = request.into_inner();
+        let ResetRequest { dry_run, volumes, confirm, power_off, force: _ } = request.into_inner();
         self.asked.note(format!("reset dry_run={dry_run} volumes={volumes:?} confirm={confirm} power_off={power_off}"));
         answer(ResetResponse { plan: vec!["wipe EPHEMERAL".to_owned()] })
     }

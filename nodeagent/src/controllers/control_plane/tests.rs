@@ -11,7 +11,7 @@ fn inputs<C: Component>(machine: Machine) -> Inputs {
     Inputs {
         machine: Ok(machine),
         ephemeral_open: true,
-        bootstrapped: true,
+        has_etcd: true,
         api_server_ready: true,
         known: false,
         issued: C::CERTIFICATES.iter().map(|id| (*id, issued(*id))).collect(),
@@ -39,8 +39,11 @@ fn the_api_server_starts_before_the_others() {
 #[test]
 fn what_runs_is_left_alone_while_something_is_missing() {
     let before =
-        Inputs { bootstrapped: false, ephemeral_open: false, issued: BTreeMap::new(), ..inputs::<KubeScheduler>(machine("controlplane")) };
-    assert_eq!(waits_for(&want::<KubeScheduler>(&before)), ["volume ephemeral", "bootstrap of the cluster", "certificate kube-scheduler"]);
+        Inputs { has_etcd: false, ephemeral_open: false, issued: BTreeMap::new(), ..inputs::<KubeScheduler>(machine("controlplane")) };
+    assert_eq!(
+        waits_for(&want::<KubeScheduler>(&before)),
+        ["volume ephemeral", "bootstrap of the cluster, or a vote in etcd", "certificate kube-scheduler"]
+    );
 }
 
 #[test]

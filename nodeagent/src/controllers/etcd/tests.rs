@@ -1,3 +1,5 @@
+use controlplane::etcd::MemberId;
+
 use super::*;
 use crate::controllers::fixtures::{issued, machine, running, waits_for};
 use crate::controllers::service::Subject;
@@ -8,6 +10,7 @@ fn inputs(machine: Machine) -> Inputs {
         volume_open: true,
         record: Some(Record::started("demo", "cp-1")),
         data_empty: true,
+        removed: false,
         issued: CERTIFICATES.into_iter().map(|id| (id, issued(id))).collect(),
     }
 }
@@ -18,7 +21,10 @@ fn want(inputs: &Inputs) -> Want {
 
 #[test]
 fn starts_once_the_cluster_was_bootstrapped() {
-    assert_eq!(waits_for(&want(&Inputs { record: None, ..inputs(machine("controlplane")) })), ["bootstrap of the cluster"]);
+    assert_eq!(
+        waits_for(&want(&Inputs { record: None, ..inputs(machine("controlplane")) })),
+        ["bootstrap of the cluster, or a way into it: see controller etcdmembers"]
+    );
     let program = running(want(&inputs(machine("controlplane"))));
     assert_eq!(program.spec.id.as_str(), ID);
     assert!(!program.spec.files_digest.is_empty());
@@ -48,4 +54,20 @@ fn workers_have_none() {
 fn missing_certificates_are_named() {
     let none = Inputs { issued: BTreeMap::new(), ..inputs(machine("controlplane")) };
     assert_eq!(waits_for(&want(&none)), ["certificate etcd-server", "certificate etcd-peer"]);
+}
+
+#[test]
+fn one_that_joins_starts_with_the_members_that_the_cluster_has() {
+    let members = ["cp-1", "cp-2"].map(|name| (name.to_owned(), vec![format!("https://{name}:2380")]));
+    let record = Record::joining("demo", "cp-1", MemberId(1), members.into());
+    let program = running(want(&Inputs { record: Some(record), ..inputs(machine("controlplane")) }));
+    let file = program.files.iter().find(|file| file.path.ends_with("etcd.yaml")).unwrap();
+    let text = std::str::from_utf8(&file.contents).unwrap();
+    assert!(text.contains("cp-1=https://cp-1:2380,cp-2=https://cp-2:2380") && text.contains("initial-cluster-state: existing"), "{text}");
+}
+
+#[test]
+fn one_that_was_removed_is_stopped() {
+    let removed = Inputs { removed: true, data_empty: false, ..inputs(machine("controlplane")) };
+    assert!(matches!(want(&removed), Want::Absent(_)));
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use controlplane::bootstrap::Progress;
+use controlplane::bootstrap::{Origin, Progress};
 use controlplane::manifests::Manifest;
 
 use crate::controllers::machine::Machine;
@@ -48,7 +48,8 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     if seen.applied.as_ref() != Some(&status) {
         actions.push(Action::Apply { manifests: seen.wanted.clone(), status });
     }
-    if let Some(bootstrap) = seen.bootstrap.clone().filter(|bootstrap| bootstrap.record.progress == Progress::Started) {
+    let made_here = |bootstrap: &Bootstrap| bootstrap.record.origin == Origin::Bootstrap && bootstrap.record.progress == Progress::Started;
+    if let Some(bootstrap) = seen.bootstrap.clone().filter(made_here) {
         actions.push(Action::Complete(Bootstrap { record: bootstrap.record.completed(), ..bootstrap }));
     }
     Plan::from_actions(actions)

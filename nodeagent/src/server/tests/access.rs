@@ -137,7 +137,7 @@ async fn without_state_nobody_configures_the_machine() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("STATE"), "{refused}");
     let mut stranger = MachineClient::new(stranger);
-    assert_eq!(stranger.reboot(RebootRequest { dry_run: true }).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(stranger.reboot(RebootRequest { dry_run: true, force: false }).await.unwrap_err().code(), Code::PermissionDenied);
     stranger.get_version(GetVersionRequest {}).await.unwrap();
 }
 

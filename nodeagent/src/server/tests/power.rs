@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::harness::Machine;
 use super::init::service;
+use crate::resources::network::NodeIps;
 
 async fn until_asked(machine: &Machine, words: &str) -> String {
     for _ in 0..500 {
@@ -44,7 +45,7 @@ async fn a_reset_is_shown_confirmed_and_done() {
     let asked = until_asked(&machine, "Power").await;
     assert!(asked.contains("Reboot") && asked.contains("[Ephemeral]") && asked.contains("os:admin/alice"), "{asked}");
     assert_eq!(machine.node.stage(), Stage::Resetting);
-    assert_eq!(client.reboot(RebootRequest { dry_run: false }).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(client.reboot(RebootRequest::default()).await.unwrap_err().code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]
@@ -70,6 +71,8 @@ async fn a_cluster_is_made_once() {
     let etcd = VolumeStatus { volume: Volume::Etcd, state: VolumeState::Open, size_bytes: 1, device: String::new() };
     machine.init.tell(Event::Volume(etcd.clone()));
     machine.node.store.put("etcd", &etcd);
+    // It is the only one that its config names.
+    machine.node.store.put(NodeIps::NAME, &NodeIps { addresses: vec!["192.0.2.10".parse().unwrap()] });
 
     let shown = client.bootstrap(BootstrapRequest { dry_run: true }).await.unwrap().into_inner();
     assert!(!shown.plan.is_empty() && !shown.already_bootstrapped);
