@@ -15,6 +15,7 @@ mod port;
 mod process;
 mod program;
 mod qmp;
+pub mod segment;
 mod socket;
 
 pub use accelerator::Accelerator;
