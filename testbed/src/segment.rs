@@ -53,9 +53,8 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // A switch that does not answer has ended.
-        let _ = control::ask(&self.directory, Request::Stop);
-        if let Some(thread) = self.thread.take() {
+        // One that cannot be told, because its directory is gone, goes on until the process ends: nobody is to wait for it.
+        if let (Ok(_), Some(thread)) = (control::ask(&self.directory, Request::Stop), self.thread.take()) {
             let _ = thread.join();
         }
     }

@@ -85,6 +85,10 @@ impl Link {
 }
 
 impl Plan {
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     /// Of the directory's file.
     pub fn load(directory: &Path) -> Result<Plan, Error> {
         let path = directory.join(FILE);

@@ -17,7 +17,10 @@ const FRAME_BYTES: usize = 69_632;
 #[derive(Debug)]
 pub struct OpenPort {
     pub port: Port,
-    socket: UnixDatagram,
+    /// Takes the machine's frames. It is connected to nobody: to a connected one, only its peer may send, and each start of QEMU is another.
+    inward: UnixDatagram,
+    /// Hands frames to the machine. It is connected, so that poll(2) tells when the machine takes more.
+    outward: UnixDatagram,
     waiting: VecDeque<Vec<u8>>,
     buffer: Vec<u8>,
     pub counts: Counts,
@@ -35,23 +38,29 @@ impl OpenPort {
     pub fn open(port: Port) -> Result<OpenPort, Error> {
         let path = port.directory.join(SWITCH_SOCKET);
         std::fs::create_dir_all(&port.directory).map_err(Error::file("make directory", &port.directory))?;
-        let socket = socket::bind_datagram(&port.directory, SWITCH_SOCKET).map_err(Error::file("bind", &path))?;
-        socket.set_nonblocking(true).map_err(Error::file("bind", &path))?;
-        Ok(OpenPort { port, socket, waiting: VecDeque::new(), buffer: vec![0; FRAME_BYTES], counts: Counts::default() })
+        let sockets = || {
+            let (inward, outward) = (socket::bind_datagram(&port.directory, SWITCH_SOCKET)?, UnixDatagram::unbound()?);
+            inward.set_nonblocking(true)?;
+            outward.set_nonblocking(true)?;
+            Ok((inward, outward))
+        };
+        let (inward, outward) = sockets().map_err(Error::file("bind", &path))?;
+        Ok(OpenPort { port, inward, outward, waiting: VecDeque::new(), buffer: vec![0; FRAME_BYTES], counts: Counts::default() })
     }
 
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// Readable when the machine has sent something.
+    pub fn inward(&self) -> BorrowedFd<'_> {
+        self.inward.as_fd()
     }
 
-    /// Whether frames wait for the machine to take them.
-    pub fn is_behind(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Writable when the machine takes more; none while nothing waits for it.
+    pub fn outward(&self) -> Option<BorrowedFd<'_>> {
+        (!self.waiting.is_empty()).then(|| self.outward.as_fd())
     }
 
     /// The next frame that the machine sent, if there is one.
     pub fn receive(&mut self) -> Option<Vec<u8>> {
-        let length = self.socket.recv(&mut self.buffer).ok()?;
+        let length = self.inward.recv(&mut self.buffer).ok()?;
         self.counts.received += 1;
         Some(self.buffer[..length].to_vec())
     }
@@ -79,10 +88,10 @@ impl OpenPort {
 
     /// Connected again wherever the machine's end is a new one: its QEMU was started anew.
     fn hand_over(&self, frame: &[u8]) -> io::Result<usize> {
-        self.socket.send(frame).or_else(|error| match error.kind() {
+        self.outward.send(frame).or_else(|error| match error.kind() {
             io::ErrorKind::NotConnected | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
-                socket::connect_datagram(&self.socket, &self.port.directory, NIC_SOCKET)?;
-                self.socket.send(frame)
+                socket::connect_datagram(&self.outward, &self.port.directory, NIC_SOCKET)?;
+                self.outward.send(frame)
             }
             _ => Err(error),
         })

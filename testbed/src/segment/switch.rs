@@ -79,14 +79,12 @@ impl Switch {
         let left = self.late.peek().map(|Reverse(next)| next.due.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() });
         let mut set = vec![PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN)];
-        set.extend(self.ports.iter().map(|port| {
-            let behind = if port.is_behind() { PollFlags::OUT } else { PollFlags::empty() };
-            PollFd::from_borrowed_fd(port.descriptor(), PollFlags::IN | behind)
-        }));
+        set.extend(self.ports.iter().map(|port| PollFd::from_borrowed_fd(port.inward(), PollFlags::IN)));
+        set.extend(self.ports.iter().filter_map(OpenPort::outward).map(|outward| PollFd::from_borrowed_fd(outward, PollFlags::OUT)));
         // An interrupted wait is one that found nothing.
         let _ = poll(&mut set, left.as_ref());
         let ready = |descriptor: &PollFd<'_>| descriptor.revents().contains(PollFlags::IN);
-        let ports = set[1..].iter().enumerate().filter(|(_, descriptor)| ready(descriptor)).map(|(n, _)| n).collect();
+        let ports = set[1..=self.ports.len()].iter().enumerate().filter(|(_, descriptor)| ready(descriptor)).map(|(n, _)| n).collect();
         (ready(&set[0]), ports)
     }
 

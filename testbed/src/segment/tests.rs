@@ -12,10 +12,11 @@ const NOTHING: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_secs(10);
 
 struct Bench {
-    folder: TempDir,
+    /// Before its folder: fields are dropped in this order, and the switch is told to end by a socket in there.
     segment: Segment,
     plan: Plan,
     nics: Vec<UnixDatagram>,
+    folder: TempDir,
 }
 
 fn directory(folder: &TempDir, name: &str) -> PathBuf {
@@ -25,9 +26,7 @@ fn directory(folder: &TempDir, name: &str) -> PathBuf {
 fn nic(folder: &TempDir, name: &str) -> UnixDatagram {
     let path = directory(folder, name).join(NIC_SOCKET);
     let _ = std::fs::remove_file(&path);
-    let socket = UnixDatagram::bind(&path).expect("bind");
-    socket.connect(directory(folder, name).join(SWITCH_SOCKET)).expect("connect");
-    socket
+    UnixDatagram::bind(&path).expect("bind")
 }
 
 fn bench(names: &[&str], links: Vec<Link>) -> Bench {
@@ -36,7 +35,7 @@ fn bench(names: &[&str], links: Vec<Link>) -> Bench {
     let plan = Plan { ports, links, seed: 1 };
     let segment = Segment::start(&folder.path().join("net"), &plan).expect("a segment");
     let nics = names.iter().map(|name| nic(&folder, name)).collect();
-    Bench { folder, segment, plan, nics }
+    Bench { segment, plan, nics, folder }
 }
 
 fn address(n: u8) -> [u8; 6] {
@@ -49,7 +48,8 @@ fn frame(from: u8, to: [u8; 6], text: &str) -> Vec<u8> {
 
 impl Bench {
     fn send(&self, from: u8, to: [u8; 6], text: &str) {
-        self.nics[usize::from(from)].send(&frame(from, to, text)).expect("send");
+        let from_port = &self.plan.ports[usize::from(from)];
+        self.nics[usize::from(from)].send_to(&frame(from, to, text), from_port.directory.join(SWITCH_SOCKET)).expect("send");
     }
 
     fn heard(&self, n: u8, patience: Duration) -> Option<String> {
