@@ -1,11 +1,16 @@
-//! Local clusters: one control plane in QEMU, without root.
+//! Local clusters: machines in QEMU on a segment of their own, without root.
 
 mod accelerators;
+mod configs;
 mod create;
 mod destroy;
 mod fingerprint;
+mod growth;
+mod layout;
+mod power;
 mod show;
 mod state;
+mod switch;
 mod waiting;
 
 use clap::Subcommand;
@@ -18,6 +23,8 @@ pub enum Cluster {
     Create(create::Create),
     Show(show::Show),
     Destroy(destroy::Destroy),
+    #[command(hide = true)]
+    Switch(switch::Switch),
 }
 
 impl Cluster {
@@ -26,6 +33,7 @@ impl Cluster {
             Cluster::Create(create) => create.run(world).await,
             Cluster::Show(show) => show.run(world),
             Cluster::Destroy(destroy) => destroy.run(world),
+            Cluster::Switch(switch) => switch.run(),
         }
     }
 }

@@ -62,12 +62,12 @@ pub fn node(text: &str) -> Result<HostPort, String> {
 
 /// What several machines answered.
 #[derive(Debug)]
-pub struct Answers<T> {
-    pub done: Vec<(HostPort, T)>,
+pub struct Answers<T, N = HostPort> {
+    pub done: Vec<(N, T)>,
     pub failed: Vec<Failure>,
 }
 
-impl<T> Answers<T> {
+impl<T, N> Answers<T, N> {
     /// `Ok` if every machine did it; else all that went wrong, as one failure.
     pub fn outcome(self) -> Result<(), Failure> {
         let Some(first) = self.failed.first() else { return Ok(()) };
