@@ -126,7 +126,8 @@ mod tests {
         for member in &mut record.machines {
             member.machine = Some(crate::cluster::state::tests::running(&folder.directory, member.place));
         }
-        make(&folder, &record, true, &Patches { worker: vec!["machine: {hostname: mine}".to_owned()], ..Patches::default() }).expect("made");
+        make(&folder, &record, true, &Patches { worker: vec!["machine: {hostname: mine}".to_owned()], ..Patches::default() })
+            .expect("made");
         let load = |name: &str, founds| {
             let text = of(&folder, &record, record.member(name).expect("a member"), founds).expect("a config");
             machine::config::load(&text, name).unwrap_or_else(|report| panic!("{report}"))

@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn every_machine_has_a_name_and_an_address_of_its_own() {
         let places = places(3, 2);
-        let shown: Vec<_> = places.iter().map(|place| format!("{} {} {}", place.name(), place.address(), place.hardware_address())).collect();
+        let shown: Vec<_> =
+            places.iter().map(|place| format!("{} {} {}", place.name(), place.address(), place.hardware_address())).collect();
         assert_eq!(
             shown,
             [
