@@ -164,7 +164,7 @@ fn audit_log(cluster: &Cluster) -> anyhow::Result<()> {
     };
     ensure!(has("begun", "Cluster/Bootstrap", "os:admin/admin") && has("ended", "Cluster/Bootstrap", "os:admin/admin"), "{text}");
     ensure!(has("denied", "", "") && has("ended", "Config/Apply", ""), "{text}");
-    let checked = cluster.machinectl_json(&["audit", "verify"])?;
+    let checked = cluster.json(&["audit", "verify"])?;
     let (last, head) = (&checked[0]["last"], checked[0]["head"].as_str().context("no head")?);
     ensure!(last.as_u64() >= Some(records.len() as u64) && checked[0]["first"] == 1, "{checked}");
     cluster.machinectl(&["audit", "verify", "--head", head])?;
