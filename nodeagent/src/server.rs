@@ -11,6 +11,7 @@ mod image;
 mod listener;
 mod log;
 mod machine;
+mod passing;
 pub mod permission;
 mod refusals;
 mod resource;

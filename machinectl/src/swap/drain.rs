@@ -98,7 +98,7 @@ impl Cordon {
         let cordoned = node.spec.and_then(|spec| spec.unschedulable).unwrap_or_default();
         let ours = marked || !cordoned;
         if ours {
-            let patch = json!({ "metadata": { "annotations": { MARK: "image-swap" } }, "spec": { "unschedulable": true } });
+            let patch = json!({ "metadata": { "annotations": { MARK: "reboot" } }, "spec": { "unschedulable": true } });
             nodes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(failed)?;
         }
         Ok(Cordon { client, name: name.to_owned(), ours })

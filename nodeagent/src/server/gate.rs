@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::audited::{Ear, until_end};
 use super::caller::Peer;
+use super::passing;
 use super::permission::{Caller, Decision, Denial, access, permitted};
 use super::refusals::Refusals;
 use super::status::denied;
@@ -88,7 +89,7 @@ where
     }
 }
 
-async fn pass<S>(gate: GateLayer, mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+async fn pass<S>(gate: GateLayer, mut inner: S, mut request: Request<Body>) -> Result<Response<Body>, S::Error>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
@@ -96,6 +97,12 @@ where
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
         return Ok(Status::internal("the connection does not say who is at its other end").into_http());
     };
+    let target = match &peer.identity {
+        Some(identity) if !identity.is_proxy => passing::target(&request, &gate.node),
+        _ => Ok(None),
+    };
+    let peer = passing::caller(peer, request.headers_mut());
+    request.extensions_mut().insert(peer.clone());
     if let Err(denial) = gate.ask(&peer, &path) {
         gate.refusals.call(&peer, &path, denial);
         gate.note_denied(&peer, &path, denial);
@@ -105,6 +112,15 @@ where
         None => Some(gate.strangers.acquire().await),
         Some(_) => None,
     };
+    let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
+    let target = match target {
+        Ok(target) => target,
+        Err(refusal) => return Ok(Status::from(refusal).into_http()),
+    };
+    if let Some(target) = target {
+        let passed = tokio::time::timeout(deadline, passing::pass_on(&gate.node, &peer, target, request)).await;
+        return Ok(passed.unwrap_or_else(|_| Err(late(deadline))).unwrap_or_else(|status| status.into_http()));
+    }
     let audited = match changes(&path) {
         true => Some((gate.audit.begin(call(&peer, &path)).await, Ear::default())),
         false => None,
@@ -113,16 +129,19 @@ where
         Some((_, ear)) => ear.on(request),
         None => request,
     };
-    let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
     let response = match tokio::time::timeout(deadline, inner.call(request)).await {
         Ok(response) => response?,
-        Err(_) => Status::deadline_exceeded(format!("no answer within {} seconds", deadline.as_secs())).into_http(),
+        Err(_) => late(deadline).into_http(),
     };
     gate.tell(&peer, &path, &response);
     Ok(match audited {
         Some((begun, ear)) => until_end(response, begun, ear),
         None => response,
     })
+}
+
+fn late(deadline: Duration) -> Status {
+    Status::deadline_exceeded(format!("no answer within {} seconds", deadline.as_secs()))
 }
 
 /// Calls that ask for more than a reader's role change something, or show what not everybody may see.

@@ -7,6 +7,7 @@ use machine::Root;
 use machine::record::LastShutdown;
 
 use super::{Unreadable, Versioned, check, text};
+use crate::audit::Position;
 use crate::controllers::etcd_hold::Hold;
 use crate::node::Node;
 use crate::resources::bootstrap::Bootstrap;
@@ -14,7 +15,7 @@ use crate::resources::state_record::UnreadRecord;
 use crate::{boots, config, upgrade};
 
 struct Row {
-    /// On STATE; `<n>` stands for a number, `<slot>` for a or b.
+    /// On STATE; `<n>` stands for a number, `<slot>` for a or b, `<id>` for anything.
     name: &'static str,
     what: &'static str,
     version: u32,
@@ -35,14 +36,17 @@ impl Row {
             None => file == pattern,
             Some((_, end)) => {
                 let (variable, end) = end.split_once('>').unwrap_or_default();
-                let number = variable == "n";
-                file.strip_suffix(end).is_some_and(|name| if number { name.parse::<u64>().is_ok() } else { matches!(name, "a" | "b") })
+                file.strip_suffix(end).is_some_and(|name| match variable {
+                    "n" => name.parse::<u64>().is_ok(),
+                    "slot" => matches!(name, "a" | "b"),
+                    _ => true,
+                })
             }
         }
     }
 }
 
-static TABLE: [Row; 8] = [
+static TABLE: [Row; 9] = [
     Row::new::<config::Current>(
         "config/current",
         "which config generation is in force",
@@ -84,6 +88,12 @@ static TABLE: [Row; 8] = [
         "how this control plane came to its etcd member",
         Root::state,
         "recovery: etcd is not started, and the machine API answers as ever",
+    ),
+    Row::new::<Position>(
+        "audit/sinks/<id>.json",
+        "how far a sink of the audit log got",
+        Root::audit_sinks,
+        "that sink is sent nothing; `machinectl get auditsinks` says why",
     ),
     Row::new::<Hold>(
         "etcd-hold.json",
