@@ -1,16 +1,20 @@
 //! The kinds of objects on the board.
 
+pub mod api_servers;
+pub mod authorities;
 pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
 pub mod disks;
 pub mod gate;
 pub mod installation;
+pub mod join;
 pub mod kinds;
 pub mod machine;
 pub mod network;
 pub mod security;
 pub mod services;
+pub mod signing_requests;
 pub mod sources;
 pub mod state_record;
 pub mod time;

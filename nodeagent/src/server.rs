@@ -34,6 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::admission::Admission;
 use crate::bootstrap::Bootstrap;
 use crate::config::Configs;
 use crate::node::Node;
@@ -61,6 +62,7 @@ pub struct Api {
     pub node: Node,
     pub configs: Arc<Configs>,
     pub bootstrap: Arc<Bootstrap>,
+    pub admission: Admission,
     pub power: Power,
     pub upgrades: Arc<Upgrades>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use api::v1::Role;
-use controlplane::pki::{Certificate, MachineRole};
+use controlplane::pki::{CONTROL_PLANE_NAME, Certificate, MachineRole, San, key_id};
 
 /// The other end of a connection; tonic puts it into each request's extensions.
 #[derive(Debug, Clone)]
@@ -24,13 +24,29 @@ pub struct Identity {
     pub common_name: String,
     /// The highest of the people's roles in it. `os:machine` and `os:proxy` are none of them.
     pub role: Option<Role>,
+    /// Of a certificate of role `os:machine`.
+    pub machine: Option<MachineIdentity>,
     pub not_after: SystemTime,
+}
+
+/// Another machine of the cluster, named by its common name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineIdentity {
+    /// [`key_id`] of its public key.
+    pub key: String,
+    pub control_plane: bool,
 }
 
 impl Identity {
     pub fn of(certificate: &Certificate) -> Identity {
         let role = certificate.organizations.iter().filter_map(|name| name.parse().ok()).filter_map(role).max_by_key(|role| *role as i32);
-        Identity { subject: subject(certificate), common_name: certificate.common_name.clone(), role, not_after: certificate.not_after }
+        let is_machine = certificate.organizations.iter().any(|name| name == MachineRole::Machine.organization());
+        let machine = is_machine.then(|| MachineIdentity {
+            key: key_id(&certificate.public_key),
+            control_plane: certificate.sans.contains(&San::Dns(CONTROL_PLANE_NAME.to_owned())),
+        });
+        let (subject, common_name) = (subject(certificate), certificate.common_name.clone());
+        Identity { subject, common_name, role, machine, not_after: certificate.not_after }
     }
 }
 

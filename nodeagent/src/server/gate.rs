@@ -114,6 +114,7 @@ impl GateLayer {
         let caller = match &peer.identity {
             // The handshake checked the certificate; the connection may have outlived it.
             Some(identity) if identity.not_after < SystemTime::now() => return Err(Denial::Expired),
+            Some(identity) if identity.role.is_none() && identity.machine.is_some() => Caller::Machine,
             Some(identity) => Caller::Certified(identity.role),
             None => Caller::Anonymous,
         };
@@ -126,6 +127,12 @@ impl GateLayer {
     /// Calls that ask for more than a reader's role change something, or show what not everybody may see.
     fn tell(&self, peer: &Peer, path: &str, response: &Response<Body>) {
         if access(path).is_none_or(|access| access.role == Role::Reader) {
+            return;
+        }
+        if peer.identity.is_none()
+            && let Some(refused) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
+        {
+            self.refusals.call(peer, path, refused.message());
             return;
         }
         let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));

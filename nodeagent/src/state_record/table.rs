@@ -7,8 +7,10 @@ use machine::Root;
 use machine::record::LastShutdown;
 
 use super::{Unreadable, Versioned, check, text};
+use crate::authority_keys::AuthorityKeys;
 use crate::controllers::etcd_hold::Hold;
 use crate::node::Node;
+use crate::resources::api_servers::Membership;
 use crate::resources::bootstrap::Bootstrap;
 use crate::resources::state_record::UnreadRecord;
 use crate::{boots, config, upgrade};
@@ -42,7 +44,7 @@ impl Row {
     }
 }
 
-static TABLE: [Row; 8] = [
+static TABLE: [Row; 10] = [
     Row::new::<config::Current>(
         "config/current",
         "which config generation is in force",
@@ -90,6 +92,18 @@ static TABLE: [Row; 8] = [
         "that this machine holds etcd to an older version",
         Root::state,
         "etcd stays held; the controller etcdhold says why",
+    ),
+    Row::new::<AuthorityKeys>(
+        "pki/authority-keys.json",
+        "the authorities' keys that a control plane got when it joined",
+        Root::pki,
+        "they are asked for again, of another control plane",
+    ),
+    Row::new::<Membership>(
+        "identity/api-servers.json",
+        "which API servers were members of the cluster",
+        Root::identity_directory,
+        "the API servers that the config names are asked first",
     ),
 ];
 
