@@ -1,5 +1,7 @@
 //! The kinds of objects on the board.
 
+pub mod api_servers;
+pub mod authorities;
 pub mod audit;
 pub mod boot;
 pub mod bootstrap;
@@ -8,11 +10,13 @@ pub mod disks;
 pub mod etcd;
 pub mod gate;
 pub mod installation;
+pub mod join;
 pub mod kinds;
 pub mod machine;
 pub mod network;
 pub mod security;
 pub mod services;
+pub mod signing_requests;
 pub mod sources;
 pub mod state_record;
 pub mod time;

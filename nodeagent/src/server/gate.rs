@@ -164,6 +164,7 @@ impl GateLayer {
         let caller = match &peer.identity {
             // The handshake checked the certificate; the connection may have outlived it.
             Some(identity) if identity.not_after < SystemTime::now() => return Err(Denial::Expired),
+            Some(identity) if identity.role.is_none() && identity.machine.is_some() => Caller::Machine,
             Some(identity) => Caller::Certified(identity.role),
             None => Caller::Anonymous,
         };
@@ -182,6 +183,12 @@ impl GateLayer {
 
     fn tell(&self, peer: &Peer, path: &str, response: &Response<Body>) {
         if !changes(path) {
+            return;
+        }
+        if peer.identity.is_none()
+            && let Some(refused) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
+        {
+            self.refusals.call(peer, path, refused.message());
             return;
         }
         let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));

@@ -8,8 +8,10 @@ use machine::record::LastShutdown;
 
 use super::{Unreadable, Versioned, check, text};
 use crate::audit::Position;
+use crate::authority_keys::AuthorityKeys;
 use crate::controllers::etcd_hold::Hold;
 use crate::node::Node;
+use crate::resources::api_servers::Membership;
 use crate::resources::bootstrap::Bootstrap;
 use crate::resources::state_record::UnreadRecord;
 use crate::{boots, config, upgrade};
@@ -46,7 +48,7 @@ impl Row {
     }
 }
 
-static TABLE: [Row; 9] = [
+static TABLE: [Row; 11] = [
     Row::new::<config::Current>(
         "config/current",
         "which config generation is in force",
@@ -100,6 +102,18 @@ static TABLE: [Row; 9] = [
         "that this machine holds etcd to an older version",
         Root::state,
         "etcd stays held; the controller etcdhold says why",
+    ),
+    Row::new::<AuthorityKeys>(
+        "pki/authority-keys.json",
+        "the authorities' keys that a control plane got when it joined",
+        Root::pki,
+        "they are asked for again, of another control plane",
+    ),
+    Row::new::<Membership>(
+        "identity/api-servers.json",
+        "which API servers were members of the cluster",
+        Root::identity_directory,
+        "the API servers that the config names are asked first",
     ),
 ];
 

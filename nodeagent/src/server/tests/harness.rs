@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 pub use super::init::Init;
+use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
@@ -112,6 +113,7 @@ impl Machine {
         let api = Api {
             configs: Arc::new(Configs::new(node.clone(), Clock::new(&root))),
             bootstrap: Arc::new(Bootstrap::new(node.clone())),
+            admission: Admission::new(node.clone()),
             power,
             upgrades,
             audit: audit.clone(),
