@@ -6,6 +6,7 @@
 
 mod control;
 mod fate;
+mod front;
 mod plan;
 mod port;
 mod switch;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 pub use control::Status;
+pub use front::Front;
 pub use plan::{ANY, Link, Plan, Port};
 
 use crate::Error;

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use controlplane::client_config::{ClientConfig, Context};
 use controlplane::generate::Options;
-use controlplane::ports::API_SERVER_PORT;
 use controlplane::secrets::Secrets;
 use machine::config::{Role, yaml};
 use serde_json::{Value, json};
@@ -16,12 +15,12 @@ use crate::failure::Failure;
 use crate::verbs::generate::{Patches, names, texts, write_client, write_secrets};
 use crate::{files, patch};
 
-/// Makes the cluster's secrets and configs. Its first control plane runs already: it is by that one's forwarded port that kubeconfigs name the cluster.
+/// Makes the cluster's secrets and configs. Its first control plane runs already: under what decides what etcd is told.
 pub fn make(folder: &Folder, record: &Record, allow_scheduling_on_control_planes: bool, user: &Patches) -> Result<(), Failure> {
     let now = SystemTime::now();
     let secrets = Secrets::generate(now).map_err(|error| Failure::of("secrets", &error))?;
     let options = Options { machine_endpoints: control_planes(record), allow_scheduling_on_control_planes, ..Options::new(now) };
-    let endpoint = record.member(&Place::FIRST.name())?.forwarded(API_SERVER_PORT).unwrap_or_default();
+    let endpoint = record.kubernetes_api().unwrap_or_default();
     let mut patches = user.clone();
     patches.all.insert(0, ours(record).to_string());
     let mut texts = texts(&record.name, &format!("https://{endpoint}"), &secrets, &options, &patches)?;

@@ -6,16 +6,15 @@ use std::time::Duration;
 use clap::Args;
 use futures::future::join_all;
 use machine::config::ByteSize;
-use testbed::Machine;
+use testbed::{Machine, free_port};
 
 use super::configs;
-use super::growth::Growth;
+use super::growth::{Growth, answers};
 use super::layout::{MOST_WORKERS, Place, places};
 use super::power;
 use super::state::{CLIENT_CONFIG, Folder, KUBECONFIG, Member, Record};
 use super::waiting::Deadline;
 use crate::cli::World;
-use crate::connection::Answers;
 use crate::failure::Failure;
 use crate::output::tell;
 use crate::progress::Progress;
@@ -113,6 +112,7 @@ impl Create {
             isolated: self.isolated,
             accelerator: self.accelerator.clone(),
             limit: self.limit,
+            kubernetes_port: Some(free_port()?),
             switch: None,
             machines: places(self.control_planes, self.workers).into_iter().map(Member::new).collect(),
         })
@@ -156,17 +156,11 @@ pub async fn join(
         Growth { folder, record, progress, deadline, member, machine }.join().await
     };
     let joined = join_all(names.iter().zip(&machines).map(|(name, machine)| one(name, machine))).await;
-    let mut answers = Answers { done: Vec::new(), failed: Vec::new() };
-    for (name, outcome) in names.iter().zip(joined) {
-        match outcome {
-            Ok(()) => answers.done.push((name.clone(), ())),
-            Err(failure) => answers.failed.push(failure),
-        }
-    }
-    answers.outcome()
+    answers(names, joined).outcome()
 }
 
-fn start(world: &World, folder: &Folder, record: &mut Record, name: &str, progress: &Progress) -> Result<Machine, Failure> {
+/// Turns a machine on.
+pub fn start(world: &World, folder: &Folder, record: &mut Record, name: &str, progress: &Progress) -> Result<Machine, Failure> {
     progress.wait_for(format!("QEMU starts {name}"));
     let machine = power::on(&world.places, folder, record, name)?;
     progress.done(&format!("{name} runs ({})", machine.record().accelerator.name()));

@@ -11,7 +11,7 @@ use super::configs;
 use super::fingerprint;
 use super::state::{Folder, KUBECONFIG, Member, Record};
 use super::waiting::{Deadline, Wait};
-use crate::connection;
+use crate::connection::{self, Answers};
 use crate::failure::Failure;
 use crate::files;
 use crate::progress::Progress;
@@ -41,7 +41,7 @@ impl Growth<'_> {
     /// The first control plane: from it on there is a cluster.
     pub async fn found(&self) -> Result<(), Failure> {
         self.configure(true).await?;
-        let (node, context) = (self.node()?, configs::context(self.folder)?);
+        let (node, context) = (node(self.member)?, configs::context(self.folder)?);
         let ask = async || {
             let session = cluster_session(&context, &node).await?;
             session.ask(session.machine().get_version(GetVersionRequest {})).await?;
@@ -68,7 +68,7 @@ impl Growth<'_> {
     }
 
     async fn configure(&self, founds: bool) -> Result<(), Failure> {
-        let node = self.node()?;
+        let node = node(self.member)?;
         let ask = async || maintenance_session(self.machine, &node).await;
         let session = self.wait("to answer in maintenance", MAINTENANCE, ask).await?;
         self.done("is in maintenance");
@@ -82,7 +82,7 @@ impl Growth<'_> {
 
     /// All its checks pass: its Node is Ready among them.
     pub async fn healthy(&self) -> Result<(), Failure> {
-        let (node, context) = (self.node()?, configs::context(self.folder)?);
+        let (node, context) = (node(self.member)?, configs::context(self.folder)?);
         let patience = self.deadline.left(HEALTHY);
         let ask = async || {
             let session = cluster_session(&context, &node).await?;
@@ -103,13 +103,24 @@ impl Growth<'_> {
     fn done(&self, what: &str) {
         self.progress.done(&format!("{} {what}", self.member.name()));
     }
+}
 
-    /// Its machine API, from here.
-    fn node(&self) -> Result<HostPort, Failure> {
-        let name = self.member.name();
-        let address = self.member.forwarded(api::PORT).ok_or_else(|| Failure::new(&name, "its machine API is not forwarded"))?;
-        connection::node(&address).map_err(|error| Failure::new(name, error))
+/// A member's machine API, from here.
+pub fn node(member: &Member) -> Result<HostPort, Failure> {
+    let address = member.forwarded(api::PORT).ok_or_else(|| Failure::new(member.name(), "its machine API is not forwarded"))?;
+    connection::node(&address).map_err(|error| Failure::new(member.name(), error))
+}
+
+/// What became of each machine.
+pub fn answers<'a>(names: impl IntoIterator<Item = &'a String>, outcomes: Vec<Result<(), Failure>>) -> Answers<(), String> {
+    let mut answers = Answers { done: Vec::new(), failed: Vec::new() };
+    for (name, outcome) in names.into_iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => answers.done.push((name.clone(), ())),
+            Err(failure) => answers.failed.push(failure),
+        }
     }
+    answers
 }
 
 /// Connects to the machine that the console speaks of, and sees that it answers.
@@ -123,7 +134,8 @@ async fn maintenance_session(machine: &Machine, node: &HostPort) -> Result<Sessi
     Ok(session)
 }
 
-async fn cluster_session(context: &Context, node: &HostPort) -> Result<Session, Failure> {
+/// As the cluster's administrator.
+pub async fn cluster_session(context: &Context, node: &HostPort) -> Result<Session, Failure> {
     let dialer = Dialer { trust: Trust::Cluster(Box::new(context.clone())), server_name: None, patience: PATIENCE };
     dialer.connect(node).await
 }

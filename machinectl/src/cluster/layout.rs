@@ -13,7 +13,8 @@ const SEGMENT_BITS: u8 = 24;
 /// The first control plane's last octet, and the first worker's.
 const CONTROL_PLANES: u8 = 10;
 const WORKERS: u8 = 100;
-/// As many workers have an address.
+/// As many of each have an address.
+pub const MOST_CONTROL_PLANES: u8 = 90;
 pub const MOST_WORKERS: u8 = 150;
 
 /// One machine of a cluster.

@@ -23,6 +23,8 @@ pub fn on(places: &Places, folder: &Folder, record: &mut Record, name: &str) -> 
     accelerators.learn(&machine);
     member.machine = Some(machine.record().clone());
     record.put(member);
+    // Now it is known by which port its API server is reached.
+    switch::ensure(folder, record)?;
     folder.save(record)?;
     Ok(machine)
 }

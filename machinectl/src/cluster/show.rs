@@ -78,6 +78,7 @@ fn value(folder: &Folder, record: &Record) -> serde_json::Value {
         "directory": folder.directory,
         "clientConfig": folder.path(CLIENT_CONFIG),
         "kubeconfig": folder.path(KUBECONFIG),
+        "kubernetesApi": record.kubernetes_api(),
         "machines": record.machines.iter().map(machine).collect::<Vec<_>>(),
         "record": record,
     })

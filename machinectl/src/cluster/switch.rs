@@ -1,4 +1,4 @@
-//! The segment's switch: a process of its own, which goes on when the command that started it ends.
+//! The segment's switch, and the port that leads to the API servers: a process of its own, which goes on when the command that started it ends.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use controlplane::ports::API_SERVER_PORT;
 use testbed::{ProcessId, segment};
 
 use super::state::{Folder, Record};
@@ -46,11 +47,14 @@ pub fn directory(cluster: &Path) -> PathBuf {
     cluster.join(FOLDER)
 }
 
-/// Has the switch know every machine of the record; starts it, if it does not run. What the links are like stays as it is.
+/// Has the switch know every machine of the record, and where their API servers are; starts it, if it does not run. What the links are like
+/// stays as it is.
 pub fn ensure(folder: &Folder, record: &mut Record) -> Result<(), Failure> {
     let directory = directory(&folder.directory);
     let mut plan = plan(&directory)?;
     plan.ports = record.machines.iter().map(|member| segment::Port { name: member.name(), directory: folder.of(member) }).collect();
+    let leads_to = record.control_planes().filter_map(|member| member.port(API_SERVER_PORT)).collect();
+    plan.front = record.kubernetes_port.map(|port| segment::Front { port, leads_to });
     // What was said of a machine goes with it.
     let known = |name: &str| name == segment::ANY || plan.ports.iter().any(|port| port.name == name);
     plan.links.retain(|link| known(&link.from) && known(&link.to));

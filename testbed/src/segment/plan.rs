@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::front::Front;
 use crate::Error;
 
 /// In place of a port's name: all of them.
@@ -20,6 +21,9 @@ pub struct Plan {
     /// Every rule that fits a frame applies: delays add up, each loss is drawn apart, one cut is enough.
     #[serde(default)]
     pub links: Vec<Link>,
+    /// One port of the host for what several machines serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front: Option<Front>,
     /// What losses are drawn from.
     #[serde(default)]
     pub seed: u64,

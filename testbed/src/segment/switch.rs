@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::control::{self, Answer, PortStatus, Request, SOCKET, Status};
 use super::fate::{Fate, decide};
-use super::plan::Plan;
+use super::front::{Front, OpenFront};
+use super::plan::{Plan, Port};
 use super::port::OpenPort;
 use crate::dice::Dice;
 use crate::{Error, socket};
@@ -30,6 +31,7 @@ pub struct Switch {
     /// The port behind which an Ethernet address was seen last.
     learnt: HashMap<Address, usize>,
     late: BinaryHeap<Reverse<Late>>,
+    front: Option<OpenFront>,
     dice: Dice,
     frames: u64,
 }
@@ -52,7 +54,8 @@ impl Switch {
         let ports = plan.ports.iter().cloned().map(OpenPort::open).collect::<Result<_, _>>()?;
         let dice = Dice::new(plan.seed);
         let (learnt, late) = (HashMap::new(), BinaryHeap::new());
-        Ok(Switch { directory: directory.to_owned(), control, plan, ports, learnt, late, dice, frames: 0 })
+        let front = plan.front.as_ref().map(open_front).transpose()?;
+        Ok(Switch { directory: directory.to_owned(), control, plan, ports, learnt, late, front, dice, frames: 0 })
     }
 
     /// Until it is told to stop.
@@ -141,12 +144,14 @@ impl Switch {
     /// Ports that stay keep their sockets and what waits in them.
     fn reload(&mut self) -> Result<(), Error> {
         let plan = Plan::load(&self.directory)?;
-        let mut ports = Vec::with_capacity(plan.ports.len());
-        for port in &plan.ports {
-            match self.ports.iter().position(|open| open.port == *port) {
-                Some(place) => ports.push(self.ports.swap_remove(place)),
-                None => ports.push(OpenPort::open(port.clone())?),
-            }
+        let is_new = |port: &&Port| self.ports.iter().all(|open| open.port != **port);
+        // First what may not succeed: until then nothing has changed.
+        let mut ports = plan.ports.iter().filter(is_new).cloned().map(OpenPort::open).collect::<Result<Vec<_>, _>>()?;
+        match (&plan.front, &self.front) {
+            (Some(front), Some(open)) if open.port == front.port => open.lead_to(&front.leads_to),
+            (Some(front), _) => self.front = Some(open_front(front)?),
+            // It goes on listening, and leads nowhere.
+            (None, open) => open.iter().for_each(|open| open.lead_to(&[])),
         }
         if plan.seed != self.plan.seed {
             self.dice = Dice::new(plan.seed);
@@ -154,10 +159,16 @@ impl Switch {
         // Ports are known by their places, which have changed.
         self.learnt.clear();
         self.late.clear();
+        ports.extend(self.ports.drain(..).filter(|open| plan.ports.contains(&open.port)));
+        ports.sort_by_key(|open| plan.ports.iter().position(|port| *port == open.port));
         self.ports = ports;
         self.plan = plan;
         Ok(())
     }
+}
+
+fn open_front(front: &Front) -> Result<OpenFront, Error> {
+    OpenFront::open(front).map_err(Error::file("listen at", format!("127.0.0.1:{}", front.port)))
 }
 
 /// Broadcast and multicast: IEEE 802, the first bit on the wire.

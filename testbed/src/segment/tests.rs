@@ -32,7 +32,7 @@ fn nic(folder: &TempDir, name: &str) -> UnixDatagram {
 fn bench(names: &[&str], links: Vec<Link>) -> Bench {
     let folder = tempfile::tempdir().expect("temporary directory");
     let ports = names.iter().map(|name| Port { name: (*name).to_owned(), directory: directory(&folder, name) }).collect();
-    let plan = Plan { ports, links, seed: 1 };
+    let plan = Plan { ports, links, front: None, seed: 1 };
     let segment = Segment::start(&folder.path().join("net"), &plan).expect("a segment");
     let nics = names.iter().map(|name| nic(&folder, name)).collect();
     Bench { segment, plan, nics, folder }

@@ -26,6 +26,9 @@ pub struct Record {
     /// After this time a machine ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Duration>,
+    /// Port of the host that leads to whichever API server answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_port: Option<u16>,
     /// The segment's switch, as it was started last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<ProcessId>,
@@ -56,8 +59,13 @@ impl Member {
 
     /// `127.0.0.1:<port>` of a port of the guest.
     pub fn forwarded(&self, guest: u16) -> Option<String> {
+        self.port(guest).map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// The host's port that leads to the guest's.
+    pub fn port(&self, guest: u16) -> Option<u16> {
         let forwards = self.machine.as_ref().map(|machine| machine.forwards.as_slice()).unwrap_or_default();
-        forwards.iter().find(|forward| forward.guest == guest).map(|forward| format!("127.0.0.1:{}", forward.host))
+        forwards.iter().find(|forward| forward.guest == guest).map(|forward| forward.host)
     }
 }
 
@@ -87,6 +95,11 @@ impl Record {
         self.machines.retain(|other| other.place != member.place);
         self.machines.push(member);
         self.machines.sort_by_key(|member| (member.place.role == Role::Worker, member.place.number));
+    }
+
+    /// Where kubectl finds the cluster: `127.0.0.1:<port>`.
+    pub fn kubernetes_api(&self) -> Option<String> {
+        self.kubernetes_port.map(|port| format!("127.0.0.1:{port}"))
     }
 
     pub fn control_planes(&self) -> impl Iterator<Item = &Member> {
@@ -119,6 +132,7 @@ pub mod tests {
             isolated: true,
             accelerator: None,
             limit: None,
+            kubernetes_port: Some(6443),
             switch: None,
             machines: vec![Member::new(Place::FIRST)],
         }
