@@ -83,6 +83,10 @@ impl Cluster {
         Ok(Cluster { name: name.to_owned(), state: state.to_owned(), _temporary: None, keep: true })
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The cluster's own folder: configs, keys, kubeconfig, and a folder for each machine.
     pub fn directory(&self) -> PathBuf {
         self.state.join(&self.name)

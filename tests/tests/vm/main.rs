@@ -1,6 +1,7 @@
 //! Machines in QEMU. All of it is ignored by name: `make vm-test` runs it, `make vm-test T=<group>` one group, `make test` the group `short`.
 
 mod checks;
+mod cluster;
 mod faults;
 mod kubernetes;
 mod machine_api;
