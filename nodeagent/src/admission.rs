@@ -105,7 +105,11 @@ impl Admission {
             Refusal::NotPermitted { problem: problem.to_owned(), remedy }
         };
         let identity = peer.identity.as_ref().ok_or_else(|| denied("the call needs a machine's certificate"))?;
-        let machine = identity.machine.as_ref().filter(|machine| machine.control_plane).ok_or_else(|| denied("the certificate is no control plane's"))?;
+        let machine = identity
+            .machine
+            .as_ref()
+            .filter(|machine| machine.control_plane)
+            .ok_or_else(|| denied("the certificate is no control plane's"))?;
         let kept = record::machine(&client, &identity.common_name).await.map_err(unavailable)?;
         let record = kept.map(|kept| kept.record).ok_or_else(|| denied("the cluster has no record of the machine"))?;
         if record.revoked || record.key != machine.key || record.role != Role::ControlPlane {
@@ -162,7 +166,10 @@ fn read(application: &Application, peer: &Peer, config: &Config) -> Result<Asked
     let first = application.requests.first().filter(|(id, _)| *id == CertificateId::Machine);
     let Some((_, request)) = first else { return Err(Refusal::field("requests", "expected the one for certificate machine first")) };
     if let Some((id, _)) = application.requests.iter().find(|(id, _)| !wanted.contains(id)) {
-        return Err(Refusal::field("requests", format!("{id}; expected of {}", wanted.iter().map(|id| id.name()).collect::<Vec<_>>().join(", "))));
+        return Err(Refusal::field(
+            "requests",
+            format!("{id}; expected of {}", wanted.iter().map(|id| id.name()).collect::<Vec<_>>().join(", ")),
+        ));
     }
     let request = SigningRequest::inspect(request).map_err(|error| Refusal::field("requests", error.to_string()))?;
     let credential = match peer.identity.as_ref().and_then(|identity| Some((identity, identity.machine.as_ref()?))) {

@@ -141,7 +141,9 @@ mod tests {
         assert!(Arc::ptr_eq(&node.authority_keys.complete(further), &completed));
         assert_eq!(node.authority_keys.complete(worker.clone()), worker);
         assert_eq!(load(&node.root).unwrap().unwrap().authorities, secrets.certificate_authorities);
-        let text = serde_json::to_string(&node.store.list(crate::resources::authorities::KIND).iter().map(|object| &object.value).collect::<Vec<_>>());
+        let text = serde_json::to_string(
+            &node.store.list(crate::resources::authorities::KIND).iter().map(|object| &object.value).collect::<Vec<_>>(),
+        );
         assert!(!text.unwrap().contains("PRIVATE"));
     }
 }

@@ -225,7 +225,14 @@ mod tests {
     }
 
     fn fresh() -> Seen {
-        Seen { authority_pem: None, kept_authority_pem: None, certificate: None, control_plane: false, now: SystemTime::now(), serving: None }
+        Seen {
+            authority_pem: None,
+            kept_authority_pem: None,
+            certificate: None,
+            control_plane: false,
+            now: SystemTime::now(),
+            serving: None,
+        }
     }
 
     fn settle(seen: &mut Seen) -> Plan<Action> {

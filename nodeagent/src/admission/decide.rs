@@ -49,7 +49,10 @@ pub struct Asked {
 pub enum Credential {
     Token(Option<Token>),
     /// The connection's client certificate: the node's name and the key's id.
-    Certificate { node: String, key: String },
+    Certificate {
+        node: String,
+        key: String,
+    },
 }
 
 /// What the cluster knows.
@@ -111,7 +114,8 @@ fn credential<'a>(asked: &Asked, known: &'a Known, record: Option<&MachineRecord
         },
         Credential::Token(shown) => {
             let fresh = "put a token of machinectl token create into cluster.joinToken";
-            let found = shown.as_ref().and_then(|shown| known.token.as_ref().filter(|record| record.id == shown.id && record.hash == shown.hash()));
+            let found =
+                shown.as_ref().and_then(|shown| known.token.as_ref().filter(|record| record.id == shown.id && record.hash == shown.hash()));
             let Some(token) = found else { return refused("TOKEN_UNKNOWN", "the join token is wrong".to_owned(), fresh) };
             if token.revoked {
                 return refused("TOKEN_REVOKED", format!("the join token {} is revoked", token.id), fresh);
@@ -174,7 +178,10 @@ fn addresses(asked: &Asked, known: &Known) -> Result<(), Refusal> {
         let same_family = asked.addresses.iter().filter(|other| other.is_ipv4() == address.is_ipv4()).count();
         let unfit = address.is_loopback() || address.is_unspecified() || address.is_multicast();
         if same_family > 1 || unfit || known.networks.iter().any(|network| network.contains(address)) {
-            return wrong("ADDRESS_UNFIT", format!("{address} cannot be a node's address: expected one a family, outside the networks of pods and Services"));
+            return wrong(
+                "ADDRESS_UNFIT",
+                format!("{address} cannot be a node's address: expected one a family, outside the networks of pods and Services"),
+            );
         }
         let mut holders = known.machines.iter().filter(|machine| machine.node != asked.node && machine.addresses.contains(address));
         let proved = *address == asked.from;

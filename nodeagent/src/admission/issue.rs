@@ -20,7 +20,12 @@ pub fn issued_by_others(role: Role) -> &'static [CertificateId] {
 }
 
 /// One certificate in PEM for each request, in their order.
-pub fn issue(config: &Config, machine: &MachineRecord, requests: &[(CertificateId, String)], now: SystemTime) -> Result<Vec<String>, Refusal> {
+pub fn issue(
+    config: &Config,
+    machine: &MachineRecord,
+    requests: &[(CertificateId, String)],
+    now: SystemTime,
+) -> Result<Vec<String>, Refusal> {
     let facts = Facts { root: Root::new("/"), node_name: machine.node.clone(), node_ips: machine.addresses.clone(), emulated: None };
     let issue = |(id, request): &(CertificateId, String)| {
         let authority = id.authority().of(&config.cluster.certificate_authorities);

@@ -57,7 +57,11 @@ pub async fn machine(client: &Client, node: &str) -> anyhow::Result<Option<Kept<
 /// Writes a machine's record over the one that was read, or as a new one.
 pub async fn write_machine(client: &Client, before: Option<&Kept<MachineRecord>>, record: &MachineRecord) -> anyhow::Result<()> {
     let name = machine_name(&record.node);
-    let mut map = ConfigMap { metadata: metadata(&name, MACHINE), data: Some(BTreeMap::from([(KEY.to_owned(), text(record)?)])), ..ConfigMap::default() };
+    let mut map = ConfigMap {
+        metadata: metadata(&name, MACHINE),
+        data: Some(BTreeMap::from([(KEY.to_owned(), text(record)?)])),
+        ..ConfigMap::default()
+    };
     map.metadata.resource_version = before.and_then(|before| before.version.clone());
     let api = config_maps(client);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };

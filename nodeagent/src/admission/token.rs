@@ -17,9 +17,8 @@ pub struct Token {
 impl FromStr for Token {
     type Err = ();
     fn from_str(text: &str) -> Result<Token, ()> {
-        let legal = |part: &str, length| {
-            part.len() == length && part.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
-        };
+        let legal =
+            |part: &str, length| part.len() == length && part.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
         match text.split_once('.') {
             Some((id, secret)) if legal(id, 6) && legal(secret, 16) => Ok(Token { id: id.to_owned(), secret: secret.to_owned() }),
             _ => Err(()),

@@ -10,6 +10,9 @@ mod certify;
 mod plan;
 mod problem;
 
+#[cfg(test)]
+mod real;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime};
 
@@ -101,10 +104,12 @@ impl Controller for Join {
                     Ok(Some((answer.through, answer.clock_offset)))
                 })
             }
-            Action::FetchKeys => ask::authority_keys(node, &machine, self.own(&machine).as_ref()).await.and_then(|(through, authorities)| {
-                crate::authority_keys::save(node, authorities).map_err(Problem::local)?;
-                Ok(Some((through, None)))
-            }),
+            Action::FetchKeys => {
+                ask::authority_keys(node, &machine, self.own(&machine).as_ref()).await.and_then(|(through, authorities)| {
+                    crate::authority_keys::save(node, authorities).map_err(Problem::local)?;
+                    Ok(Some((through, None)))
+                })
+            }
             Action::Certify(spec) => self.certify(node, &machine, spec).await.map(|()| None),
             Action::Settle => {
                 self.settle(node);
@@ -179,10 +184,8 @@ impl Join {
         }
         let message = clocks(before.clock_offset_seconds, &before.through).unwrap_or_default();
         let reason = if message.is_empty() { String::new() } else { "CLOCK".to_owned() };
-        node.store.put(
-            JoinStatus::NAME,
-            &JoinStatus { state: JoinState::Joined, reason, message, tries: 0, retry_at: String::new(), ..before },
-        );
+        node.store
+            .put(JoinStatus::NAME, &JoinStatus { state: JoinState::Joined, reason, message, tries: 0, retry_at: String::new(), ..before });
     }
 }
 

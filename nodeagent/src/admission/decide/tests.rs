@@ -120,7 +120,8 @@ fn a_certificate_is_good_for_its_own_machine_only() {
     let by = |node: &str, key: &str| Credential::Certificate { node: node.to_owned(), key: key.to_owned() };
     let renewed = decide(&Asked { credential: by("worker-1", "k1"), ..worker() }, &joined).unwrap();
     assert_eq!(renewed.machine, joined.machines[1]);
-    let moved = Asked { credential: by("worker-1", "k1"), addresses: vec![[192, 0, 2, 102].into()], from: [192, 0, 2, 102].into(), ..worker() };
+    let moved =
+        Asked { credential: by("worker-1", "k1"), addresses: vec![[192, 0, 2, 102].into()], from: [192, 0, 2, 102].into(), ..worker() };
     assert_eq!(decide(&moved, &joined).unwrap().machine.addresses, moved.addresses);
 
     assert_eq!(reason(&Asked { credential: by("worker-2", "k2"), ..worker() }, &joined), "OTHER_MACHINE");

@@ -70,7 +70,8 @@ fn targets(machine: &Machine, addresses: &BTreeMap<HostPort, Vec<IpAddr>>, membe
         let ips = addresses.get(&server).cloned().unwrap_or_default();
         ips.into_iter().map(move |ip| SocketAddr::new(ip, server.port))
     });
-    let remote = servers.chain(members.iter().copied()).filter(|address| !is_own(&address.ip())).map(|address| Target { address, local: false });
+    let remote =
+        servers.chain(members.iter().copied()).filter(|address| !is_own(&address.ip())).map(|address| Target { address, local: false });
     let local = machine.is_control_plane().then(|| Target { address: SocketAddr::from(([127, 0, 0, 1], API_SERVER_PORT)), local: true });
     remote.chain(local).collect()
 }

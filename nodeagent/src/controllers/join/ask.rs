@@ -10,8 +10,8 @@ use api::v1::{
 use controlplane::pki::{self, Authority, AuthorityId, CertificateId, CertificateSpec, Issued, Unsigned};
 use futures::future::BoxFuture;
 use machine::config::{CertificateAuthorities, CertificateAuthority, Host, HostPort, Role, Secret};
-use tonic::{Response, Status};
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use super::plan::By;
 use super::problem::Problem;
@@ -31,7 +31,13 @@ pub struct Answer {
     pub clock_offset: Option<i64>,
 }
 
-pub async fn certificates(node: &Node, machine: &Machine, specs: &[CertificateSpec], by: By, own: Option<&Issued>) -> Result<Answer, Problem> {
+pub async fn certificates(
+    node: &Node,
+    machine: &Machine,
+    specs: &[CertificateSpec],
+    by: By,
+    own: Option<&Issued>,
+) -> Result<Answer, Problem> {
     let unsigned = specs.iter().map(unsigned).collect::<anyhow::Result<Vec<Unsigned>>>().map_err(Problem::local)?;
     let request = request(machine, specs, &unsigned, by).map_err(Problem::local)?;
     let ask = |channel: Channel| -> Answering<IssueCertificateResponse> {

@@ -65,7 +65,8 @@ async fn signed(requests: &Api<CertificateSigningRequest>, spec: &CertificateSpe
     loop {
         look.tick().await;
         let asked = requests.get(name).await.with_context(|| format!("reading CertificateSigningRequest {name}"));
-        let status = asked.map_err(|error| Problem::new("REQUEST", format!("certificate {}: {error:#}", spec.id)))?.status.unwrap_or_default();
+        let status =
+            asked.map_err(|error| Problem::new("REQUEST", format!("certificate {}: {error:#}", spec.id)))?.status.unwrap_or_default();
         if let Some(ByteString(certificate)) = status.certificate {
             return Ok(String::from_utf8_lossy(&certificate).into_owned());
         }
@@ -76,7 +77,10 @@ async fn signed(requests: &Api<CertificateSigningRequest>, spec: &CertificateSpe
         }
         if Instant::now() >= deadline {
             let waited = DEADLINE.as_secs();
-            return Err(Problem::new("REQUEST_PENDING", format!("certificate {}: request {name} was not granted within {waited} s", spec.id)));
+            return Err(Problem::new(
+                "REQUEST_PENDING",
+                format!("certificate {}: request {name} was not granted within {waited} s", spec.id),
+            ));
         }
     }
 }

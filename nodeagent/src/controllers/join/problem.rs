@@ -37,7 +37,8 @@ impl Problem {
         let details = status.get_error_details();
         let Some(info) = details.error_info() else { return Problem::unanswered(server, status) };
         let remedy = details.help().and_then(|help| help.links.first()).map(|link| format!("; {}", link.description)).unwrap_or_default();
-        let is_final = !matches!(info.reason.as_str(), "NOT_READY" | "BUSY" | "UNAVAILABLE" | "INTERNAL" | "UNKNOWN_METHOD" | "WRONG_STAGE");
+        let is_final =
+            !matches!(info.reason.as_str(), "NOT_READY" | "BUSY" | "UNAVAILABLE" | "INTERNAL" | "UNKNOWN_METHOD" | "WRONG_STAGE");
         let certificate_refused = matches!(info.reason.as_str(), "CERTIFICATE_EXPIRED" | "OTHER_MACHINE");
         Problem { reason: info.reason.clone(), message: format!("{server}: {}{remedy}", status.message()), is_final, certificate_refused }
     }
@@ -48,7 +49,10 @@ impl Problem {
         let mut certificate_refused = false;
         let mut source = status.source();
         while let Some(cause) = source {
-            let io = cause.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let io = cause
+                .downcast_ref::<std::io::Error>()
+                .and_then(|error| error.get_ref())
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>());
             let tls = cause.downcast_ref::<rustls::Error>().or(io);
             certificate_refused |= matches!(tls, Some(rustls::Error::AlertReceived(_)));
             texts.push(cause.to_string());
@@ -76,9 +80,10 @@ impl From<Trouble> for Problem {
         let message = trouble.to_string();
         match trouble {
             Trouble::Unreachable { .. } | Trouble::Handshake { .. } => Problem::new("UNREACHABLE", message),
-            Trouble::ForeignAuthority { .. } => {
-                Problem::new("FOREIGN_AUTHORITY", format!("{message}: it is another cluster's, or has no config yet; see cluster.controlPlanes"))
-            }
+            Trouble::ForeignAuthority { .. } => Problem::new(
+                "FOREIGN_AUTHORITY",
+                format!("{message}: it is another cluster's, or has no config yet; see cluster.controlPlanes"),
+            ),
             Trouble::Clock { now, .. } => {
                 Problem::new("CLOCK", format!("{message}, and this machine's clock says {}; see machine.network.timeServers", date(now)))
             }

@@ -26,8 +26,11 @@ pub fn apply(action: Action, node: &Node) -> anyhow::Result<()> {
 
 /// A crash between the two leaves a pair that does not fit together; it counts as none, and is issued again.
 pub fn write(spec: &CertificateSpec, issued: &Issued) -> anyhow::Result<()> {
-    let file = |path: &Path, contents: &str| {
-        File { path: path.to_owned(), mode: 0o600, account: Account::Root, contents: contents.as_bytes().to_vec() }
+    let file = |path: &Path, contents: &str| File {
+        path: path.to_owned(),
+        mode: 0o600,
+        account: Account::Root,
+        contents: contents.as_bytes().to_vec(),
     };
     files::write_if_changed(&file(&spec.key_path, issued.key_pem.reveal()))?;
     files::write_if_changed(&file(&spec.certificate_path, &issued.certificate_pem))?;

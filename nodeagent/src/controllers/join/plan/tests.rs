@@ -92,7 +92,8 @@ impl Model {
 #[test]
 fn a_worker_asks_its_control_plane_and_then_the_cluster() {
     let mut model = Model::new(|configs| configs.worker);
-    let steps = ["certificates machine, kube-proxy, agent by the join token", "certificate kubelet-client", "certificate kubelet-server", "joined"];
+    let steps =
+        ["certificates machine, kube-proxy, agent by the join token", "certificate kubelet-client", "certificate kubelet-server", "joined"];
     assert_eq!(model.settle(), steps);
     assert_eq!(model.settle(), Vec::<String>::new());
 }
