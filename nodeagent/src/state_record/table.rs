@@ -10,6 +10,7 @@ use super::{Unreadable, Versioned, check, text};
 use crate::controllers::etcd_hold::Hold;
 use crate::node::Node;
 use crate::resources::bootstrap::Bootstrap;
+use crate::resources::etcd_repair::EtcdRepair;
 use crate::resources::state_record::UnreadRecord;
 use crate::{boots, config, upgrade};
 
@@ -42,7 +43,7 @@ impl Row {
     }
 }
 
-static TABLE: [Row; 8] = [
+static TABLE: [Row; 9] = [
     Row::new::<config::Current>(
         "config/current",
         "which config generation is in force",
@@ -90,6 +91,12 @@ static TABLE: [Row; 8] = [
         "that this machine holds etcd to an older version",
         Root::state,
         "etcd stays held; the controller etcdhold says why",
+    ),
+    Row::new::<EtcdRepair>(
+        "etcd-repair.json",
+        "what is being done with this machine's member of etcd at somebody's word",
+        Root::state,
+        "recovery: etcd is not started, and the machine API answers as ever",
     ),
 ];
 
