@@ -25,6 +25,9 @@ pub struct Record {
     /// Of one that joined: peer URLs by name, as etcd is started with; they stay as they are once it has data.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<String, Vec<String>>,
+    /// Of one that made a cluster out of a snapshot: what tells that cluster from the one of the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// How this machine came to its etcd member.
@@ -59,7 +62,13 @@ impl Record {
             progress: Progress::Started,
             member_id: None,
             members: BTreeMap::new(),
+            token: None,
         }
+    }
+
+    /// Before a cluster of this machine alone begins with the data of another one.
+    pub fn restored(cluster: &str, member: &str, token: &str) -> Record {
+        Record { token: Some(token.to_owned()), ..Record::started(cluster, member) }
     }
 
     /// Of a member that the cluster knows as `id`, before its etcd starts for the first time with these members.

@@ -54,6 +54,10 @@ pub struct Membership {
     pub state: ClusterState,
     /// Peer URLs by member name, this one's among them.
     pub members: BTreeMap<String, Vec<String>>,
+    /// Of a new cluster: from it, its name and its members etcd makes its identity. None: the cluster's name will do.
+    pub token: Option<String>,
+    /// No other machine is to reach it.
+    pub isolated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,18 +66,20 @@ pub enum ClusterState {
     New,
     /// Join.
     Existing,
+    /// A cluster of this member alone, out of the data that it has: the others are forgotten.
+    Forced,
 }
 
 impl Membership {
     /// A new cluster with this machine as its only member.
     pub fn bootstrap(facts: &Facts) -> Result<Membership, RenderError> {
         let members = BTreeMap::from([(facts.node_name.clone(), vec![peer_url(facts)?])]);
-        Ok(Membership { state: ClusterState::New, members })
+        Ok(Membership { state: ClusterState::New, members, token: None, isolated: false })
     }
 
     /// A cluster that is there, with the members that it has, this machine among them.
     pub fn join(members: BTreeMap<String, Vec<String>>) -> Membership {
-        Membership { state: ClusterState::Existing, members }
+        Membership { state: ClusterState::Existing, members, token: None, isolated: false }
     }
 }
 
@@ -106,6 +112,9 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials, members
     let mut file = settings(config, facts, membership)?;
     file.insert("client-transport-security".to_owned(), client);
     file.insert("peer-transport-security".to_owned(), peer);
+    if membership.state == ClusterState::Forced {
+        file.insert("force-new-cluster".to_owned(), json!(true));
+    }
     merge(&mut file, &config.cluster.etcd.extra_args)?;
     let yaml = crate::yaml::to_string(&file).map_err(|source| RenderError::Yaml { what: "etcd's configuration", source: source.into() })?;
     let path = files.add("etcd.yaml", yaml, Read::AtStart);
@@ -122,11 +131,13 @@ pub fn render(config: &Config, facts: &Facts, credentials: &Credentials, members
 fn settings(config: &Config, facts: &Facts, membership: &Membership) -> Result<Map<String, Value>, RenderError> {
     let local = url(Ipv4Addr::LOCALHOST.into(), ETCD_CLIENT_PORT);
     let advertised: Vec<String> = facts.node_ips.iter().map(|address| url(*address, ETCD_CLIENT_PORT)).collect();
-    let listen: Vec<String> = std::iter::once(local).chain(advertised.iter().cloned()).collect();
+    let reachable = advertised.iter().filter(|_| !membership.isolated).cloned();
+    let listen: Vec<String> = std::iter::once(local).chain(reachable).collect();
     let peer = peer_url(facts)?;
+    let listen_peer = if membership.isolated { url(Ipv4Addr::LOCALHOST.into(), ETCD_PEER_PORT) } else { peer.clone() };
     let pairs = membership.members.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
     let state = match membership.state {
-        ClusterState::New => "new",
+        ClusterState::New | ClusterState::Forced => "new",
         ClusterState::Existing => "existing",
     };
     Ok(fields([
@@ -134,10 +145,10 @@ fn settings(config: &Config, facts: &Facts, membership: &Membership) -> Result<M
         ("data-dir", json!(text(&facts.root.etcd_data()))),
         ("initial-cluster", json!(pairs.collect::<Vec<_>>().join(","))),
         ("initial-cluster-state", json!(state)),
-        ("initial-cluster-token", json!(config.cluster.name)),
+        ("initial-cluster-token", json!(membership.token.as_ref().unwrap_or(&config.cluster.name))),
         ("listen-client-urls", json!(listen.join(","))),
         ("advertise-client-urls", json!(advertised.join(","))),
-        ("listen-peer-urls", json!(peer)),
+        ("listen-peer-urls", json!(listen_peer)),
         ("initial-advertise-peer-urls", json!(peer)),
         ("listen-client-http-urls", json!(health_server())),
         ("tls-min-version", json!("TLS1.3")),

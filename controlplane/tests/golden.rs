@@ -40,7 +40,7 @@ fn joining() -> Result<()> {
             (facts.node_name.clone(), vec![etcd::peer_url(facts)?]),
             ("cp-0".to_owned(), vec!["https://192.0.2.9:2380".to_owned()]),
         ]);
-        Ok(etcd::Membership { state: etcd::ClusterState::Existing, members })
+        Ok(etcd::Membership::join(members))
     };
     check("joining", |configs| configs.controlplane_join, &["192.0.2.10"], None, membership)
 }

@@ -77,11 +77,15 @@ paths! {
     /// That this machine holds etcd's cluster to an older version: written before it does.
     etcd_hold = "state/etcd-hold.json";
     bootstrap_record = "state/bootstrap.json";
+    /// What is being done with this machine's member of etcd at somebody's word.
+    etcd_repair = "state/etcd-repair.json";
 
     // /etcd
     etcd_data = "etcd/data";
     /// Copies of etcd's data: `upgrade-<number>.db`.
     etcd_snapshots = "etcd/snapshots";
+    /// A database that etcd is to begin anew with, and what it had before.
+    etcd_restore = "etcd/restore";
 
     // /var: wiped by reset
     log_directory = "var/log/corten";

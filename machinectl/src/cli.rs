@@ -60,6 +60,9 @@ pub enum Verb {
     /// The log of calls that changed something
     #[command(subcommand)]
     Audit(verbs::audit::Audit),
+    /// The members of etcd, the cluster's data, and what is done when some of them are lost
+    #[command(subcommand)]
+    Etcd(verbs::etcd::Etcd),
     Upgrade(verbs::upgrade::Upgrade),
     Rollback(verbs::rollback::Rollback),
     Reboot(verbs::power::Reboot),
@@ -110,6 +113,7 @@ impl Cli {
             Verb::Image(verb) => verb.run(&world).await,
             Verb::Files(verb) => verb.run(&world).await,
             Verb::Audit(verb) => verb.run(&world).await,
+            Verb::Etcd(verb) => verb.run(&world).await,
             Verb::Upgrade(verb) => verb.run(&world).await,
             Verb::Rollback(verb) => verb.run(&world).await,
             Verb::Reboot(verb) => verb.run(&world).await,

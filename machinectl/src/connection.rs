@@ -130,6 +130,22 @@ impl Connection {
         Connection { nodes, ..self.clone() }
     }
 
+    /// One of the machines that are meant, whichever answers first in their order: for what is the same through any of them.
+    pub async fn any(&self) -> Result<Connection, Failure> {
+        let (nodes, trust) = self.reach()?;
+        let only = nodes.len() == 1;
+        let mut troubles = Vec::new();
+        for node in nodes {
+            let dialer = self.dialer(trust.clone(), self.timeout.map(|timeout| timeout.0));
+            match dialer.connect(&node).await {
+                _ if only => return Ok(self.among(vec![node])),
+                Ok(_) => return Ok(self.among(vec![node])),
+                Err(failure) => troubles.push(failure.to_string()),
+            }
+        }
+        Err(Failure { problems: troubles, ..Failure::new("", "") })
+    }
+
     /// The machine APIs that the context names: those of control planes.
     pub fn context_endpoints(&self) -> Result<Vec<HostPort>, Failure> {
         if self.is_maintenance() {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use api::v1::audit_client::AuditClient;
 use api::v1::cluster_client::ClusterClient;
 use api::v1::config_client::ConfigClient;
+use api::v1::etcd_client::EtcdClient;
 use api::v1::file_client::FileClient;
 use api::v1::image_client::ImageClient;
 use api::v1::log_client::LogClient;
@@ -213,6 +214,7 @@ clients! {
     audit: AuditClient;
     cluster: ClusterClient;
     config: ConfigClient;
+    etcd: EtcdClient;
     file: FileClient;
     image: ImageClient;
     log: LogClient;

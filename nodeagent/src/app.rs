@@ -28,6 +28,7 @@ use crate::controllers::control_plane::{ControlPlane, KubeApiserver, KubeControl
 use crate::controllers::etcd::Etcd;
 use crate::controllers::etcd_hold::EtcdHold;
 use crate::controllers::etcd_members::EtcdMembers;
+use crate::controllers::etcd_repair::EtcdRepairs;
 use crate::controllers::extra_files::ExtraFiles;
 use crate::controllers::images::Images;
 use crate::controllers::join::Join;
@@ -188,6 +189,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
 
     tokio::spawn(controller::run(Supervised::<Etcd>::default(), node.clone()));
     tokio::spawn(controller::run(EtcdMembers::default(), node.clone()));
+    tokio::spawn(controller::run(EtcdRepairs::default(), node.clone()));
     tokio::spawn(controller::run(EtcdHold::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeApiserver>>::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeControllerManager>>::default(), node.clone()));

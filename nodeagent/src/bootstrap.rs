@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::power::hostname;
 use crate::refusal::Refusal;
 use crate::resources::bootstrap as record;
+use crate::resources::etcd_repair::{self, EtcdRepair};
 use crate::resources::services;
 
 /// What a bootstrap does, or would do.
@@ -49,10 +50,13 @@ impl Bootstrap {
         Bootstrap { node, busy: Mutex::new(()) }
     }
 
-    /// Puts the record of an earlier boot on the board.
+    /// Puts the records of earlier boots on the board.
     pub fn load(&self) -> anyhow::Result<()> {
         if let Some(record) = record::load(&self.node.root)? {
             self.node.store.put(record::Bootstrap::NAME, &record);
+        }
+        if let Some(repair) = etcd_repair::load(&self.node.root)? {
+            self.node.store.put(EtcdRepair::NAME, &repair);
         }
         Ok(())
     }

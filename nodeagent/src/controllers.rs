@@ -11,6 +11,7 @@ pub mod directory;
 pub mod etcd;
 pub mod etcd_hold;
 pub mod etcd_members;
+pub mod etcd_repair;
 pub mod extra_files;
 #[cfg(test)]
 pub mod fixtures;

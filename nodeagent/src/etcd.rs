@@ -1,9 +1,13 @@
 //! This machine's etcd, asked as its client: of etcd's own gRPC services what the agent needs (api/etcdserverpb/rpc.proto in etcd's source).
 
+pub mod database;
 mod downgrade;
+pub mod maintenance;
 pub mod members;
 #[cfg(test)]
 pub mod played;
+pub mod snapshot;
+pub mod wal;
 
 use std::time::Duration;
 

@@ -30,6 +30,7 @@ mod init_client;
 mod init_events;
 mod install;
 mod logs;
+mod member;
 mod names;
 mod node;
 mod plan;

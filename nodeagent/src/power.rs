@@ -1,6 +1,6 @@
 //! Reboot, shutdown and reset: what will happen, in words, and the way down itself.
 
-mod parting;
+pub mod parting;
 
 use std::time::Duration;
 

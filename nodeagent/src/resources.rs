@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod cluster;
 pub mod disks;
 pub mod etcd;
+pub mod etcd_repair;
 pub mod gate;
 pub mod installation;
 pub mod join;

@@ -5,6 +5,7 @@ mod audited;
 pub mod caller;
 mod cluster;
 mod config;
+mod etcd;
 mod file;
 mod gate;
 mod image;
@@ -104,6 +105,7 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
     use api::v1::audit_server::AuditServer;
     use api::v1::cluster_server::ClusterServer;
     use api::v1::config_server::ConfigServer;
+    use api::v1::etcd_server::EtcdServer;
     use api::v1::file_server::FileServer;
     use api::v1::image_server::ImageServer;
     use api::v1::log_server::LogServer;
@@ -119,6 +121,7 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
         .add_service(limited!(ServiceControlServer::new(service_control::ServiceControl(api.node.clone()))))
         .add_service(limited!(LogServer::new(log::Log(api.node.clone()))))
         .add_service(limited!(ClusterServer::new(cluster::Cluster(api.clone()))))
+        .add_service(limited!(EtcdServer::new(etcd::Etcd(api.node.clone()))))
         .add_service(limited!(ImageServer::new(image::Image(api.node.clone()))))
         .add_service(limited!(FileServer::new(file::File(api.node.clone()))))
         .add_service(limited!(AuditServer::new(audit::Audit(api.audit.clone()))))

@@ -20,6 +20,7 @@ use super::service::{self, Subject, Want};
 use crate::node::Node;
 use crate::plan::Missing;
 use crate::resources::cluster::ApiServer;
+use crate::resources::etcd_repair::EtcdRepair;
 use crate::resources::{bootstrap, services};
 use crate::upgrade::restraint;
 
@@ -93,6 +94,8 @@ pub struct Inputs {
     ephemeral_open: bool,
     /// This machine's etcd may serve it.
     has_etcd: bool,
+    /// Its etcd will have other data.
+    etcd_changes: bool,
     api_server_ready: bool,
     /// init has the service: it ran before this agent, or before this change.
     known: bool,
@@ -108,6 +111,7 @@ impl<C: Component> Subject for ControlPlane<C> {
             machine: Machine::observe(node).map(|machine| machine.emulating(restraint::observe(node).kubernetes)),
             ephemeral_open: services::is_open(&node.store, Volume::Ephemeral),
             has_etcd: bootstrap::may_serve(&node.store),
+            etcd_changes: EtcdRepair::current(&node.store).is_some_and(|repair| repair.changes_data()),
             api_server_ready: ApiServer::local_ready(&node.store),
             known: node.store.get::<ServiceStatus>(C::ID).is_some(),
             issued: self.keyring.all(node, C::CERTIFICATES),
@@ -116,7 +120,7 @@ impl<C: Component> Subject for ControlPlane<C> {
 
     fn want(inputs: &Inputs) -> anyhow::Result<Want> {
         let machine = match &inputs.machine {
-            Ok(machine) if machine.is_control_plane() => machine,
+            Ok(machine) if machine.is_control_plane() && !inputs.etcd_changes => machine,
             Ok(_) => return Ok(Want::Absent(service::id(C::ID)?)),
             Err(missing) => return Ok(Want::Waiting(missing.clone())),
         };

@@ -1,17 +1,19 @@
 //! Keeps etcd, on control planes, as the machine config says. It starts once the cluster was bootstrapped through this machine, or knows it
-//! as a member that joins; one that the others have removed is stopped.
+//! as a member that joins; one that the others have removed is stopped. After a boot the other control planes are asked first: a member that
+//! was removed meanwhile must not find others of its kind.
 //!
-//! reads: machine config, hostname, node IPs, volumes (ETCD), certificates, bootstrap record, etcdmembers
+//! reads: machine config, hostname, node IPs, volumes (ETCD), certificates, bootstrap record, etcdmembers, etcdrepairs, resolvers
 //! writes: etcd's files, service etcd
 
 use std::collections::BTreeMap;
 
 use controlplane::bootstrap::{self, Origin, Record};
-use controlplane::etcd::{self, Membership};
+use controlplane::etcd::{self, ClusterState, Membership};
 use controlplane::pki::{CertificateId, Issued};
 use controlplane::{Credentials, RenderError};
 use machine::disk::Volume;
 
+use super::etcd_members;
 use super::machine::Machine;
 use super::pki::Keyring;
 use super::service::{self, Subject, Want};
@@ -19,6 +21,7 @@ use crate::node::Node;
 use crate::plan::Missing;
 use crate::resources::bootstrap::Bootstrap;
 use crate::resources::etcd::EtcdMember;
+use crate::resources::etcd_repair::{EtcdRepair, Repair};
 use crate::resources::services;
 
 pub const ID: &str = "etcd";
@@ -27,6 +30,8 @@ const CERTIFICATES: [CertificateId; 2] = [CertificateId::EtcdServer, Certificate
 #[derive(Debug, Default)]
 pub struct Etcd {
     keyring: Keyring,
+    /// Whether the others have removed this machine's member, as they said at first; none before they were asked.
+    outdated: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -38,6 +43,10 @@ pub struct Inputs {
     data_empty: bool,
     /// The others have removed this machine's member.
     removed: bool,
+    /// The other control planes were asked whether it is.
+    asked: bool,
+    /// What somebody has asked to be done with the member.
+    repair: Option<Repair>,
     issued: BTreeMap<CertificateId, Issued>,
 }
 
@@ -46,25 +55,37 @@ impl Subject for Etcd {
     const NAME: &'static str = ID;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
+        let record = node.store.get::<Bootstrap>(Bootstrap::NAME).map(|bootstrap| bootstrap.record);
+        let volume_open = services::is_open(&node.store, Volume::Etcd);
+        match &record {
+            None => self.outdated = None,
+            Some(_) if self.outdated.is_none() && volume_open => self.outdated = etcd_members::is_outdated(node, &mut self.keyring).await,
+            Some(_) => {}
+        }
         Ok(Inputs {
             machine: Machine::observe(node),
-            volume_open: services::is_open(&node.store, Volume::Etcd),
-            record: node.store.get::<Bootstrap>(Bootstrap::NAME).map(|bootstrap| bootstrap.record),
+            volume_open,
             data_empty: std::fs::read_dir(node.root.etcd_data()).map_or(true, |mut entries| entries.next().is_none()),
-            removed: EtcdMember::own_removed(&node.store),
+            removed: EtcdMember::own_removed(&node.store) || self.outdated == Some(true),
+            asked: record.is_none() || self.outdated.is_some(),
+            repair: EtcdRepair::current(&node.store),
             issued: self.keyring.all(node, &CERTIFICATES),
+            record,
         })
     }
 
     fn want(inputs: &Inputs) -> anyhow::Result<Want> {
         let machine = match &inputs.machine {
-            Ok(machine) if machine.is_control_plane() && !inputs.removed => machine,
+            Ok(machine) if machine.is_control_plane() && !inputs.removed && !inputs.repair.as_ref().is_some_and(Repair::stops_etcd) => {
+                machine
+            }
             Ok(_) => return Ok(Want::Absent(service::id(ID)?)),
             Err(missing) => return Ok(Want::Waiting(missing.clone())),
         };
         let mut missing = super::machine::missing([(inputs.volume_open, "volume etcd")]);
         if inputs.volume_open {
             missing.extend(hindrance(machine, inputs));
+            missing.extend(super::machine::missing([(inputs.asked, "an answer of the other control planes, or none")]));
         }
         let absent = CERTIFICATES.iter().filter(|id| !inputs.issued.contains_key(id));
         missing.extend(absent.map(|id| Missing::new(format!("certificate {id}"))));
@@ -95,7 +116,12 @@ fn render(machine: &Machine, inputs: &Inputs) -> Result<controlplane::Rendered, 
     let credentials = Credentials { issued: inputs.issued.clone(), ..Credentials::from_config(config) };
     let membership = match &inputs.record {
         Some(record) if record.origin == Origin::Join => Membership::join(record.members.clone()),
-        _ => Membership::bootstrap(facts)?,
+        record => Membership { token: record.as_ref().and_then(|record| record.token.clone()), ..Membership::bootstrap(facts)? },
+    };
+    let membership = match &inputs.repair {
+        Some(Repair::Force) => Membership { state: ClusterState::Forced, isolated: true, ..membership },
+        Some(repair) => Membership { isolated: repair.isolates_etcd(), ..membership },
+        None => membership,
     };
     etcd::render(config, facts, &credentials, &membership)
 }

@@ -4,12 +4,13 @@
 //! it finds. It makes a new one only when it is told to (Cluster.Bootstrap), and only where its own config brings the authorities' keys.
 //! What is done is found again after a power cut: by the record on STATE, by etcd's data, and by this machine's peer URL among the members.
 //!
-//! reads: machine config, hostname, node IPs, volumes (ETCD), certificates, bootstrap record, service etcd, resolvers
+//! reads: machine config, hostname, node IPs, volumes (ETCD), certificates, bootstrap record, etcdrepairs, service etcd, resolvers
 //! writes: etcdmembers, bootstrap record
 
 mod apply;
 mod observe;
 mod plan;
+mod voters;
 
 use std::time::Duration;
 
@@ -21,11 +22,11 @@ use crate::etcd::members::Promotion;
 use crate::node::Node;
 use crate::plan::Plan;
 use apply::Applied;
-pub use observe::{elsewhere, is_founder, observe};
+pub use observe::{elsewhere, is_founder, is_outdated, observe};
 use plan::Action;
 #[cfg(test)]
 pub use plan::Data;
-pub use plan::{Found, Seen};
+pub use plan::{Found, Seen, table};
 
 #[derive(Debug, Default)]
 pub struct EtcdMembers {

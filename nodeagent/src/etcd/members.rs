@@ -10,6 +10,7 @@ use super::{Access, QUICK, ask, ask_within};
 const LIST: &str = "/etcdserverpb.Cluster/MemberList";
 const ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
 const REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
+const UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
 const PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 
@@ -73,7 +74,7 @@ struct ListRequest {
     linearizable: bool,
 }
 
-/// MemberListResponse, MemberRemoveResponse and MemberPromoteResponse.
+/// MemberListResponse, MemberUpdateResponse, MemberRemoveResponse and MemberPromoteResponse.
 #[derive(Clone, PartialEq, prost::Message)]
 struct MembersResponse {
     #[prost(message, optional, tag = "1")]
@@ -101,6 +102,14 @@ struct AddResponse {
 struct OfMember {
     #[prost(uint64, tag = "1")]
     id: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UpdateRequest {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(string, repeated, tag = "2")]
+    peer_urls: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -139,6 +148,12 @@ pub async fn add_learner(access: Access<'_>, peer_url: &str) -> anyhow::Result<M
     let question = AddRequest { peer_urls: vec![peer_url.to_owned()], is_learner: true };
     let answer: AddResponse = ask(access, ADD, question).await?;
     Ok(MemberId(answer.member.unwrap_or_default().id))
+}
+
+/// Has the others reach a member elsewhere.
+pub async fn update(access: Access<'_>, id: MemberId, peer_url: &str) -> anyhow::Result<()> {
+    let question = UpdateRequest { id: id.0, peer_urls: vec![peer_url.to_owned()] };
+    ask(access, UPDATE, question).await.map(|_: MembersResponse| ())
 }
 
 /// One that is not there is removed already.

@@ -1,15 +1,18 @@
 //! A real etcd for tests, as `make components` builds it, on a port of its own.
 
+pub mod keys;
 pub mod machine;
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use controlplane::pki::{AuthorityId, CertificateRequest, Issued, San, Usage};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::Access;
+use super::maintenance::{Status, status};
 use crate::components::component;
 use crate::server::testing::{DAY, secrets};
 
@@ -24,7 +27,18 @@ pub struct Etcd {
 impl Etcd {
     /// Does not wait until it answers.
     pub fn start() -> Etcd {
+        Etcd::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// A new cluster that begins with this database.
+    pub fn start_with(database: &std::path::Path) -> Etcd {
         let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("data/member/snap")).unwrap();
+        fs::copy(database, directory.path().join("data/member/snap/db")).unwrap();
+        Etcd::start_in(directory)
+    }
+
+    fn start_in(directory: TempDir) -> Etcd {
         let server = issue(Usage::Server, San::loopback());
         for (name, text) in [("ca", authority()), ("crt", &server.certificate_pem), ("key", server.key_pem.reveal())] {
             fs::write(directory.path().join(name), text).unwrap();
@@ -51,13 +65,34 @@ impl Etcd {
 
     /// Kills it and starts it again on its data.
     pub fn restart(&mut self) {
-        self.process.start_kill().unwrap();
+        // It may have ended.
+        let _ = self.process.start_kill();
         // Its lock on the data goes with it; the next one waits for that.
         self.process = spawn(&self.arguments, &self.directory);
     }
 
+    pub async fn stop(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    pub fn data(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
+    }
+
     pub fn access(&self) -> Access<'_> {
         Access { server: &self.server, authority: authority(), certificate: &self.client }
+    }
+
+    pub async fn until_it_answers(&self) -> Status {
+        let answered = async {
+            loop {
+                match status(self.access(), super::QUICK).await {
+                    Ok(status) if status.leader != 0 => return status,
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap_or_else(|_| panic!("etcd does not answer:\n{}", self.log()))
     }
 
     pub fn log(&self) -> String {

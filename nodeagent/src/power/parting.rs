@@ -1,24 +1,16 @@
 //! What etcd's other members have to know before this machine goes down: whether they can do without it, and that it leaves for good when its
 //! data is wiped.
 
-use std::time::Duration;
-
 use anyhow::Context;
-use controlplane::etcd::quorum::{Quorum, Voter, majority, once_left, while_away};
-use controlplane::etcd::{Member, MemberId};
-use controlplane::pki::CertificateId;
+use controlplane::etcd::MemberId;
+use controlplane::etcd::quorum::{Quorum, majority, once_left, while_away};
 use machine::disk::Volume;
-use tokio::time::Instant;
 
 use crate::controllers::etcd_members::{self, Found, Seen};
 use crate::controllers::pki::Keyring;
-use crate::etcd::{Access, access, members};
+use crate::member::removal::forget;
 use crate::node::Node;
 use crate::refusal::Refusal;
-
-/// How long etcd may refuse to let a member go: it does so until all of them have been connected for some seconds.
-const LEAVE_WITHIN: Duration = Duration::from_secs(30);
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// How this machine parts with etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,34 +67,16 @@ impl Parting {
         if *quorum == Quorum::Alone {
             return Ok(());
         }
-        let until = Instant::now() + LEAVE_WITHIN;
-        while let Err(error) = ask_to_forget(node, servers, *id).await {
-            if Instant::now() >= until {
-                return Err(error.context("leaving etcd"));
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
+        forget(node, servers, *id).await.context("leaving etcd")?;
         node.events.emit("service/etcd", "Left", format!("the other members forget member {id}"));
         Ok(())
     }
 }
 
-/// One after the other, until one does.
-async fn ask_to_forget(node: &Node, servers: &[String], id: MemberId) -> anyhow::Result<()> {
-    let config = node.config().context("the machine has no config any more")?.config;
-    let certificate = Keyring::default().get(node, CertificateId::EtcdHealthClient).context("the agent has no certificate for etcd")?;
-    let mut answer = Err(anyhow::anyhow!("no member has told where it can be reached"));
-    for server in servers {
-        answer = members::remove(Access { server, ..access(&config, &certificate) }, id).await;
-        if answer.is_ok() {
-            break;
-        }
-    }
-    answer
-}
-
 fn decide(seen: &Seen, for_good: bool) -> Parting {
-    let (Some(record), true) = (&seen.record, seen.machine.is_ok()) else { return Parting::NoMember };
+    if seen.record.is_none() || seen.machine.is_err() {
+        return Parting::NoMember;
+    }
     let unknown = |why: String| Parting::Unknown { why, for_good };
     let cluster = match &seen.found {
         Found::Cluster(cluster) => cluster,
@@ -113,23 +87,20 @@ fn decide(seen: &Seen, for_good: bool) -> Parting {
         Found::Silence(troubles) => return unknown(troubles.join("; ")),
         Found::Several(_) => return unknown("the other servers are of different clusters".to_owned()),
     };
-    let Some(id) = record.member_id.or(seen.own.as_ref().map(|own| MemberId(own.member))) else {
+    let Some(id) = seen.own_id() else {
         return unknown("this machine's etcd has not told its identity yet".to_owned());
     };
     let Some(own) = cluster.members.iter().find(|member| member.id == id) else { return Parting::NoMember };
-    let healthy = |id: MemberId| matches!(seen.health.get(&id), Some(Ok(health)) if health.leader != 0);
-    let mut voting: Vec<&Member> = cluster.members.iter().filter(|member| !member.learner).collect();
-    let voters: Vec<Voter> = voting.iter().map(|member| Voter { id: member.id, healthy: healthy(member.id) }).collect();
+    let voters = seen.voters(cluster);
     if !for_good {
         return if own.learner { Parting::NoMember } else { Parting::Away(while_away(id, &voters)) };
     }
     // The others first: it is they who remember, and its own etcd ends when it leaves.
-    voting.sort_by_key(|member| (member.id == id, !healthy(member.id)));
-    let servers = voting.into_iter().filter_map(|member| member.client_urls.first().cloned()).collect();
+    let servers = seen.servers(cluster, id);
     Parting::Leave { id, servers, quorum: once_left(id, &voters) }
 }
 
-fn away(quorum: Quorum) -> String {
+pub fn away(quorum: Quorum) -> String {
     match quorum {
         Quorum::NoVote => String::new(),
         Quorum::Alone => "etcd: this is its only member: the Kubernetes API is away until it is back".to_owned(),
@@ -140,7 +111,7 @@ fn away(quorum: Quorum) -> String {
     }
 }
 
-fn left(quorum: Quorum) -> String {
+pub fn left(quorum: Quorum) -> String {
     match quorum {
         Quorum::NoVote | Quorum::Alone => String::new(),
         Quorum::Kept { voters, healthy } => format!("; {healthy} of the {voters} that remain are healthy"),

@@ -115,6 +115,11 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "etcdrepairs",
+        "What is being done with this machine's member of etcd at somebody's word.",
+        &[("REPAIR", "status.repair"), ("BY", "status.by"), ("AT", "status.at")],
+    ),
+    seen(
         "gates",
         "How far the image that is on trial has come with its proof.",
         &[

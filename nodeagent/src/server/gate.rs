@@ -27,7 +27,9 @@ use crate::node::Node;
 const DEADLINE: Duration = Duration::from_secs(120);
 /// For calls that take in a stream, read whole slots, or stop a machine full of pods.
 const LONG_DEADLINE: Duration = Duration::from_secs(30 * 60);
-const LONG: [&str; 6] = [
+const LONG: [&str; 8] = [
+    "/corten.machine.v1.Etcd/Defragment",
+    "/corten.machine.v1.Etcd/Restore",
     "/corten.machine.v1.Image/Import",
     "/corten.machine.v1.Machine/Reboot",
     "/corten.machine.v1.Machine/Shutdown",

@@ -13,6 +13,7 @@ use crate::controllers::etcd_hold::Hold;
 use crate::node::Node;
 use crate::resources::api_servers::Membership;
 use crate::resources::bootstrap::Bootstrap;
+use crate::resources::etcd_repair::EtcdRepair;
 use crate::resources::state_record::UnreadRecord;
 use crate::{boots, config, upgrade};
 
@@ -48,7 +49,7 @@ impl Row {
     }
 }
 
-static TABLE: [Row; 11] = [
+static TABLE: [Row; 12] = [
     Row::new::<config::Current>(
         "config/current",
         "which config generation is in force",
@@ -114,6 +115,12 @@ static TABLE: [Row; 11] = [
         "which API servers were members of the cluster",
         Root::identity_directory,
         "the API servers that the config names are asked first",
+    ),
+    Row::new::<EtcdRepair>(
+        "etcd-repair.json",
+        "what is being done with this machine's member of etcd at somebody's word",
+        Root::state,
+        "recovery: etcd is not started, and the machine API answers as ever",
     ),
 ];
 

@@ -6,29 +6,13 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
-use sha2::{Digest, Sha256};
+use anyhow::Context;
 
-use crate::etcd::{self, ANSWER_DEADLINE, Access, within};
+use crate::etcd::Access;
+use crate::etcd::snapshot::Taking;
 
-const METHOD: &str = "/etcdserverpb.Maintenance/Snapshot";
 /// Snapshots kept.
 const KEPT: usize = 2;
-/// etcd puts the SHA-256 of its data behind it (etcdutl's restore checks it).
-const DIGEST_BYTES: usize = 32;
-
-/// etcdserverpb.SnapshotRequest: empty.
-#[derive(Clone, PartialEq, prost::Message)]
-struct SnapshotRequest {}
-
-/// etcdserverpb.SnapshotResponse, without what is not needed of it (api/etcdserverpb/rpc.proto in etcd's source).
-#[derive(Clone, PartialEq, prost::Message)]
-struct SnapshotResponse {
-    #[prost(uint64, tag = "2")]
-    remaining_bytes: u64,
-    #[prost(bytes = "vec", tag = "3")]
-    blob: Vec<u8>,
-}
 
 /// Writes `<directory>/<name>`, whole or not at all, and removes the oldest of those before it; its size in bytes.
 pub async fn take(access: Access<'_>, directory: &Path, name: &str) -> anyhow::Result<u64> {
@@ -52,22 +36,11 @@ pub async fn take(access: Access<'_>, directory: &Path, name: &str) -> anyhow::R
 }
 
 async fn copy(access: Access<'_>, file: &mut File) -> anyhow::Result<u64> {
-    let mut pieces = within(ANSWER_DEADLINE, etcd::stream::<_, SnapshotResponse>(access, METHOD, SnapshotRequest {})).await??;
-    let (mut digest, mut size) = (Sha256::new(), 0);
-    // The last bytes so far: they may be the digest.
-    let mut tail = Vec::new();
-    let mut remaining = None;
-    while let Some(piece) = within(ANSWER_DEADLINE, pieces.message()).await?? {
-        file.write_all(&piece.blob)?;
-        size += piece.blob.len() as u64;
-        remaining = Some(piece.remaining_bytes);
-        tail.extend_from_slice(&piece.blob);
-        let known = tail.len().saturating_sub(DIGEST_BYTES);
-        digest.update(&tail[..known]);
-        tail.drain(..known);
+    let (mut taking, mut size) = (Taking::begin(access).await?, 0);
+    while let Some(piece) = taking.next().await? {
+        file.write_all(&piece.bytes)?;
+        size += piece.bytes.len() as u64;
     }
-    ensure!(remaining == Some(0), "it ended with {} bytes to come", remaining.map_or("all".to_owned(), |bytes| bytes.to_string()));
-    ensure!(digest.finalize().as_slice() == tail, "its SHA-256 is not the one that etcd sent");
     file.sync_all()?;
     Ok(size)
 }

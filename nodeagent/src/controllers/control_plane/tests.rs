@@ -12,6 +12,7 @@ fn inputs<C: Component>(machine: Machine) -> Inputs {
         machine: Ok(machine),
         ephemeral_open: true,
         has_etcd: true,
+        etcd_changes: false,
         api_server_ready: true,
         known: false,
         issued: C::CERTIFICATES.iter().map(|id| (*id, issued(*id))).collect(),

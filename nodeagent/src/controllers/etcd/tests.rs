@@ -11,6 +11,8 @@ fn inputs(machine: Machine) -> Inputs {
         record: Some(Record::started("demo", "cp-1")),
         data_empty: true,
         removed: false,
+        asked: true,
+        repair: None,
         issued: CERTIFICATES.into_iter().map(|id| (id, issued(id))).collect(),
     }
 }
@@ -70,4 +72,30 @@ fn one_that_joins_starts_with_the_members_that_the_cluster_has() {
 fn one_that_was_removed_is_stopped() {
     let removed = Inputs { removed: true, data_empty: false, ..inputs(machine("controlplane")) };
     assert!(matches!(want(&removed), Want::Absent(_)));
+}
+
+#[test]
+fn the_others_are_asked_first() {
+    let unasked = Inputs { asked: false, data_empty: false, ..inputs(machine("controlplane")) };
+    assert_eq!(waits_for(&want(&unasked)), ["an answer of the other control planes, or none"]);
+}
+
+#[test]
+fn a_repair_stops_it_and_may_start_it_alone() {
+    let repaired = |repair| Inputs { repair: Some(repair), data_empty: false, ..inputs(machine("controlplane")) };
+    for repair in [Repair::Restore { token: "demo-1".to_owned() }, Repair::Seal, Repair::Recover, Repair::Rejoin] {
+        assert!(matches!(want(&repaired(repair)), Want::Absent(_)));
+    }
+    let text = |inputs: &Inputs| {
+        let program = running(want(inputs));
+        let file = program.files.iter().find(|file| file.path.ends_with("etcd.yaml")).unwrap();
+        String::from_utf8(file.contents.clone()).unwrap()
+    };
+    let forced = text(&repaired(Repair::Force));
+    assert!(forced.contains("force-new-cluster: true") && forced.contains("listen-peer-urls: https://127.0.0.1:2380"), "{forced}");
+    let settling = text(&repaired(Repair::Settle));
+    assert!(!settling.contains("force-new-cluster") && settling.contains("listen-client-urls: https://127.0.0.1:2379\n"), "{settling}");
+    let restored = Inputs { record: Some(Record::restored("demo", "cp-1", "demo-1")), ..inputs(machine("controlplane")) };
+    let text = text(&restored);
+    assert!(text.contains("initial-cluster-token: demo-1") && !text.contains("force-new-cluster"), "{text}");
 }

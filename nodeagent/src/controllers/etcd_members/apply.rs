@@ -47,6 +47,10 @@ async fn ask(server: &str, change: Change, node: &Node, keyring: &mut Keyring) -
             members::remove(access, id).await?;
             ("Removed", format!("etcd forgets member {id}, which was this machine's: its data is gone"))
         }
+        Change::Move(id, peer_url) => {
+            members::update(access, id, &peer_url).await?;
+            ("Moved", format!("the other members reach member {id} at {peer_url}"))
+        }
         Change::Promote(id) => match members::promote(access, id).await? {
             Promotion::NotYet(words) => return Ok(Applied::Promotion(Promotion::NotYet(words))),
             Promotion::Done => {

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use machine::config::{Config, HostPort, Role};
 use machine::disk::Volume;
 
-use super::plan::{Data, Found, Seen};
+use super::plan::{Data, Found, Seen, is_removed};
 use crate::addresses;
 use crate::controllers::etcd::ID;
 use crate::controllers::machine::Machine;
@@ -22,6 +22,7 @@ use crate::etcd::{Access, QUICK, access};
 use crate::names;
 use crate::node::Node;
 use crate::resources::bootstrap::Bootstrap;
+use crate::resources::etcd_repair::EtcdRepair;
 use crate::resources::network::NodeIps;
 use crate::resources::services;
 
@@ -38,6 +39,7 @@ pub async fn observe(node: &Node, keyring: &mut Keyring, not_yet: Option<String>
         found: Found::NobodyToAsk,
         health: BTreeMap::new(),
         told: node.store.all(),
+        repair: EtcdRepair::current(&node.store),
         not_yet,
         machine,
         record,
@@ -65,6 +67,13 @@ pub async fn observe(node: &Node, keyring: &mut Keyring, not_yet: Option<String>
         seen.health = health(&machine.config, &certificate, &cluster.members, own).await;
     }
     seen
+}
+
+/// Whether the others have removed this machine's member; none while they cannot be asked, for want of a certificate or an address.
+pub async fn is_outdated(node: &Node, keyring: &mut Keyring) -> Option<bool> {
+    let seen = observe(node, keyring, None).await;
+    let record = seen.record.as_ref().filter(|_| seen.certificate && seen.machine.is_ok())?;
+    Some(is_removed(&seen, record))
 }
 
 /// Whether the machine's own config brings the authorities' keys: what it got from others makes it no founder.

@@ -10,6 +10,7 @@ use crate::controllers::machine::Machine;
 use crate::etcd::members::{Cluster, Health};
 use crate::plan::{Missing, Plan};
 use crate::resources::etcd::{EtcdMember, EtcdRole};
+use crate::resources::etcd_repair::Repair;
 
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -28,6 +29,8 @@ pub struct Seen {
     pub health: BTreeMap<MemberId, Result<Health, String>>,
     /// What the board says.
     pub told: BTreeMap<String, EtcdMember>,
+    /// What somebody has asked to be done with the member.
+    pub repair: Option<Repair>,
     /// Why etcd gave this machine no vote, while it is too early to ask again.
     pub not_yet: Option<String>,
 }
@@ -71,6 +74,8 @@ pub enum Action {
 pub enum Change {
     /// A learner with this peer URL.
     Add(String),
+    /// The member is reached at this peer URL now.
+    Move(MemberId, String),
     Remove(MemberId),
     Promote(MemberId),
 }
@@ -124,6 +129,9 @@ fn next(machine: &Machine, seen: &Seen) -> Next {
     if !seen.certificate {
         return wait("certificate etcd-health-client");
     }
+    if let Some(repair) = &seen.repair {
+        return wait(repair.words());
+    }
     if let bootstrap::Plan::Refused(refusal) = bootstrap::plan(&bootstrap_seen(machine, seen)) {
         return Next::Wait(format!("somebody to decide: {refusal}"));
     }
@@ -131,7 +139,7 @@ fn next(machine: &Machine, seen: &Seen) -> Next {
         (None, _) => outside(machine, seen),
         (Some(record), Data::Nothing | Data::Begun) if record.is_joining() => entering(machine, seen, record),
         (Some(record), Data::Kept) if record.is_joining() => learning(seen, record),
-        (Some(record), _) => inside(seen, record),
+        (Some(record), _) => inside(machine, seen, record),
     }
 }
 
@@ -213,16 +221,26 @@ fn learning(seen: &Seen, record: &Record) -> Next {
 }
 
 /// A member; it learns its identity, and that it is none any more.
-fn inside(seen: &Seen, record: &Record) -> Next {
+fn inside(machine: &Machine, seen: &Seen, record: &Record) -> Next {
     match (record.member_id, &seen.own) {
         (None, Some(own)) => Next::Act(Action::Record(Record { member_id: Some(MemberId(own.member)), ..record.clone() })),
         _ if is_removed(seen, record) => removed(record),
+        _ => at_its_address(machine, seen, record),
+    }
+}
+
+/// The others reach it where the machine is now.
+fn at_its_address(machine: &Machine, seen: &Seen, record: &Record) -> Next {
+    let (Found::Cluster(cluster), Ok(peer_url)) = (&seen.found, peer_url(&machine.facts)) else { return Next::Settled };
+    let own = cluster.members.iter().find(|member| Some(member.id) == record.member_id);
+    match own {
+        Some(own) if !own.peer_urls.contains(&peer_url) => Next::change(cluster, Change::Move(own.id, peer_url)),
         _ => Next::Settled,
     }
 }
 
 /// The others have removed it.
-fn is_removed(seen: &Seen, record: &Record) -> bool {
+pub fn is_removed(seen: &Seen, record: &Record) -> bool {
     let (Some(id), Found::Cluster(cluster)) = (record.member_id, &seen.found) else { return false };
     seen.data == Data::Kept && cluster.members.iter().all(|member| member.id != id)
 }
@@ -236,7 +254,7 @@ fn removed(record: &Record) -> Next {
 }
 
 /// The members as the board is to show them. What cannot be asked stays as it was told last, but for its health.
-fn table(seen: &Seen) -> BTreeMap<String, EtcdMember> {
+pub fn table(seen: &Seen) -> BTreeMap<String, EtcdMember> {
     let own = seen.record.as_ref().and_then(|record| record.member_id);
     let Found::Cluster(cluster) = &seen.found else {
         let message = match &seen.found {

@@ -26,6 +26,7 @@ use crate::components::component;
 use crate::controller::{self, ControllerStatus};
 use crate::controllers::etcd::{Etcd, ID};
 use crate::controllers::etcd_members::EtcdMembers;
+use crate::controllers::etcd_repair::EtcdRepairs;
 use crate::controllers::namespace::Namespace;
 use crate::controllers::pki::{Keyring, Pki};
 use crate::controllers::service::Supervised;
@@ -252,6 +253,7 @@ async fn run(node: Node, index: usize, config: Config) {
     tokio::join!(
         controller::run(Pki::default(), node.clone()),
         controller::run(EtcdMembers::default(), node.clone()),
+        controller::run(EtcdRepairs::default(), node.clone()),
         controller::run(Supervised::<Etcd>::default(), node.clone()),
         supervise(node),
     );

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use controlplane::bootstrap::Record;
+use controlplane::etcd::Member;
 
 use super::*;
 use crate::controllers::etcd_members::Data;
@@ -26,6 +27,7 @@ fn seen(healthy: &[bool]) -> Seen {
         founder: true,
         record: Some(Record { member_id: Some(MemberId(1)), ..Record::started("demo", "cp-1").completed() }),
         data: Data::Kept,
+        repair: None,
         own: Some(Health { member: 1, leader: 1, ..Health::default() }),
         found: Found::Cluster(Cluster { id: 1, members: ids().map(member).collect(), server: String::new() }),
         health: ids().map(|(id, is)| (MemberId(id), health(*is))).collect(),
