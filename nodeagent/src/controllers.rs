@@ -18,11 +18,14 @@ pub mod kube_proxy;
 pub mod kubelet;
 pub mod machine;
 pub mod manifests;
+pub mod masquerade;
 pub mod merge;
 pub mod metadata_guard;
 #[cfg(test)]
 pub mod namespace;
 pub mod network;
+pub mod nft;
+pub mod overlay;
 pub mod pki;
 pub mod registries;
 pub mod service;

@@ -9,6 +9,7 @@ pub mod installation;
 pub mod kinds;
 pub mod machine;
 pub mod network;
+pub mod overlay;
 pub mod security;
 pub mod services;
 pub mod sources;
