@@ -52,6 +52,11 @@ async fn joined(machine: &Joiner) -> Result<()> {
     until("the machine has joined", || async {
         let status = machine.node.store.get::<JoinStatus>(JoinStatus::NAME).context("nothing told yet")?;
         ensure!(status.state == JoinState::Joined, "{status:?}, {:?}", machine.controllers());
+        // What lies on the disk is told of on the board a moment later.
+        let mut keyring = Keyring::default();
+        for id in CertificateId::ALL.into_iter().filter(|id| !id.is_control_plane()) {
+            keyring.get(&machine.node, id).with_context(|| format!("{id}"))?;
+        }
         Ok(())
     })
     .await?;
