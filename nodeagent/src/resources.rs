@@ -1,8 +1,8 @@
 //! The kinds of objects on the board.
 
 pub mod api_servers;
-pub mod authorities;
 pub mod audit;
+pub mod authorities;
 pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
