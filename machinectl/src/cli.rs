@@ -60,6 +60,12 @@ pub enum Verb {
     /// The log of calls that changed something
     #[command(subcommand)]
     Audit(verbs::audit::Audit),
+    /// Join tokens of the cluster
+    #[command(subcommand)]
+    Token(verbs::token::Token),
+    /// Machines that have joined the cluster
+    #[command(subcommand)]
+    Machines(verbs::machines::Machines),
     Upgrade(verbs::upgrade::Upgrade),
     Rollback(verbs::rollback::Rollback),
     Reboot(verbs::power::Reboot),
@@ -110,6 +116,8 @@ impl Cli {
             Verb::Image(verb) => verb.run(&world).await,
             Verb::Files(verb) => verb.run(&world).await,
             Verb::Audit(verb) => verb.run(&world).await,
+            Verb::Token(verb) => verb.run(&world).await,
+            Verb::Machines(verb) => verb.run(&world).await,
             Verb::Upgrade(verb) => verb.run(&world).await,
             Verb::Rollback(verb) => verb.run(&world).await,
             Verb::Reboot(verb) => verb.run(&world).await,
