@@ -33,7 +33,11 @@ struct Quota {
 
 impl Refusals {
     pub fn new(events: Arc<EventLog>) -> Refusals {
-        Refusals { events, quota: Mutex::new(Quota::new(REFILL, Instant::now())), records: Mutex::new(Quota::new(RECORD_REFILL, Instant::now())) }
+        Refusals {
+            events,
+            quota: Mutex::new(Quota::new(REFILL, Instant::now())),
+            records: Mutex::new(Quota::new(RECORD_REFILL, Instant::now())),
+        }
     }
 
     /// A connection that ended in its handshake.
