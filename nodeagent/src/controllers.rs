@@ -37,5 +37,6 @@ pub mod service;
 pub mod static_pods;
 pub mod time;
 pub mod volumes;
+pub mod watch;
 pub mod watchdog;
 pub mod yaml;

@@ -8,68 +8,57 @@ use futures::TryStreamExt;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use tokio::time::Instant;
 
 use super::plan::{CLIENT_SIGNER, SERVING_SIGNER};
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
+use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, ManifestStatus};
 use crate::resources::signing_requests::PendingRequest;
 
-const RETRY_MIN: Duration = Duration::from_millis(250);
-const RETRY_MAX: Duration = Duration::from_secs(10);
 /// The super-user's certificate is short-lived: each watch ends before it.
 const WATCH_SECONDS: u32 = 280;
 
-/// Runs for as long as the agent lives.
 pub async fn follow(node: Node) {
-    let mut retry = RETRY_MIN;
-    loop {
-        let machine = prepared(&node).await;
-        let began = Instant::now();
-        if let Err(error) = watch(&node, &machine).await {
-            tracing::debug!("following signing requests: {error:#}");
-        }
-        retry = if began.elapsed() > RETRY_MAX { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
-        tokio::time::sleep(retry).await;
-    }
+    watch::follow(SigningRequests, node).await;
 }
 
-/// Waits for a control plane whose API server is ready.
-async fn prepared(node: &Node) -> Machine {
-    let mut board = node.store.revision();
-    loop {
-        board.mark_unchanged();
-        let permitted = ApiServer::local_ready(&node.store) && node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some();
-        match Machine::observe(node) {
-            Ok(machine) if machine.is_control_plane() && permitted => return machine,
-            // The board is closed only when the agent ends, and this task with it.
-            _ => drop(board.changed().await),
-        }
-    }
-}
+#[derive(Debug)]
+struct SigningRequests;
 
-async fn watch(node: &Node, machine: &Machine) -> anyhow::Result<()> {
-    let client: Client = api::super_user(&machine.config)?;
-    let api: Api<CertificateSigningRequest> = Api::all(client.kube().clone());
-    let listed = api.list(&ListParams::default()).await.context("listing signing requests")?;
-    let from = listed.metadata.resource_version.unwrap_or_default();
-    node.store.replace(listed.items.iter().filter_map(pending));
-    let params = WatchParams::default().timeout(WATCH_SECONDS);
-    let mut events = std::pin::pin!(api.watch(&params, &from).await.context("watching signing requests")?);
-    while let Some(event) = events.try_next().await.context("watching signing requests")? {
-        match event {
-            WatchEvent::Added(request) | WatchEvent::Modified(request) => match pending(&request) {
-                Some((name, pending)) => node.store.put(&name, &pending),
-                None => node.store.remove::<PendingRequest>(&request.metadata.name.unwrap_or_default()),
-            },
-            WatchEvent::Deleted(request) => node.store.remove::<PendingRequest>(&request.metadata.name.unwrap_or_default()),
-            WatchEvent::Bookmark(_) => {}
-            WatchEvent::Error(status) => anyhow::bail!("watching signing requests: {}", status.message),
-        }
+impl Watch for SigningRequests {
+    const WHAT: &'static str = "signing requests";
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+    /// A control plane whose API server is ready.
+    fn permitted(node: &Node, machine: &Machine) -> bool {
+        let manifests = node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some();
+        machine.is_control_plane() && ApiServer::local_ready(&node.store) && manifests
     }
-    Ok(())
+
+    async fn watch(&mut self, node: &Node, machine: &Machine) -> anyhow::Result<()> {
+        let client: Client = api::super_user(&machine.config)?;
+        let api: Api<CertificateSigningRequest> = Api::all(client.kube().clone());
+        let listed = api.list(&ListParams::default()).await.context("listing signing requests")?;
+        let from = listed.metadata.resource_version.unwrap_or_default();
+        node.store.replace(listed.items.iter().filter_map(pending));
+        let params = WatchParams::default().timeout(WATCH_SECONDS);
+        let mut events = std::pin::pin!(api.watch(&params, &from).await.context("watching signing requests")?);
+        while let Some(event) = events.try_next().await.context("watching signing requests")? {
+            match event {
+                WatchEvent::Added(request) | WatchEvent::Modified(request) => match pending(&request) {
+                    Some((name, pending)) => node.store.put(&name, &pending),
+                    None => node.store.remove::<PendingRequest>(&request.metadata.name.unwrap_or_default()),
+                },
+                WatchEvent::Deleted(request) => node.store.remove::<PendingRequest>(&request.metadata.name.unwrap_or_default()),
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => anyhow::bail!("watching signing requests: {}", status.message),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One for a kubelet that nobody has decided.

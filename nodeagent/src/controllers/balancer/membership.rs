@@ -12,17 +12,15 @@ use futures::TryStreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use tokio::time::Instant;
 
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
 use crate::controllers::pki::Keyring;
+use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
 use crate::resources::api_servers::{self, Membership};
 use crate::resources::cluster::ApiServer;
 
-const RETRY_MIN: Duration = Duration::from_millis(250);
-const RETRY_MAX: Duration = Duration::from_secs(15);
 /// kube-apiserver's name for the slice of its own endpoints (pkg/controlplane/reconcilers in Kubernetes' source).
 const SLICES: &str = "kubernetes.io/service-name=kubernetes";
 
@@ -33,49 +31,43 @@ pub async fn follow(node: Node) {
         Ok(None) => {}
         Err(error) => tracing::warn!("{error:#}"),
     }
-    let mut keyring = Keyring::default();
-    let mut retry = RETRY_MIN;
-    loop {
-        let machine = prepared(&node).await;
-        let began = Instant::now();
-        if let Err(error) = watch(&node, &machine, &mut keyring).await {
-            tracing::debug!("following the cluster's API servers: {error:#}");
-        }
-        retry = if began.elapsed() > RETRY_MAX { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
-        tokio::time::sleep(retry).await;
-    }
+    watch::follow(Members::default(), node).await;
 }
 
-async fn prepared(node: &Node) -> Machine {
-    let mut board = node.store.revision();
-    loop {
-        board.mark_unchanged();
-        match Machine::observe(node) {
-            Ok(machine) if ApiServer::any_ready(&node.store) => return machine,
-            // The board is closed only when the agent ends, and this task with it.
-            _ => drop(board.changed().await),
-        }
-    }
+#[derive(Debug, Default)]
+struct Members {
+    keyring: Keyring,
 }
 
-async fn watch(node: &Node, machine: &Machine, keyring: &mut Keyring) -> anyhow::Result<()> {
-    let issued = keyring.get(node, CertificateId::Agent).context("certificate agent is not there yet")?;
-    let api: Api<EndpointSlice> = Api::namespaced(api::balanced(&machine.config, &issued)?.kube().clone(), "default");
-    let listed = api.list(&ListParams::default().labels(SLICES)).await.context("listing endpoint slices")?;
-    let from = listed.metadata.resource_version.clone().unwrap_or_default();
-    note(node, &listed.items)?;
-    let mut events = std::pin::pin!(api.watch(&WatchParams::default().labels(SLICES), &from).await.context("watching endpoint slices")?);
-    while let Some(event) = events.try_next().await.context("watching endpoint slices")? {
-        match event {
-            // There may be one for each family: all of them count together.
-            WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) => {
-                note(node, &api.list(&ListParams::default().labels(SLICES)).await.context("listing endpoint slices")?.items)?;
+impl Watch for Members {
+    const WHAT: &'static str = "the cluster's API servers";
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+    fn permitted(node: &Node, _: &Machine) -> bool {
+        ApiServer::any_ready(&node.store)
+    }
+
+    async fn watch(&mut self, node: &Node, machine: &Machine) -> anyhow::Result<()> {
+        let issued = self.keyring.get(node, CertificateId::Agent).context("certificate agent is not there yet")?;
+        let api: Api<EndpointSlice> = Api::namespaced(api::balanced(&machine.config, &issued)?.kube().clone(), "default");
+        let listed = api.list(&ListParams::default().labels(SLICES)).await.context("listing endpoint slices")?;
+        let from = listed.metadata.resource_version.clone().unwrap_or_default();
+        note(node, &listed.items)?;
+        let mut events =
+            std::pin::pin!(api.watch(&WatchParams::default().labels(SLICES), &from).await.context("watching endpoint slices")?);
+        while let Some(event) = events.try_next().await.context("watching endpoint slices")? {
+            match event {
+                // There may be one for each family: all of them count together.
+                WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) => {
+                    note(node, &api.list(&ListParams::default().labels(SLICES)).await.context("listing endpoint slices")?.items)?;
+                }
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => anyhow::bail!("watching endpoint slices: {}", status.message),
             }
-            WatchEvent::Bookmark(_) => {}
-            WatchEvent::Error(status) => anyhow::bail!("watching endpoint slices: {}", status.message),
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// None at all would leave the machine without any: such an answer is not believed.

@@ -13,78 +13,63 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use machine::config::{Cni, Taint, TaintEffect};
-use tokio::time::Instant;
 
 use super::apply::{FIELD_MANAGER, TAINTS_ANNOTATION};
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
 use crate::controllers::overlay::flannel;
 use crate::controllers::pki::Keyring;
+use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, ManifestStatus, NodeStatus};
 use crate::resources::overlay::ClusterNode;
 
-const RETRY_MIN: Duration = Duration::from_millis(125);
-const RETRY_MAX: Duration = Duration::from_secs(10);
-
 /// Nodes in one answer of a list.
 const PAGE: u32 = 500;
 
-/// Runs for as long as the agent lives.
 pub async fn follow(node: Node) {
-    let mut keyring = Keyring::default();
-    let mut retry = RETRY_MIN;
-    loop {
-        let machine = prepared(&node).await;
-        let began = Instant::now();
-        if let Err(error) = watch(&node, &machine, &mut keyring).await {
-            tracing::debug!("following Nodes: {error:#}");
-        }
-        // The server ends each watch after some minutes, and then is asked again at once; one that does not hold is asked less and less.
-        retry = if began.elapsed() > RETRY_MAX { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
-        tokio::time::sleep(retry).await;
-    }
+    watch::follow(Nodes::default(), node).await;
 }
 
-/// Waits for a machine that can ask. On a control plane the agent's role comes with the manifests.
-async fn prepared(node: &Node) -> Machine {
-    let mut board = node.store.revision();
-    loop {
-        board.mark_unchanged();
-        if let Ok(machine) = Machine::observe(node) {
-            let permitted = !machine.is_control_plane() || node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some();
-            if permitted && ApiServer::any_ready(&node.store) {
-                return machine;
+#[derive(Debug, Default)]
+struct Nodes {
+    keyring: Keyring,
+}
+
+impl Watch for Nodes {
+    const WHAT: &'static str = "Nodes";
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(125);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+    /// On a control plane the agent's role comes with the manifests.
+    fn permitted(node: &Node, machine: &Machine) -> bool {
+        let has_role = !machine.is_control_plane() || node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some();
+        has_role && ApiServer::any_ready(&node.store)
+    }
+
+    async fn watch(&mut self, node: &Node, machine: &Machine) -> anyhow::Result<()> {
+        let issued = self.keyring.get(node, CertificateId::Agent).context("certificate agent is not there yet")?;
+        let api: Api<KubernetesNode> = Api::all(api::balanced(&machine.config, &issued)?.kube().clone());
+        let view = View { node, own: &machine.facts.node_name, others: machine.config.cluster.network.cni == Cni::Overlay };
+        let only_ours = format!("metadata.name={}", view.own);
+        let (list, watch) = match view.others {
+            true => (ListParams::default().limit(PAGE), WatchParams::default()),
+            false => (ListParams::default().fields(&only_ours), WatchParams::default().fields(&only_ours)),
+        };
+        let (listed, from) = all(&api, list).await.context("listing nodes")?;
+        view.listed(&listed);
+
+        let mut events = std::pin::pin!(api.watch(&watch, &from).await.context("watching nodes")?);
+        while let Some(event) = events.try_next().await.context("watching nodes")? {
+            match event {
+                WatchEvent::Added(changed) | WatchEvent::Modified(changed) => view.put(&changed),
+                WatchEvent::Deleted(gone) => view.remove(&gone),
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => anyhow::bail!("watching nodes: {}", status.message),
             }
         }
-        // The board is closed only when the agent ends, and this task with it.
-        let _ = board.changed().await;
+        Ok(())
     }
-}
-
-/// Lists, and then watches until the server or the connection ends it.
-async fn watch(node: &Node, machine: &Machine, keyring: &mut Keyring) -> anyhow::Result<()> {
-    let issued = keyring.get(node, CertificateId::Agent).context("certificate agent is not there yet")?;
-    let api: Api<KubernetesNode> = Api::all(api::balanced(&machine.config, &issued)?.kube().clone());
-    let view = View { node, own: &machine.facts.node_name, others: machine.config.cluster.network.cni == Cni::Overlay };
-    let only_ours = format!("metadata.name={}", view.own);
-    let (list, watch) = match view.others {
-        true => (ListParams::default().limit(PAGE), WatchParams::default()),
-        false => (ListParams::default().fields(&only_ours), WatchParams::default().fields(&only_ours)),
-    };
-    let (listed, from) = all(&api, list).await.context("listing nodes")?;
-    view.listed(&listed);
-
-    let mut events = std::pin::pin!(api.watch(&watch, &from).await.context("watching nodes")?);
-    while let Some(event) = events.try_next().await.context("watching nodes")? {
-        match event {
-            WatchEvent::Added(changed) | WatchEvent::Modified(changed) => view.put(&changed),
-            WatchEvent::Deleted(gone) => view.remove(&gone),
-            WatchEvent::Bookmark(_) => {}
-            WatchEvent::Error(status) => anyhow::bail!("watching nodes: {}", status.message),
-        }
-    }
-    Ok(())
 }
 
 /// All of a list, page by page, and where a watch has to begin.

@@ -1,0 +1,50 @@
+//! Follows what the API server has, for as long as the agent lives: a list and a watch, and both again whenever the server or the connection
+//! ends them.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::machine::Machine;
+use crate::node::Node;
+
+/// Something to follow.
+pub trait Watch: Send {
+    /// For the log.
+    const WHAT: &'static str;
+    /// Between two tries; it doubles up to the longest, which is also how long a watch has to hold to be one that holds.
+    const SHORTEST_PAUSE: Duration;
+    const LONGEST_PAUSE: Duration;
+
+    /// Whether the machine can ask now; it is looked at again when the board changes.
+    fn permitted(node: &Node, machine: &Machine) -> bool;
+
+    /// Lists, and then watches until the server or the connection ends it.
+    fn watch(&mut self, node: &Node, machine: &Machine) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+pub async fn follow<W: Watch>(mut watch: W, node: Node) {
+    let mut pause = W::SHORTEST_PAUSE;
+    loop {
+        let machine = prepared::<W>(&node).await;
+        let began = Instant::now();
+        if let Err(error) = watch.watch(&node, &machine).await {
+            tracing::debug!("following {}: {error:#}", W::WHAT);
+        }
+        // The server ends each watch after some minutes, and then is asked again at once; one that does not hold is asked less and less.
+        pause = if began.elapsed() > W::LONGEST_PAUSE { W::SHORTEST_PAUSE } else { (pause * 2).min(W::LONGEST_PAUSE) };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn prepared<W: Watch>(node: &Node) -> Machine {
+    let mut board = node.store.revision();
+    loop {
+        board.mark_unchanged();
+        match Machine::observe(node) {
+            Ok(machine) if W::permitted(node, &machine) => return machine,
+            // The board is closed only when the agent ends, and this task with it.
+            _ => drop(board.changed().await),
+        }
+    }
+}
