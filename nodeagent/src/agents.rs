@@ -1,5 +1,5 @@
-//! Connections to the agents of control planes: over TLS 1.3, and to nobody but a control plane of this cluster. A token or a key goes to no
-//! server that was not verified.
+//! Connections to the agents of other machines: over TLS 1.3, and to nobody but a machine of this cluster, or a control plane of it. A token or
+//! a key goes to no server that was not verified.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use controlplane::pki::{CONTROL_PLANE_NAME, Issued};
 use hyper_util::rt::TokioIo;
-use machine::config::{Host, HostPort};
+use machine::config::HostPort;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
@@ -34,8 +34,18 @@ pub struct Dial<'a> {
     pub authority_pem: &'a str,
     /// The machine's certificate; none before it has one.
     pub own: Option<&'a Issued>,
-    /// Addresses of this machine to call from: the other side learns by them that they are its own.
+    /// Addresses of this machine to call from: the other side learns by them that they are its own. None: whichever the kernel takes.
     pub from: &'a [IpAddr],
+    pub whom: Whom,
+}
+
+/// Which machines are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// Every machine of the cluster has a certificate of the same authority; this has to be a control plane's. Its answers have a deadline.
+    ControlPlane,
+    /// How long an answer may take is the caller's.
+    AnyMachine,
 }
 
 /// Why there is no connection.
@@ -66,7 +76,7 @@ pub async fn connect(node: &Node, server: &HostPort, dial: Dial<'_>) -> Result<C
     for address in addresses.into_iter().map(|ip| SocketAddr::new(ip, server.port)) {
         let connected = async { shake(open(address, dial.from).await.map_err(unreachable)?, server, config.clone()).await };
         match connected.await {
-            Ok(stream) => return channel(stream).await.map_err(|error| unreachable(error.to_string())),
+            Ok(stream) => return channel(stream, dial.whom).await.map_err(|error| unreachable(error.to_string())),
             Err(other) => trouble = other,
         }
     }
@@ -88,10 +98,7 @@ async fn open(address: SocketAddr, from: &[IpAddr]) -> Result<TcpStream, String>
 
 async fn shake(stream: TcpStream, server: &HostPort, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, Trouble> {
     let handshake = |why: String| Trouble::Handshake { server: server.to_string(), why };
-    let name = match &server.host {
-        Host::Address(address) => ServerName::IpAddress((*address).into()),
-        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| handshake(error.to_string()))?,
-    };
+    let name = names::server_name(&server.host).map_err(|error| handshake(error.to_string()))?;
     match timeout(HANDSHAKE_DEADLINE, TlsConnector::from(config).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(judge(&error, server)),
@@ -121,13 +128,18 @@ fn judge(error: &std::io::Error, server: &HostPort) -> Trouble {
     }
 }
 
-async fn channel(stream: TlsStream<TcpStream>) -> Result<Channel, tonic::transport::Error> {
+async fn channel(stream: TlsStream<TcpStream>, whom: Whom) -> Result<Channel, tonic::transport::Error> {
     let once = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
     let take = tower::service_fn(move |_: http::Uri| {
         let taken = once.lock().unwrap_or_else(PoisonError::into_inner).take();
         std::future::ready(taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionReset)))
     });
-    Endpoint::from_static("http://agent").timeout(ANSWER_DEADLINE).connect_with_connector(take).await
+    let endpoint = Endpoint::from_static("http://agent");
+    let endpoint = match whom {
+        Whom::ControlPlane => endpoint.timeout(ANSWER_DEADLINE),
+        Whom::AnyMachine => endpoint,
+    };
+    endpoint.connect_with_connector(take).await
 }
 
 fn client_config(dial: Dial<'_>) -> anyhow::Result<ClientConfig> {
@@ -137,7 +149,10 @@ fn client_config(dial: Dial<'_>) -> anyhow::Result<ClientConfig> {
     }
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls::provider()).build()?;
     let builder = ClientConfig::builder_with_provider(tls::provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(ControlPlanes(verifier)));
+    let builder = match dial.whom {
+        Whom::ControlPlane => builder.dangerous().with_custom_certificate_verifier(Arc::new(ControlPlanes(verifier))),
+        Whom::AnyMachine => builder.with_webpki_verifier(verifier),
+    };
     let mut config = match dial.own {
         Some(own) => {
             let chain = CertificateDer::pem_slice_iter(own.certificate_pem.as_bytes()).collect::<Result<_, _>>()?;
@@ -149,7 +164,7 @@ fn client_config(dial: Dial<'_>) -> anyhow::Result<ClientConfig> {
     Ok(config)
 }
 
-/// As webpki judges, and the certificate has to be a control plane's: every machine of the cluster has one of the same authority.
+/// As webpki judges, and the certificate has to be a control plane's.
 #[derive(Debug)]
 struct ControlPlanes(Arc<WebPkiServerVerifier>);
 

@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use machine::config::HostPort;
+use machine::config::{Host, HostPort};
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 
 use crate::node::Node;
@@ -37,4 +38,12 @@ pub async fn connect(node: &Node, to: &HostPort) -> anyhow::Result<TcpStream> {
     let found = addresses(node, &to.host.to_string()).await?;
     let addresses: Vec<SocketAddr> = found.into_iter().map(|address| SocketAddr::new(address, to.port)).collect();
     TcpStream::connect(addresses.as_slice()).await.with_context(|| format!("connecting to {to}"))
+}
+
+/// What a server's certificate has to name.
+pub fn server_name(host: &Host) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    match host {
+        Host::Address(address) => Ok(ServerName::IpAddress((*address).into())),
+        Host::Name(name) => ServerName::try_from(name.clone()),
+    }
 }

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
-use machine::config::{Host, HttpCheck, Url};
+use machine::config::{HttpCheck, Url};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -24,10 +24,7 @@ pub async fn ask(node: &Node, check: &HttpCheck) -> anyhow::Result<()> {
     let url: Url = check.url.parse()?;
     let stream = names::connect(node, &url.server).await?;
     let status = if url.tls {
-        let name = match &url.server.host {
-            Host::Address(address) => ServerName::IpAddress((*address).into()),
-            Host::Name(name) => ServerName::try_from(name.clone())?,
-        };
+        let name = names::server_name(&url.server.host)?;
         let stream = TlsConnector::from(Arc::new(any_certificate()?)).connect(name, stream).await;
         status(TokioIo::new(stream.with_context(|| format!("the TLS handshake with {}", url.server))?), &url).await?
     } else {

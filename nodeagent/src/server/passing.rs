@@ -7,14 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use ::machine::config::{Host, HostPort};
 use anyhow::Context;
-use controlplane::pki::{AuthorityId, MachineRole, machine_client};
+use controlplane::pki::{Authority, AuthorityId, MachineRole, machine_client};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as ClientIdentity};
+use tonic::transport::Channel;
 use tower::{Service, ServiceExt};
 
 use super::caller::{Identity, Peer};
+use crate::agents::{self, Dial, Whom};
 use crate::controllers::machine::Machine;
 use crate::node::Node;
 use crate::refusal::Refusal;
@@ -26,7 +27,6 @@ const ROLE: &str = "corten-caller-role";
 const SUBJECT: &str = "corten-caller-subject";
 const ADDRESS: &str = "corten-caller-address";
 
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Of the certificate, which is made for one connection.
 const LIFETIME: Duration = Duration::from_secs(600);
 
@@ -70,17 +70,18 @@ pub fn caller(peer: Peer, headers: &mut HeaderMap) -> Peer {
     let proxy = peer.identity.as_ref().filter(|identity| identity.is_proxy).cloned();
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (role, subject, address) = (text(ROLE), text(SUBJECT), text(ADDRESS));
-    let told = take_off(headers);
+    take_off(headers);
     let Some(proxy) = proxy else { return peer };
-    let role = role.parse::<MachineRole>().ok().and_then(Identity::role_of).filter(|_| told);
+    let role = role.parse::<MachineRole>().ok().and_then(Identity::role_of);
     let subject = format!("{subject} through {} ({address})", proxy.common_name);
     Peer { identity: Some(std::sync::Arc::new(Identity { role, subject, is_proxy: false, ..(*proxy).clone() })), ..peer }
 }
 
-/// Removes what only this module may say; whether it said anything.
-fn take_off(headers: &mut HeaderMap) -> bool {
-    headers.remove(NODE);
-    [SUBJECT, ADDRESS, ROLE].into_iter().map(|name| headers.remove(name)).fold(false, |_, removed| removed.is_some())
+/// Removes what only this module may say.
+fn take_off(headers: &mut HeaderMap) {
+    for name in [NODE, ROLE, SUBJECT, ADDRESS] {
+        headers.remove(name);
+    }
 }
 
 async fn connect(node: &Node, target: &HostPort) -> Result<(Channel, String), Refusal> {
@@ -96,15 +97,10 @@ async fn connect(node: &Node, target: &HostPort) -> Result<(Channel, String), Re
 async fn dial(machine: &Machine, node: &Node, target: &HostPort) -> anyhow::Result<Channel> {
     let authority = &machine.config.cluster.certificate_authorities.machine;
     let key = authority.key.as_ref().context("this machine has no key of the machine authority yet")?;
-    let issuer = controlplane::pki::Authority::from_pem(&authority.certificate, key.reveal()).context(AuthorityId::Machine.name())?;
+    let issuer = Authority::from_pem(&authority.certificate, key.reveal()).context(AuthorityId::Machine.name())?;
     let issued = issuer.issue(&machine_client(MachineRole::Proxy, &machine.facts.node_name, LIFETIME), SystemTime::now())?;
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(&authority.certificate))
-        .identity(ClientIdentity::from_pem(issued.certificate_pem, issued.key_pem.reveal()))
-        .domain_name(target.host.to_string());
-    let addresses = crate::names::addresses(node, &target.host.to_string()).await?;
-    let address = std::net::SocketAddr::new(*addresses.first().context("no address")?, target.port);
-    Ok(Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?.connect_timeout(CONNECT_DEADLINE).connect().await?)
+    let dial = Dial { authority_pem: &authority.certificate, own: Some(&issued), from: &[], whom: Whom::AnyMachine };
+    Ok(agents::connect(node, target, dial).await?)
 }
 
 fn not_for(peer: &Peer) -> Refusal {

@@ -10,9 +10,8 @@ use http::Request;
 use http::header::{CONTENT_TYPE, HOST};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use machine::config::{AuditSink, Host, HostPort, SinkUrl, Transport, Url};
+use machine::config::{AuditSink, HostPort, SinkUrl, Transport, Url};
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -113,14 +112,14 @@ async fn datagrams(node: &Node, server: &HostPort) -> anyhow::Result<UdpSocket> 
 async fn stream(node: &Node, server: &HostPort, tls: Option<Arc<ClientConfig>>) -> anyhow::Result<Box<dyn Stream>> {
     let stream = names::connect(node, server).await?;
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
-    let connected = TlsConnector::from(tls).connect(server_name(&server.host)?, stream).await;
+    let connected = TlsConnector::from(tls).connect(names::server_name(&server.host)?, stream).await;
     Ok(Box::new(connected.with_context(|| format!("the TLS handshake with {server}"))?))
 }
 
 async fn post(node: &Node, url: &Url, tls: Option<Arc<ClientConfig>>, lines: &[String]) -> anyhow::Result<()> {
     let server = Server {
         address: first(node, &url.server).await?,
-        tls: tls.map(|tls| Ok::<_, anyhow::Error>((tls, server_name(&url.server.host)?))).transpose()?,
+        tls: tls.map(|tls| Ok::<_, anyhow::Error>((tls, names::server_name(&url.server.host)?))).transpose()?,
     };
     let body: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
     let request = Request::post(url.target.as_str())
@@ -135,11 +134,4 @@ async fn post(node: &Node, url: &Url, tls: Option<Arc<ClientConfig>>, lines: &[S
 async fn first(node: &Node, server: &HostPort) -> anyhow::Result<SocketAddr> {
     let addresses = names::addresses(node, &server.host.to_string()).await?;
     Ok(SocketAddr::new(*addresses.first().context("no address")?, server.port))
-}
-
-fn server_name(host: &Host) -> anyhow::Result<ServerName<'static>> {
-    Ok(match host {
-        Host::Address(address) => ServerName::IpAddress((*address).into()),
-        Host::Name(name) => ServerName::try_from(name.clone())?,
-    })
 }

@@ -16,7 +16,7 @@ use tonic::{Response, Status};
 use super::plan::By;
 use super::problem::Problem;
 use crate::admission::proof;
-use crate::agents::{self, Dial};
+use crate::agents::{self, Dial, Whom};
 use crate::controllers::machine::Machine;
 use crate::files;
 use crate::node::Node;
@@ -140,7 +140,7 @@ async fn of_any<A>(
     ask: &(dyn Fn(Channel) -> Answering<A> + Sync),
 ) -> Result<(String, A), Problem> {
     let authority_pem = &machine.config.cluster.certificate_authorities.machine.certificate;
-    let dial = Dial { authority_pem, own, from: &machine.facts.node_ips };
+    let dial = Dial { authority_pem, own, from: &machine.facts.node_ips, whom: Whom::ControlPlane };
     let mut problems = Vec::new();
     for server in servers(node, machine) {
         let asked = async {
