@@ -2,13 +2,12 @@
 //! `etcdutl snapshot restore` checks it.
 
 use anyhow::ensure;
-use sha2::{Digest, Sha256};
+use controlplane::etcd::snapshot::Passing;
 use tonic::Streaming;
 
 use super::{ANSWER_DEADLINE, Access, stream, within};
 
 const METHOD: &str = "/etcdserverpb.Maintenance/Snapshot";
-pub const DIGEST_BYTES: usize = 32;
 
 /// etcdserverpb.SnapshotRequest: empty.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -21,29 +20,6 @@ struct SnapshotResponse {
     remaining_bytes: u64,
     #[prost(bytes = "vec", tag = "3")]
     blob: Vec<u8>,
-}
-
-/// A snapshot as it passes: whether its last bytes are the SHA-256 of all before them.
-#[derive(Debug, Default)]
-pub struct Passing {
-    digest: Sha256,
-    /// The last bytes so far: they may be the digest.
-    tail: Vec<u8>,
-    pub bytes: u64,
-}
-
-impl Passing {
-    pub fn pass(&mut self, piece: &[u8]) {
-        self.bytes += piece.len() as u64;
-        self.tail.extend_from_slice(piece);
-        let known = self.tail.len().saturating_sub(DIGEST_BYTES);
-        self.digest.update(&self.tail[..known]);
-        self.tail.drain(..known);
-    }
-
-    pub fn ends_whole(self) -> bool {
-        self.tail.len() == DIGEST_BYTES && self.digest.finalize().as_slice() == self.tail
-    }
 }
 
 /// One on its way.

@@ -7,11 +7,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use anyhow::Context;
+use controlplane::etcd::snapshot::{DIGEST_BYTES, Passing};
 
 use super::{confirmed, control_plane, ready_for_repair};
 use crate::clock::wall_seconds;
 use crate::etcd::database::Database;
-use crate::etcd::snapshot::{DIGEST_BYTES, Passing};
 use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::resources::etcd_repair::{self, Repair};

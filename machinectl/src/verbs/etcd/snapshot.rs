@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use api::v1::EtcdSnapshotRequest;
 use clap::Args;
-use sha2::{Digest, Sha256};
+use controlplane::etcd::snapshot::Passing;
 use tokio_stream::StreamExt;
 
 use crate::cli::World;
@@ -16,9 +16,6 @@ use crate::output::write;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::verbs::SLOW;
-
-/// etcd puts the SHA-256 of its data behind it.
-const DIGEST_BYTES: usize = 32;
 
 /// Save all of etcd's data in a file, and check it: it holds every Secret of the cluster
 #[derive(Debug, Args)]
@@ -55,19 +52,16 @@ async fn save(session: &Session, path: &Path, progress: &Progress) -> Result<u64
 
 async fn copy(session: &Session, file: &mut File, path: &Path, progress: &Progress) -> Result<u64, Failure> {
     let mut answers = session.ask(session.etcd().snapshot(EtcdSnapshotRequest {})).await?;
-    let (mut digest, mut tail, mut bytes, mut remaining) = (Sha256::new(), Vec::new(), 0, 1);
+    let (mut passing, mut remaining) = (Passing::default(), 1);
     while let Some(answer) = answers.next().await {
         let answer = answer.map_err(|status| session.failed(&status))?;
         file.write_all(&answer.chunk).map_err(|error| Failure::of(path.display(), &error))?;
-        bytes += answer.chunk.len() as u64;
+        passing.pass(&answer.chunk);
         remaining = answer.remaining_bytes;
-        tail.extend_from_slice(&answer.chunk);
-        let known = tail.len().saturating_sub(DIGEST_BYTES);
-        digest.update(&tail[..known]);
-        tail.drain(..known);
-        progress.wait_for(format!("{}: {bytes} bytes of {}", session.node, bytes + remaining));
+        progress.wait_for(format!("{}: {} bytes of {}", session.node, passing.bytes, passing.bytes + remaining));
     }
-    if remaining != 0 || digest.finalize().as_slice() != tail {
+    let bytes = passing.bytes;
+    if remaining != 0 || !passing.ends_whole() {
         return Err(Failure::new(&session.node, "what came is not whole: its SHA-256 is another one").remedy("try again"));
     }
     Ok(bytes)

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use controlplane::etcd::snapshot::DIGEST_BYTES;
+
 use super::*;
 use crate::etcd::played::{Etcd, keys};
-use crate::etcd::snapshot::{DIGEST_BYTES, Taking};
+use crate::etcd::snapshot::Taking;
 use crate::etcd::{QUICK, maintenance, members};
 
 const SKIPPED: u64 = 1_000_000_000;
