@@ -1,10 +1,11 @@
-//! etcd's members: who they are, and who comes and goes (service Cluster, and Maintenance.Status, in api/etcdserverpb/rpc.proto).
+//! etcd's members: who they are, and who comes and goes (service Cluster in api/etcdserverpb/rpc.proto).
 
 use std::time::Duration;
 
 use controlplane::etcd::{Member, MemberId};
 use tonic::{Code, Status as Failure};
 
+use super::maintenance::{self, Status};
 use super::{Access, QUICK, ask, ask_within};
 
 const LIST: &str = "/etcdserverpb.Cluster/MemberList";
@@ -12,7 +13,6 @@ const ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
 const REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
 const UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
 const PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
-const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 
 /// What one member knows of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,6 @@ pub enum Promotion {
 struct Header {
     #[prost(uint64, tag = "1")]
     cluster_id: u64,
-    #[prost(uint64, tag = "2")]
-    member_id: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -112,23 +110,6 @@ struct UpdateRequest {
     peer_urls: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct StatusRequest {}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct StatusResponse {
-    #[prost(message, optional, tag = "1")]
-    header: Option<Header>,
-    #[prost(string, tag = "2")]
-    version: String,
-    #[prost(uint64, tag = "4")]
-    leader: u64,
-    #[prost(string, repeated, tag = "8")]
-    errors: Vec<String>,
-    #[prost(bool, tag = "10")]
-    is_learner: bool,
-}
-
 impl From<WireMember> for Member {
     fn from(wire: WireMember) -> Member {
         let WireMember { id, name, peer_urls, client_urls, is_learner: learner } = wire;
@@ -177,9 +158,7 @@ pub async fn promote(access: Access<'_>, id: MemberId) -> anyhow::Result<Promoti
 }
 
 pub async fn health(access: Access<'_>, deadline: Duration) -> anyhow::Result<Health> {
-    let answer: StatusResponse = ask_within(access, deadline, STATUS, StatusRequest {}).await?;
-    let StatusResponse { header, version, leader, errors, is_learner: learner } = answer;
-    let Header { cluster_id: cluster, member_id: member } = header.unwrap_or_default();
+    let Status { member, cluster, leader, learner, version, errors, .. } = maintenance::status(access, deadline).await?;
     Ok(Health { member, cluster, leader, learner, version, errors })
 }
 
