@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::clock;
 use crate::names;
 use crate::node::Node;
 use crate::server::tls;
@@ -109,7 +110,7 @@ async fn shake(stream: TcpStream, server: &HostPort, config: Arc<ClientConfig>) 
 /// What a failed handshake says of the server.
 fn judge(error: &std::io::Error, server: &HostPort) -> Trouble {
     let server = server.to_string();
-    let date = |time: &UnixTime| crate::resources::authorities::date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()));
+    let date = |time: &UnixTime| clock::date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()));
     let now = SystemTime::now();
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(wrong)) => match wrong {

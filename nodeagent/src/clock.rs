@@ -6,6 +6,8 @@ use clock_steering::unix::UnixClock;
 use clock_steering::{Clock as _, TimeOffset};
 use machine::Root;
 use nix::time::{ClockId, clock_gettime};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 /// A clock that only goes forward. It follows tokio's, so that a test can pause it.
@@ -37,6 +39,12 @@ impl Clock {
     pub fn at(&self, since_boot: Duration) -> Instant {
         self.started + since_boot.saturating_sub(self.boot_to_start)
     }
+}
+
+/// RFC 3339, to the second, in UTC: for people to read.
+pub fn date(time: SystemTime) -> String {
+    let date = OffsetDateTime::from(time);
+    date.replace_nanosecond(0).unwrap_or(date).format(&Rfc3339).unwrap_or_default()
 }
 
 /// Seconds since the epoch by the wall clock: for people to read, not for deadlines.

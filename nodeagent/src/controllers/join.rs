@@ -22,10 +22,10 @@ use tokio::time::Instant;
 
 use super::machine::Machine;
 use super::pki::{self, Keyring};
+use crate::clock::date;
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
-use crate::resources::authorities::date;
 use crate::resources::cluster::ApiServer;
 use crate::resources::join::{JoinState, JoinStatus};
 use plan::{Action, Pause, Seen};

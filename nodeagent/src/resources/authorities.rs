@@ -1,12 +1,9 @@
 //! The authorities whose keys this control plane got when it joined.
 
-use std::time::SystemTime;
-
 use controlplane::pki::{Certificate, fingerprint};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use crate::clock::date;
 use crate::store::Resource;
 
 pub const KIND: &str = "authorities";
@@ -34,10 +31,4 @@ impl AuthorityStatus {
             fingerprint: fingerprint(pem).unwrap_or_default(),
         }
     }
-}
-
-/// To the second, in UTC.
-pub fn date(time: SystemTime) -> String {
-    let date = OffsetDateTime::from(time);
-    date.replace_nanosecond(0).unwrap_or(date).format(&Rfc3339).unwrap_or_default()
 }

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Resource;
 
+/// Who signs what (pkg/apis/certificates in Kubernetes' source): a kubelet as a client of the API server, and as a server.
+pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
+
 /// A CertificateSigningRequest that nobody decided yet, named by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

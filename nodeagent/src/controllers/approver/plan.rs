@@ -8,10 +8,7 @@ use controlplane::pki::{AGENT_USER_PREFIX, NODE_USER_PREFIX, NODES, San, Signing
 use super::Machines;
 use crate::admission::decide::MachineRecord;
 use crate::plan::Plan;
-use crate::resources::signing_requests::PendingRequest;
-
-pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
+use crate::resources::signing_requests::{CLIENT_SIGNER, PendingRequest, SERVING_SIGNER};
 
 #[derive(Debug, Default)]
 pub struct Seen {

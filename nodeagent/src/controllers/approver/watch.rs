@@ -9,13 +9,12 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 
-use super::plan::{CLIENT_SIGNER, SERVING_SIGNER};
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
 use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, ManifestStatus};
-use crate::resources::signing_requests::PendingRequest;
+use crate::resources::signing_requests::{CLIENT_SIGNER, PendingRequest, SERVING_SIGNER};
 
 /// The super-user's certificate is short-lived: each watch ends before it.
 const WATCH_SECONDS: u32 = 280;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use api::v1::cluster_client::ClusterClient;
 use api::v1::{
     GetAuthorityKeysRequest, GetAuthorityKeysResponse, IssueCertificateRequest, IssueCertificateResponse, MachineRole, SigningRequest,
@@ -13,6 +13,7 @@ use machine::config::{CertificateAuthorities, CertificateAuthority, Host, HostPo
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::certify::checked;
 use super::plan::By;
 use super::problem::Problem;
 use crate::admission::proof;
@@ -57,7 +58,8 @@ pub async fn certificates(
     for (spec, unsigned) in specs.iter().zip(unsigned) {
         let found = certificates.iter().position(|certificate| certificate.name == spec.id.name());
         let found = found.with_context(|| format!("{through} sent no certificate {}", spec.id)).map_err(Problem::local)?;
-        issued.push(checked(machine, spec, unsigned, certificates.swap_remove(found).certificate).map_err(Problem::local)?);
+        let checked = checked(&machine.config, spec, unsigned, certificates.swap_remove(found).certificate);
+        issued.push(checked.with_context(|| format!("certificate {}", spec.id)).map_err(Problem::local)?);
     }
     let theirs = response.time.and_then(|time| SystemTime::try_from(time).ok());
     Ok(Answer { issued, through, clock_offset: theirs.map(offset) })
@@ -101,15 +103,6 @@ fn request(machine: &Machine, specs: &[CertificateSpec], unsigned: &[Unsigned], 
         requests: specs.iter().zip(unsigned).map(asked).collect(),
         proof: proof.unwrap_or_default(),
     })
-}
-
-/// A certificate of the authority, for our key: anything else is not written.
-fn checked(machine: &Machine, spec: &CertificateSpec, unsigned: Unsigned, certificate_pem: String) -> anyhow::Result<Issued> {
-    let authority = &spec.authority.of(&machine.config.cluster.certificate_authorities).certificate;
-    let found = pki::Certificate::inspect(&certificate_pem)?;
-    pki::verify_chain(&certificate_pem, authority, SystemTime::now().max(found.not_before))?;
-    ensure!(found.public_key == pki::public_key(&unsigned.key_pem)?, "certificate {} is for another key", spec.id);
-    Ok(unsigned.certified(certificate_pem))
 }
 
 /// The authorities with the keys that belong to the certificates of this machine's config.

@@ -13,16 +13,17 @@ use tokio::time::{Instant, interval};
 
 use super::problem::Problem;
 use crate::controllers::api;
+use crate::resources::signing_requests::{CLIENT_SIGNER, SERVING_SIGNER};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Between two looks at a request that is not signed yet.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Who signs what.
-pub fn signer(id: CertificateId) -> &'static str {
+fn signer(id: CertificateId) -> &'static str {
     match id {
-        CertificateId::KubeletServer => "kubernetes.io/kubelet-serving",
-        _ => "kubernetes.io/kube-apiserver-client-kubelet",
+        CertificateId::KubeletServer => SERVING_SIGNER,
+        _ => CLIENT_SIGNER,
     }
 }
 
@@ -85,7 +86,8 @@ async fn signed(requests: &Api<CertificateSigningRequest>, spec: &CertificateSpe
     }
 }
 
-fn checked(config: &Config, spec: &CertificateSpec, unsigned: Unsigned, certificate_pem: String) -> anyhow::Result<Issued> {
+/// A certificate of the authority, for our key: anything else is not written.
+pub fn checked(config: &Config, spec: &CertificateSpec, unsigned: Unsigned, certificate_pem: String) -> anyhow::Result<Issued> {
     let authority = &spec.authority.of(&config.cluster.certificate_authorities).certificate;
     let found = pki::Certificate::inspect(&certificate_pem)?;
     pki::verify_chain(&certificate_pem, authority, SystemTime::now().max(found.not_before))?;

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use controlplane::pki::{self, AuthorityId, Certificate, CertificateId, CertificateSpec};
 
 use crate::admission::issue::issued_by_others;
+use crate::clock::date;
 use crate::controllers::machine::Machine;
 use crate::controllers::pki::{PATIENCE, Present, reason};
 use crate::plan::{Missing, Plan};
-use crate::resources::authorities::date;
 use crate::resources::join::{JoinState, JoinStatus};
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic_types::StatusExt;
 
 use crate::agents::Trouble;
-use crate::resources::authorities::date;
+use crate::clock::date;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

@@ -6,9 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use controlplane::pki::{self, CertificateId, CertificateSpec, San};
 use machine::config::{CertificateAuthority, Secret};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use crate::clock::date;
 use crate::controllers::machine::Machine;
 use crate::plan::{Missing, Plan};
 use crate::resources::cluster::Certificate;
@@ -139,12 +138,6 @@ fn describe(pem: &str) -> Option<Certificate> {
         renewal: date(pki::renewal_time(found.not_before, found.not_after, jitter(&found.serial))),
         fingerprint: pki::fingerprint(pem).ok()?,
     })
-}
-
-/// To the second, in UTC.
-fn date(time: SystemTime) -> String {
-    let date = OffsetDateTime::from(time);
-    date.replace_nanosecond(0).unwrap_or(date).format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]
