@@ -8,18 +8,19 @@ mod syslog;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use machine::Root;
-use machine::audit::Head;
 use machine::config::AuditSink;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Audit, page};
+use super::{Audit, Page, page};
 use crate::files;
 use crate::node::Node;
 use crate::resources::audit::AuditSinkStatus;
@@ -73,66 +74,73 @@ pub async fn deliver(node: Node, audit: Audit) {
 }
 
 async fn follow(node: Node, audit: Audit, sink: AuditSink) {
-    let mut pause = FIRST_PAUSE;
-    let mut status = AuditSinkStatus { url: sink.url.clone(), ..AuditSinkStatus::default() };
-    let mut newest = audit.newest();
+    let status = AuditSinkStatus { url: sink.url.clone(), ..AuditSinkStatus::default() };
+    let mut follower = Follower { newest: audit.newest(), node, directory: audit.directory, sink, status, pause: FIRST_PAUSE };
     loop {
-        let error = match send(&node, &audit, &sink, &mut newest, &mut status, &mut pause).await {
+        let error = match follower.send().await {
             Ok(never) => match never {},
-            Err(error) => error,
+            Err(error) => format!("{error:#}"),
         };
-        status.error = format!("{error:#}");
-        node.store.put(&name(&sink.url), &status);
-        tracing::warn!("audit sink {}: {:#}; again in {} s", sink.url, error, pause.as_secs());
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tracing::warn!("audit sink {}: {error}; again in {} s", follower.sink.url, follower.pause.as_secs());
+        follower.tell(error);
+        tokio::time::sleep(follower.pause).await;
+        follower.pause = (follower.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Sends until something goes wrong.
-async fn send(
-    node: &Node,
-    audit: &Audit,
-    sink: &AuditSink,
-    newest: &mut tokio::sync::watch::Receiver<u64>,
-    status: &mut AuditSinkStatus,
-    pause: &mut Duration,
-) -> anyhow::Result<std::convert::Infallible> {
-    let file = position_file(&node.root, &sink.url);
-    let mut wire = Wire::open(node, sink).await?;
-    let taken = state_record::read::<Position>(&file)?.map_or(0, |position| position.number);
-    let mut number = if wire.answers() { taken } else { taken.saturating_sub(REPEATED) };
-    loop {
-        newest.borrow_and_update();
-        while let Some(lines) = next(audit, number).await? {
-            for lines in lines.1.chunks(LINES).scan(lines.0, |head, lines| {
-                let first = head.number + 1;
-                head.number += lines.len() as u64;
-                Some((first, lines))
-            }) {
-                let (first, lines) = lines;
-                wire.send(lines).await.with_context(|| format!("sending records from {first} on"))?;
-                number = first + lines.len() as u64 - 1;
-                let position = Position { version: Position::VERSION, url: sink.url.clone(), number };
-                files::write(&file, &serde_json::to_vec(&position)?, 0o600)?;
-                *pause = FIRST_PAUSE;
-                *status = AuditSinkStatus { url: sink.url.clone(), delivered: number, error: String::new() };
-                node.store.put(&name(&sink.url), status);
+/// Takes the log to one sink.
+struct Follower {
+    node: Node,
+    /// Of the log.
+    directory: PathBuf,
+    newest: watch::Receiver<u64>,
+    sink: AuditSink,
+    status: AuditSinkStatus,
+    /// Until it is tried again.
+    pause: Duration,
+}
+
+impl Follower {
+    /// Sends until something goes wrong.
+    async fn send(&mut self) -> anyhow::Result<Infallible> {
+        let mut wire = Wire::open(&self.node, &self.sink).await?;
+        let taken = state_record::read::<Position>(&position_file(&self.node.root, &self.sink.url))?.map_or(0, |position| position.number);
+        let mut number = if wire.answers() { taken } else { taken.saturating_sub(REPEATED) };
+        loop {
+            self.newest.borrow_and_update();
+            while let Some(Page { start, lines }) = self.page_after(number).await? {
+                number = start.number;
+                for lines in lines.chunks(LINES) {
+                    wire.send(lines).await.with_context(|| format!("sending records from {} on", number + 1))?;
+                    number += lines.len() as u64;
+                    self.taken(number)?;
+                }
+            }
+            tokio::select! {
+                changed = self.newest.changed() => changed.context("the audit log has ended")?,
+                gone = wire.ended() => gone?,
             }
         }
-        tokio::select! {
-            changed = newest.changed() => changed.context("the audit log has ended")?,
-            gone = wire.ended() => gone?,
-        }
     }
-}
 
-/// Lines after this record, with the head before them.
-async fn next(audit: &Audit, number: u64) -> anyhow::Result<Option<(Head, Vec<String>)>> {
-    let directory = audit.directory.clone();
-    let page = tokio::task::spawn_blocking(move || page(&directory, number + 1)).await??;
-    // After a reset the log is another one, and shorter.
-    Ok(page.map(|page| (page.start, page.lines)))
+    async fn page_after(&self, number: u64) -> anyhow::Result<Option<Page>> {
+        let directory = self.directory.clone();
+        Ok(tokio::task::spawn_blocking(move || page(&directory, number + 1)).await??)
+    }
+
+    fn taken(&mut self, number: u64) -> anyhow::Result<()> {
+        let position = Position { version: Position::VERSION, url: self.sink.url.clone(), number };
+        files::write(&position_file(&self.node.root, &self.sink.url), &serde_json::to_vec(&position)?, 0o600)?;
+        self.pause = FIRST_PAUSE;
+        self.status.delivered = number;
+        self.tell(String::new());
+        Ok(())
+    }
+
+    fn tell(&mut self, error: String) {
+        self.status.error = error;
+        self.node.store.put(&name(&self.sink.url), &self.status);
+    }
 }
 
 fn name(url: &str) -> String {
