@@ -52,6 +52,10 @@ impl Refusal {
         Refusal::State { reason, problem: problem.into(), remedy: remedy.into() }
     }
 
+    pub fn etcd(source: anyhow::Error) -> Refusal {
+        Refusal::Unavailable { part: "etcd", source }
+    }
+
     pub fn init(source: anyhow::Error) -> Refusal {
         Refusal::Unavailable { part: "init", source }
     }

@@ -31,7 +31,7 @@ pub async fn remove(node: &Node, member: &str, dry_run: bool, force: bool) -> Re
     let removal = decide(&observe(node).await?, member, force || dry_run)?;
     if !dry_run {
         let asked = forget(node, &removal.servers, removal.id).await;
-        asked.map_err(|source| Refusal::Unavailable { part: "etcd", source })?;
+        asked.map_err(Refusal::etcd)?;
         node.events.emit("service/etcd", "Removed", format!("etcd forgets member {} ({member})", removal.id));
     }
     Ok(vec![removal.words])

@@ -22,13 +22,13 @@ pub async fn defragment(node: &Node, dry_run: bool, force: bool) -> Result<Defra
     let words = decide(&observe(node).await?, force || dry_run)?;
     let client = Client::new(node)?;
     let size = async || maintenance::status(client.own(), QUICK).await.map(|status| (status.database_bytes, status.database_used_bytes));
-    let (before_bytes, used) = size().await.map_err(unavailable)?;
+    let (before_bytes, used) = size().await.map_err(Refusal::etcd)?;
     let plan = vec![format!("write etcd's database anew: {used} of {before_bytes} bytes are used; it does not answer meanwhile"), words];
     if dry_run {
         return Ok(Defragmented { plan, before_bytes, after_bytes: before_bytes });
     }
-    maintenance::defragment(client.own()).await.map_err(unavailable)?;
-    let (after_bytes, _) = size().await.map_err(unavailable)?;
+    maintenance::defragment(client.own()).await.map_err(Refusal::etcd)?;
+    let (after_bytes, _) = size().await.map_err(Refusal::etcd)?;
     node.events.emit("service/etcd", "Defragmented", format!("its database has {after_bytes} bytes instead of {before_bytes}"));
     Ok(Defragmented { plan, before_bytes, after_bytes })
 }
@@ -49,7 +49,7 @@ pub fn decide(seen: &Seen, force: bool) -> Result<String, Refusal> {
 }
 
 pub async fn alarms(node: &Node) -> Result<Vec<Alarm>, Refusal> {
-    maintenance::alarms(Client::new(node)?.own()).await.map_err(unavailable)
+    maintenance::alarms(Client::new(node)?.own()).await.map_err(Refusal::etcd)
 }
 
 /// Those that were.
@@ -62,15 +62,11 @@ pub async fn disarm(node: &Node, named: &str) -> Result<Vec<Alarm>, Refusal> {
         })?),
     };
     let client = Client::new(node)?;
-    let armed = maintenance::alarms(client.own()).await.map_err(unavailable)?;
+    let armed = maintenance::alarms(client.own()).await.map_err(Refusal::etcd)?;
     let armed: Vec<Alarm> = armed.into_iter().filter(|alarm| kind.is_none_or(|kind| alarm.kind == kind)).collect();
     for alarm in &armed {
-        maintenance::disarm(client.own(), *alarm).await.map_err(unavailable)?;
+        maintenance::disarm(client.own(), *alarm).await.map_err(Refusal::etcd)?;
         node.events.emit("service/etcd", "Disarmed", format!("alarm {} of member {}", alarm.kind.name(), alarm.member));
     }
     Ok(armed)
-}
-
-fn unavailable(source: anyhow::Error) -> Refusal {
-    Refusal::Unavailable { part: "etcd", source }
 }

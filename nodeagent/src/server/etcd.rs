@@ -1,5 +1,7 @@
 //! Service Etcd: etcd's cluster, through this control plane's member.
 
+use std::time::Duration;
+
 use api::v1::etcd_server;
 use api::v1::{
     DefragmentEtcdRequest, DefragmentEtcdResponse, DisarmEtcdAlarmsRequest, DisarmEtcdAlarmsResponse, EtcdAlarm, EtcdMember,
@@ -7,8 +9,6 @@ use api::v1::{
     ListEtcdAlarmsRequest, ListEtcdAlarmsResponse, ListEtcdMembersRequest, ListEtcdMembersResponse, RecoverEtcdRequest,
     RecoverEtcdResponse, RejoinEtcdRequest, RejoinEtcdResponse, RemoveEtcdMemberRequest, RemoveEtcdMemberResponse,
 };
-use std::time::Duration;
-
 use tonic::{Request, Response, Status, Streaming};
 
 use super::machine::caller;
@@ -50,7 +50,7 @@ impl etcd_server::Etcd for Etcd {
 
     async fn snapshot(&self, _: Request<EtcdSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let begun = Taking::begin(Client::new(&self.0)?.own()).await;
-        let taking = begun.map_err(|source| Refusal::Unavailable { part: "etcd", source })?;
+        let taking = begun.map_err(Refusal::etcd)?;
         Ok(Response::new(answer(|sink| pass_on(taking, sink))))
     }
 

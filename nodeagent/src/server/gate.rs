@@ -202,18 +202,16 @@ impl GateLayer {
         None
     }
 
+    /// Tells of what changes something; strangers' refusals at a limited rate.
     fn tell(&self, peer: &Peer, path: &str, response: &Response<Body>) {
         if !changes(path) {
             return;
         }
-        if peer.identity.is_none()
-            && let Some(refused) = refusal(response)
-        {
-            self.refusals.call(peer, path, refused.message());
-            return;
-        }
-        let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-        let result = if code == Code::Ok { "done".to_owned() } else { format!("{code:?}: {code}") };
+        let result = match refusal(response) {
+            Some(refused) if peer.identity.is_none() => return self.refusals.call(peer, path, refused.message()),
+            Some(refused) => format!("{:?}: {}", refused.code(), refused.code()),
+            None => "done".to_owned(),
+        };
         self.node.events.emit("api", "Called", format!("{peer} called {path}: {result}"));
     }
 }
