@@ -82,11 +82,7 @@ async fn leave(folder: &Folder, member: &Member, force: bool, progress: &Progres
     let request = ResetRequest { dry_run: false, volumes: Vec::new(), confirm: member.name(), power_off: true, force };
     session.ask(session.machine().reset(request)).await?;
     let what = format!("{} to leave", member.name());
-    let wait = Wait { machine: &machine, progress, what: &what, deadline: LEAVES };
-    match wait.until(async || Err::<(), _>(Failure::new(&what, "still on"))).await {
-        Err(failure) if machine.is_alive() => Err(failure),
-        _ => Ok(()),
-    }
+    Wait { machine: &machine, progress, what: &what, deadline: LEAVES }.until_off().await
 }
 
 /// Takes its Node away. One that the API server does not know is no error.

@@ -9,7 +9,7 @@ use testbed::Machine;
 
 use super::named::{Named, members};
 use super::state::{Folder, Member};
-use super::waiting::{Deadline, Wait};
+use super::waiting::Wait;
 use super::{configs, growth};
 use crate::cli::World;
 use crate::failure::Failure;
@@ -62,9 +62,8 @@ async fn shut_down(folder: &Folder, member: &Member, deadline: Duration, progres
     let what = format!("{} to shut down", member.name());
     match asked.await {
         Ok(_) => {
-            let wait = Wait { machine: &machine, progress, what: &what, deadline: Deadline::after(deadline).left(deadline) };
-            // Its end is what is waited for; one that does not end is ended.
-            let _ = wait.until(async || Err::<(), _>(Failure::new(&what, "still on"))).await;
+            // One that does not end is ended.
+            let _ = Wait { machine: &machine, progress, what: &what, deadline }.until_off().await;
         }
         Err(failure) => progress.done(&format!("{} does not shut down, so its power is taken away: {failure}", member.name())),
     }

@@ -65,6 +65,14 @@ impl Wait<'_> {
         }
     }
 
+    /// Until the machine has ended.
+    pub async fn until_off(&self) -> Result<(), Failure> {
+        match self.until(async || Err::<(), _>(Failure::new(self.what, "still on"))).await {
+            Err(failure) if self.machine.is_alive() => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
     fn given_up(&self, kind: Kind, problem: &str, trouble: &str) -> Failure {
         let console = self.machine.console();
         let console = format!("console ({}):\n{}", console.path().display(), console.tail());

@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use super::health::{AGAIN, last_report, summary};
 use super::{QUICK, SLOW};
 use crate::cli::World;
-use crate::confirm::{answer, confirmed};
+use crate::confirm::{confirmed, named};
 use crate::connection::Answers;
 use crate::failure::Failure;
-use crate::output::{tell, write};
+use crate::output::write;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::swap::{self, Rolling, Wish};
@@ -174,8 +174,7 @@ impl Reset {
         if dry_run {
             return Ok(());
         }
-        if !yes && answer(&format!("What is wiped is lost. Type the machine's name ({hostname}) to go on: "))? != hostname {
-            tell("that is not its name: nothing was done");
+        if !(yes || named("What is wiped is lost.", &hostname)?) {
             return Err(Failure::new(node, "not reset"));
         }
         world

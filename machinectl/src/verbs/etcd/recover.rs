@@ -9,9 +9,9 @@ use machine::config::HostPort;
 
 use super::members::{status, status_table};
 use crate::cli::World;
-use crate::confirm::{answer, confirmed};
+use crate::confirm::{confirmed, named};
 use crate::failure::Failure;
-use crate::output::{tell, write};
+use crate::output::write;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::verbs::{QUICK, SLOW};
@@ -161,8 +161,7 @@ impl Rejoin {
         if self.dry_run {
             return Ok(());
         }
-        if !self.yes && answer(&format!("Its data is lost. Type the machine's name ({hostname}) to go on: "))? != hostname {
-            tell("that is not its name: nothing was done");
+        if !(self.yes || named("Its data is lost.", &hostname)?) {
             return Err(Failure::new(node, "nothing was changed"));
         }
         let progress = Progress::waiting(world.quiet);

@@ -11,9 +11,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::members::status;
 use super::recover::until_alone;
 use crate::cli::World;
-use crate::confirm::answer;
+use crate::confirm::named;
 use crate::failure::Failure;
-use crate::output::{tell, write};
+use crate::output::write;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::verbs::SLOW;
@@ -50,9 +50,7 @@ impl Restore {
         if self.dry_run {
             return Ok(());
         }
-        let question = format!("What was written since the snapshot is lost. Type the machine's name ({hostname}) to go on: ");
-        if !self.yes && answer(&question)? != hostname {
-            tell("that is not its name: nothing was done");
+        if !(self.yes || named("What was written since the snapshot is lost.", &hostname)?) {
             return Err(Failure::new(node, "not restored"));
         }
         let progress = Progress::waiting(world.quiet);
