@@ -10,6 +10,7 @@ pub mod boot;
 pub mod config;
 pub mod disk;
 pub mod file;
+pub mod hardware_address;
 pub mod paths;
 pub mod protocol;
 pub mod record;
@@ -18,4 +19,5 @@ pub mod stage;
 pub mod upgrade;
 pub mod version;
 
+pub use hardware_address::HardwareAddress;
 pub use paths::Root;

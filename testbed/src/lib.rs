@@ -25,8 +25,8 @@ pub use dice::Dice;
 pub use error::Error;
 pub use firmware::Firmware;
 pub use machine::{
-    Boot, BootOrder, Device, Disk, DiskFormat, Drive, Forward, HardwareAddress, Lifetime, Machine, MachineSpec, NAME_SERVER, NetworkBoot,
-    RunningMachine, Tpm, TpmInterface, Watchdog, arguments,
+    Boot, BootOrder, Device, Disk, DiskFormat, Drive, Forward, Lifetime, Machine, MachineSpec, NAME_SERVER, NetworkBoot, RunningMachine,
+    Tpm, TpmInterface, Watchdog, arguments,
 };
 pub use port::free_port;
 pub use process::{ProcessId, host_boot_id};

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use machine::HardwareAddress;
 use machine::config::Role;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use testbed::HardwareAddress;
 
 /// The segment between the machines. Behind its first network card, which leads to the host, each has the same address.
 const SEGMENT: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 0);

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::hardware_address::HardwareAddress;
 use crate::store::Resource;
+use machine::HardwareAddress;
 
 /// A Node of the cluster, as far as other machines have to know it; named by its name. This machine's own is among them, and comes last
 /// when all are listed: with it on the board, all others are.

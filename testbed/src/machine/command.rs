@@ -96,7 +96,9 @@ fn escaped(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Device, Disk, DiskFormat, Drive, Forward, HardwareAddress};
+    use ::machine::HardwareAddress;
+
+    use super::super::{Device, Disk, DiskFormat, Drive, Forward};
     use super::*;
     use crate::Firmware;
     use std::path::PathBuf;

@@ -1,10 +1,10 @@
 //! What a machine is made of.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::machine::HardwareAddress;
 use serde::{Deserialize, Serialize};
 
 use super::drive::{Disk, Drive};
@@ -91,17 +91,6 @@ pub enum TpmInterface {
 pub struct Forward {
     pub host: u16,
     pub guest: u16,
-}
-
-/// Of a network card: one segment must not have the same twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HardwareAddress(pub [u8; 6]);
-
-impl fmt::Display for HardwareAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
 }
 
 /// Where QEMU's user network has its name server. It does not tell an isolated machine so.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hardware_address::HardwareAddress;
 use crate::resources::overlay::{Announcement, TunnelEnd};
+use machine::HardwareAddress;
 
 pub const VXLAN: &str = "vxlan";
 /// The only network identifier that is spoken: flannel's default.

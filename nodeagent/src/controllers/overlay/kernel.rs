@@ -14,7 +14,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, Rou
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::state::{ALIAS, DEVICES, Kernel, PROTOCOL, Present, Tables};
-use crate::hardware_address::HardwareAddress;
+use machine::HardwareAddress;
 
 /// Metric of a route that was added without one, by family.
 const METRIC: [u32; 2] = [0, 1024];

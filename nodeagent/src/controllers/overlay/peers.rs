@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::flannel::{VNI, VXLAN};
-use crate::hardware_address::HardwareAddress;
 use crate::resources::overlay::{Announcement, ClusterNode, OverlayPeer, PeerState, TunnelEnd};
+use machine::HardwareAddress;
 
 /// What is this machine's own, and its cluster's.
 #[derive(Debug, Clone)]

@@ -11,9 +11,9 @@ use super::flannel::{VNI, VXLAN};
 use super::peers::{self, Own, Peer};
 use super::state::{DEVICES, Device, Kernel, Operation, Present, Tables, device, difference};
 use crate::controllers::machine::{Machine, missing};
-use crate::hardware_address::HardwareAddress;
 use crate::plan::{Missing, Plan};
 use crate::resources::overlay::{Announcement, ClusterNode, OverlayPeer, OverlayStatus, PeerState, TunnelEnd};
+use machine::HardwareAddress;
 
 /// Headers that a tunnelled packet has more, by the family that carries it: Ethernet, IP, UDP, VXLAN (RFC 7348, 5).
 const OVERHEAD: [u32; 2] = [50, 70];

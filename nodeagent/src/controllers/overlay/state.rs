@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::hardware_address::HardwareAddress;
+use machine::HardwareAddress;
 
 /// Marks our routes (RTA protocol) and addresses (IFA_PROTO), beside the network controller's own mark.
 pub const PROTOCOL: u8 = 178;
