@@ -10,6 +10,8 @@ mod batch;
 pub mod flannel;
 mod kernel;
 mod message;
+#[cfg(test)]
+mod of_a_cluster;
 mod peers;
 mod plan;
 mod state;
