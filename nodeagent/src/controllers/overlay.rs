@@ -14,6 +14,7 @@ mod message;
 mod of_a_cluster;
 mod peers;
 mod plan;
+pub mod reach;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -86,8 +86,11 @@ fn a_node_tells_and_hears_by_the_api_server() {
                 "spec": { "podCIDR": "10.244.35.0/24", "podCIDRs": ["10.244.35.0/24"] },
             });
             cluster.register(&admin, "honest", "192.0.2.35", honest).await?;
-            until("an honest one is reached all the same", || async { Ok(ensure!(routes().contains("10.244.35.0/24"), "{}", routes())) })
-                .await?;
+            until("an honest one is reached all the same", || async {
+                ensure!(routes().contains("10.244.35.0/24"), "{}", routes());
+                Ok(())
+            })
+            .await?;
             ensure!(routes().lines().count() == 2, "{}", routes());
 
             // Annotations that others write over this machine's are put right; one of another Node it may not write.
@@ -95,7 +98,8 @@ fn a_node_tells_and_hears_by_the_api_server() {
             nodes.patch(OWN, &PatchParams::default(), &Patch::Merge(&wrong)).await?;
             until("it is put right", || async {
                 let annotations = nodes.get(OWN).await?.metadata.annotations.context("none")?;
-                Ok(ensure!(annotations["flannel.alpha.coreos.com/public-ip"] == "192.0.2.20", "{annotations:?}"))
+                ensure!(annotations["flannel.alpha.coreos.com/public-ip"] == "192.0.2.20", "{annotations:?}");
+                Ok(())
             })
             .await?;
             let as_kubelet: Api<KubernetesNode> = Api::all(kubelet.kube().clone());
@@ -105,7 +109,8 @@ fn a_node_tells_and_hears_by_the_api_server() {
             nodes.delete("flannel", &DeleteParams::default()).await?;
             until("a Node that is gone takes its way along", || async {
                 ensure!(!routes().contains("10.244.31.0/24"), "{}", routes());
-                Ok(ensure!(node.store.get::<OverlayPeer>("flannel").is_none()))
+                ensure!(node.store.get::<OverlayPeer>("flannel").is_none());
+                Ok(())
             })
             .await
         },
