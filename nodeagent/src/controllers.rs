@@ -32,6 +32,8 @@ pub mod network;
 pub mod nft;
 pub mod overlay;
 pub mod pki;
+#[cfg(test)]
+pub mod real_cluster;
 pub mod registries;
 pub mod service;
 pub mod static_pods;

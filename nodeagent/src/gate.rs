@@ -59,6 +59,7 @@ impl Gate {
         }
         let record = self.upgrades.on_trial().await;
         // Of an image that nobody knows to have come by an upgrade, all is asked.
+        self.observer.peers_before = record.as_ref().map(|record| record.overlay_peers_before.clone()).unwrap_or_default();
         let before = record.map_or(Before { reachable: true, pods_started: true }, |record| Before {
             reachable: record.cluster_reachable_before,
             pods_started: !record.pods_failed_before,

@@ -10,8 +10,11 @@ mod batch;
 pub mod flannel;
 mod kernel;
 mod message;
+#[cfg(test)]
+mod of_a_cluster;
 mod peers;
 mod plan;
+pub mod reach;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,8 @@ pub struct Seen {
     pub health: Vec<(&'static str, Check)>,
     /// Whether a pod can start in the cluster's network; `None` where that is not asked.
     pub pods: Option<Result<(), String>>,
+    /// Whether the peers of the overlay that answered before the upgrade still do.
+    pub overlay: Result<(), String>,
     pub services: Vec<Service>,
     pub users: Vec<UserCheck>,
 }
@@ -120,7 +122,8 @@ fn of_a_member(seen: &Seen, before: Before) -> Vec<Observation> {
         excuse(observe(name, Some(service_of(name)), result), !reachable_before && OF_THE_CLUSTER.contains(name))
     };
     let pods = seen.pods.clone().map(|pods| excuse(observe("pods", Some(RUNTIME), pods), !before.pods_started));
-    seen.health.iter().map(judged).chain(pods).collect()
+    let overlay = excuse(observe("overlay", Some(AGENT), seen.overlay.clone()), !reachable_before);
+    seen.health.iter().map(judged).chain(pods).chain([overlay]).collect()
 }
 
 /// The services that are not up, without those that need a cluster that is out of reach.

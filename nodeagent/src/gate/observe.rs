@@ -11,6 +11,7 @@ use machine::stage::Stage;
 
 use super::checks::{Before, Seen, Service, Standing, UserCheck};
 use super::probe;
+use crate::controllers::overlay::reach;
 use crate::controllers::pki::Keyring;
 use crate::health;
 use crate::identity;
@@ -26,6 +27,8 @@ pub struct Observer {
     restarts: BTreeMap<String, u32>,
     /// Whether a pod was seen to start: once is enough, since each try costs the runtime some programs.
     pods_start: bool,
+    /// Nodes that answered through the overlay before the upgrade.
+    pub peers_before: Vec<String>,
 }
 
 impl Observer {
@@ -36,6 +39,9 @@ impl Observer {
             let started = if self.pods_start { Ok(()) } else { probe::pods_start(node).await };
             self.pods_start = started.is_ok();
             seen.pods = Some(started);
+        }
+        if let Standing::Member(_) = seen.standing {
+            seen.overlay = reach::still(node, &self.peers_before).await;
         }
         let restarts = seen.services.iter().map(|service| (service.status.id.to_string(), service.status.restarts));
         self.restarts = restarts.collect();
@@ -87,6 +93,7 @@ async fn observe(node: &Node, api: SocketAddr, keyring: &mut Keyring, restarts: 
         standing,
         health,
         pods: None,
+        overlay: Ok(()),
         services: node.store.all::<ServiceStatus>().into_iter().map(service).collect(),
         users,
     }

@@ -30,6 +30,7 @@ pub fn record(number: u64) -> Record {
         written_bytes: 8192,
         without_snapshot: false,
         pods_failed_before: false,
+        overlay_peers_before: Vec::new(),
         reason: None,
         ended_at: 0,
     }

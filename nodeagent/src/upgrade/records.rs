@@ -77,6 +77,9 @@ pub struct Record {
     /// Whether no pod could start on this machine when the upgrade was started: the health gate does not hold that against the image either.
     #[serde(default)]
     pub pods_failed_before: bool,
+    /// Nodes that answered through the overlay when the upgrade was started: they have to answer the new image as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlay_peers_before: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,

@@ -29,6 +29,8 @@ pub struct Circumstances {
     pub cluster_reachable: bool,
     /// Whether it was tried to start a pod, in vain.
     pub pods_fail: bool,
+    /// Nodes that answered through the overlay.
+    pub overlay_peers: Vec<String>,
     /// How often the boot loader tries the image.
     pub tries: u32,
     /// Whether somebody said that etcd's data need not be saved.
@@ -165,6 +167,7 @@ pub fn new_record(swap: &Swap, kind: Kind, to_version: &str, to_root_hash: &str,
         written_bytes: 0,
         without_snapshot: false,
         pods_failed_before: false,
+        overlay_peers_before: Vec::new(),
         reason: None,
         ended_at: 0,
     })
@@ -181,6 +184,7 @@ fn pin(swap: &Swap, record: &mut Record, circumstances: &Circumstances) -> anyho
     record.cluster_reachable_before = circumstances.cluster_reachable;
     record.without_snapshot = circumstances.without_snapshot;
     record.pods_failed_before = circumstances.pods_fail;
+    record.overlay_peers_before.clone_from(&circumstances.overlay_peers);
     record.boot_id = swap.boot_id.clone();
     let Some(running) = swap.slots.get(swap.running) else { return Ok(()) };
     swap.slots.put(&SlotRecord { generation: record.generation, ..running })

@@ -20,6 +20,7 @@ use super::swap::Swap;
 use super::{Upgrades, blocking, restraint, snapshot};
 use crate::clock::wall_seconds;
 use crate::config::Generations;
+use crate::controllers::overlay::reach;
 use crate::controllers::pki::Keyring;
 use crate::etcd;
 use crate::gate;
@@ -300,6 +301,7 @@ impl Upgrades {
             by: asked.by.clone(),
             cluster_reachable: ApiServer::any_ready(&self.node.store),
             pods_fail: matches!(pods, Some(Err(_))),
+            overlay_peers: reach::answering(&self.node).await.into_iter().collect(),
             tries: self.tries(),
             without_snapshot: asked.without_snapshot,
         }

@@ -2,9 +2,6 @@
 //!
 //! Needs root, for namespaces, and the components that `make components` builds; it fails without them.
 
-#[path = "../../../../controlplane/tests/real_apiserver/machine_under_test.rs"]
-#[expect(dead_code, reason = "the control plane's own tests use the rest")]
-mod machine_under_test;
 mod machines;
 
 use std::os::unix::fs::PermissionsExt;
@@ -20,9 +17,9 @@ use machine::config::{Config, Role};
 use crate::admission::tokens::Purpose;
 use crate::controllers::api;
 use crate::controllers::pki::Keyring;
+use crate::controllers::real_cluster::machine_under_test::until;
 use crate::resources::authorities;
 use crate::resources::join::{JoinState, JoinStatus};
-use machine_under_test::until;
 use machines::{Joiner, Lan};
 
 #[test]

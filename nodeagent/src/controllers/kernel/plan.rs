@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use machine::config::{Config, KernelModule, ProxyMode};
+use machine::config::{Cni, Config, KernelModule, OverlayBackend, ProxyMode};
 
 use crate::plan::{Missing, Plan};
 
@@ -46,9 +46,11 @@ const IPVS_MODULES: [&str; 4] = ["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"];
 
 /// Ours, and then the config's, whose parameters count where both name one.
 pub fn modules(config: &Config) -> Vec<KernelModule> {
-    let ipvs = config.cluster.network.proxy.mode == ProxyMode::Ipvs;
+    let network = &config.cluster.network;
+    let ipvs = network.proxy.mode == ProxyMode::Ipvs;
+    let vxlan = network.cni == Cni::Overlay && network.overlay.backend == OverlayBackend::Vxlan;
     let users = &config.machine.kernel.modules;
-    let ours = MODULES.into_iter().chain(IPVS_MODULES.into_iter().filter(|_| ipvs));
+    let ours = MODULES.into_iter().chain(IPVS_MODULES.into_iter().filter(|_| ipvs)).chain(vxlan.then_some("vxlan"));
     let ours = ours.filter(|name| !users.iter().any(|module| module.name == *name));
     let ours = ours.map(|name| KernelModule { name: name.to_owned(), parameters: Vec::new() });
     ours.chain(users.iter().cloned()).collect()

@@ -1,6 +1,6 @@
 //! Against the real kernel: machines are network namespaces on one bridge, each with a pod that is a namespace too. Needs root and iproute2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -317,6 +317,38 @@ fn a_machine_that_leaves_takes_its_entries_along_and_others_routes_stay() {
     settle_all(&mut members, &mut nodes);
     assert!(members[0].reaches(&members[2], false) && members[2].reaches(&members[1], false));
     assert_eq!(foreign(&members[0]), before);
+}
+
+/// What the health gate asks.
+#[test]
+fn peers_that_answered_have_to_answer_again() {
+    let switch = Switch::new();
+    let (mut members, mut nodes) = cluster(&switch, 3, Families { v4: true, v6: true });
+    settle_all(&mut members, &mut nodes);
+    let directory = tempfile::tempdir().unwrap();
+    let root = ::machine::Root::new(directory.path());
+    let board = Node::new(root.clone(), InitClient::new(root.init_socket()));
+    let asked = ["node-2".to_owned(), "node-3".to_owned()];
+    let still = |member: &Member, board: &Node| {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        member.host.enter(|| runtime().block_on(async { (reach::answering(board).await, reach::still(board, &asked).await) }))
+    };
+    assert_eq!(still(&members[0], &board), (BTreeSet::new(), Err("this machine is not in the overlay yet".to_owned())));
+    board.store.replace(members[0].overlays.clone());
+    board.store.replace(members[0].peers.clone());
+    board.store.replace(nodes.clone());
+    assert_eq!(still(&members[0], &board), (BTreeSet::from(asked.clone()), Ok(())));
+
+    members[2].host.run("ip link set eth0 down");
+    let (answering, silent) = still(&members[0], &board);
+    assert_eq!(answering, BTreeSet::from(["node-2".to_owned()]));
+    assert!(silent.as_ref().unwrap_err().starts_with("node-3: 10.244.3.0: "), "{silent:?}");
+    nodes.get_mut("node-3").unwrap().ready = false;
+    board.store.replace(nodes.clone());
+    assert_eq!(still(&members[0], &board).1, Ok(()), "one that is not Ready is not this machine's fault");
+    nodes.remove("node-3");
+    board.store.replace(nodes);
+    assert_eq!(still(&members[0], &board).1, Ok(()));
 }
 
 /// A device of the same name, and a route to a peer's pods, that others made.

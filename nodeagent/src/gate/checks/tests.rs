@@ -37,6 +37,7 @@ fn up(standing: Standing) -> Seen {
         standing,
         health: health(&[]),
         pods: Some(Ok(())),
+        overlay: Ok(()),
         services: vec![
             service("nodeagent", ServiceState::Ready, None),
             service("etcd", ServiceState::Ready, Some(Slice::Controlplane)),
@@ -68,6 +69,7 @@ fn print(seen: &Seen) -> String {
 fn what_counts() {
     let member = |reachable| Standing::Member(Before { reachable, pods_started: true });
     let no_sandbox = || Some(Err("starting a pod's sandbox: no network".to_owned()));
+    let silent_peer = || Err("worker-2: 10.244.2.0: no answer within 5 s".to_owned());
     let everything = ["volumes", "controllers", "services", "etcd", "apiserver", "cluster", "kubelet", "node"];
     let starting = ServiceState::Starting;
     let down = |standing| Seen { health: health(&everything), pods: None, services: Vec::new(), ..up(standing) };
@@ -99,6 +101,8 @@ fn what_counts() {
             "member: no pod could start before either",
             Seen { pods: no_sandbox(), ..up(Standing::Member(Before { reachable: true, pods_started: false })) },
         ),
+        ("member: a peer of the overlay does not answer", Seen { overlay: silent_peer(), ..up(member(true)) }),
+        ("member, out of reach before: not in the overlay yet", Seen { overlay: silent_peer(), ..up(member(false)) }),
         (
             "member, out of reach before: the control plane does not come up",
             with_services(

@@ -15,7 +15,6 @@ use machine::service::ServiceState;
 use nix::sched::{CloneFlags, unshare};
 use tokio::sync::{mpsc, oneshot};
 
-use super::machine_under_test::{MachineUnderTest, until};
 use crate::admission::Admission;
 use crate::controller::{self, ControllerStatus};
 use crate::controllers::approver::{self, Approver};
@@ -24,6 +23,7 @@ use crate::controllers::join::Join;
 use crate::controllers::machine_record::MachineRecords;
 use crate::controllers::manifests::Manifests;
 use crate::controllers::pki::Pki;
+use crate::controllers::real_cluster::machine_under_test::{MachineUnderTest, until};
 use crate::init_client::InitClient;
 use crate::node::{Applied, Node};
 use crate::resources::cluster::ManifestStatus;
