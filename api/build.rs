@@ -46,8 +46,9 @@ fn protos(directory: &Path) -> Result<Vec<PathBuf>> {
 /// The table as the Rust expression that `src/access.rs` includes.
 fn render(rows: &[access::Row]) -> String {
     let mut text = String::from("&[\n");
-    for access::Row { path, role, maintenance, recovery } in rows {
-        let _ = writeln!(text, "    ({path:?}, Access {{ role: Role::{role}, maintenance: {maintenance}, recovery: {recovery} }}),");
+    for access::Row { path, role, machines, maintenance, recovery } in rows {
+        let people = format!("role: Role::{role}, machines: Machines::{machines}");
+        let _ = writeln!(text, "    ({path:?}, Access {{ {people}, maintenance: {maintenance}, recovery: {recovery} }}),");
     }
     text.push(']');
     text

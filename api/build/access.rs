@@ -8,8 +8,10 @@ use prost_reflect::{DescriptorPool, Value};
 pub struct Row {
     /// `/corten.machine.v1.Machine/GetVersion`
     pub path: String,
-    /// Variant of the generated enum `Role`: `Reader`, `Operator` or `Admin`.
+    /// Variant of the generated enum `Role`: `Reader`, `Operator` or `Admin`; `Unspecified` for what only machines call.
     pub role: &'static str,
+    /// Variant of the generated enum `Machines`.
+    pub machines: &'static str,
     pub maintenance: bool,
     pub recovery: bool,
 }
@@ -28,8 +30,14 @@ pub fn table(pool: &DescriptorPool) -> Result<Vec<Row>> {
         let Value::Message(access) = options.get_extension(&extension).into_owned() else {
             bail!("{path}: the access option is no message");
         };
-        let role = access.get_field_by_name("role").and_then(|v| v.as_enum_number());
-        let role = match role {
+        let number = |name: &str| access.get_field_by_name(name).and_then(|v| v.as_enum_number());
+        let machines = match number("machines") {
+            Some(1) => "Joined",
+            Some(2) => "Any",
+            _ => "Unspecified",
+        };
+        let role = match number("role") {
+            Some(0) | None if machines != "Unspecified" => "Unspecified",
             Some(1) => "Reader",
             Some(2) => "Operator",
             Some(3) => "Admin",
@@ -37,7 +45,7 @@ pub fn table(pool: &DescriptorPool) -> Result<Vec<Row>> {
         };
         let says = |name: &str| access.get_field_by_name(name).and_then(|v| v.as_bool()).unwrap_or(false);
         let (maintenance, recovery) = (says("maintenance"), says("maintenance") || says("recovery"));
-        rows.push(Row { path, role, maintenance, recovery });
+        rows.push(Row { path, role, machines, maintenance, recovery });
     }
     rows.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(rows)

@@ -1,12 +1,14 @@
 //! Who may call what: read from the protos at build time (build/access.rs), so that no second list can disagree.
 
-use crate::v1::Role;
+use crate::v1::{Machines, Role};
 
 /// What a method asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
-    /// Least role that may call it.
+    /// Least of the people's roles that may call it; `Unspecified`: none of them.
     pub role: Role,
+    /// Which machines may call it.
+    pub machines: Machines,
     /// Whether it answers in maintenance, and in recovery as well.
     pub maintenance: bool,
     /// Whether it answers in recovery.

@@ -19,8 +19,6 @@ pub const CLUSTER_ADMINS: &str = "corten:cluster-admins";
 pub const API_SERVERS: &str = "corten:api-servers";
 /// Group of the nodes' agents.
 pub const AGENTS: &str = "corten:agents";
-/// Group of machines that have a bootstrap token and no certificate yet.
-pub const BOOTSTRAPPERS: &str = "system:bootstrappers:corten";
 
 /// One Kubernetes object to apply.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,16 +6,21 @@ mod authority;
 mod certificate;
 mod clients;
 mod request;
+mod signing;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Authority, Issued, SigningRequest, public_key_pem, self_signed, signing_request};
+pub use authority::{Authority, Issued, public_key_pem, self_signed};
 pub use certificate::{Certificate, fingerprint, renewal_due, renewal_time, verify_chain};
 pub use clients::{MachineRole, etcd_client, kubernetes_admin, machine_client, super_user};
-pub use request::{CertificateRequest, San, Usage};
+pub use request::{CONTROL_PLANE_NAME, CertificateRequest, San, Usage};
+pub use signing::{SigningRequest, Unsigned, key_id, new_key, public_key, signing_request, signing_request_for};
 pub(crate) use table::FRONT_PROXY_CLIENT;
-pub use table::{AuthorityId, CertificateId, CertificateSpec, agent_user, certificates};
+pub use table::{
+    AGENT_USER_PREFIX, AuthorityId, CertificateId, CertificateSpec, NODE_USER_PREFIX, NODES, agent_user, certificates, node_user,
+    request_for,
+};
 
 /// How long before the moment of issue a certificate is valid: clocks of other machines may be behind.
 pub const BACKDATE: std::time::Duration = std::time::Duration::from_secs(3600);

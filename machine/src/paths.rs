@@ -59,8 +59,14 @@ paths! {
     /// Certificates and keys, 0700.
     pki = "state/pki";
     kubelet_pki = "state/pki/kubelet";
-    /// The audit log: `<number of the first record>.log`, and how far each sink has got.
+    /// The authorities' keys that a control plane got when it joined, 0600.
+    authority_keys = "state/pki/authority-keys.json";
+    /// API servers that were members of the cluster when this machine last heard of them.
+    api_server_addresses = "state/identity/api-servers.json";
+    /// The audit log: `<number of the first record>.log`.
     audit_log = "state/audit";
+    /// How far each sink of the audit log has got.
+    audit_sinks = "state/audit/sinks";
     boot_records = "state/boots";
     /// Why the last ordered shutdown was: [`crate::record::LastShutdown`] as JSON.
     last_shutdown = "state/boots/last-shutdown.json";

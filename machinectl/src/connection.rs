@@ -28,7 +28,7 @@ pub struct Connection {
     /// Machines, as host or host:port [default: those of the context]
     #[arg(short = 'n', long, global = true, value_name = "HOST,...", value_delimiter = ',', value_parser = node)]
     pub nodes: Vec<HostPort>,
-    /// Machine APIs to call instead of the context's
+    /// Machine APIs to call instead of the context's; with --nodes, control planes that pass the calls on
     #[arg(short = 'e', long, global = true, value_name = "HOST,...", value_delimiter = ',', value_parser = node)]
     pub endpoints: Vec<HostPort>,
     /// How long a command may take, such as 30s or 10m
@@ -62,12 +62,12 @@ pub fn node(text: &str) -> Result<HostPort, String> {
 
 /// What several machines answered.
 #[derive(Debug)]
-pub struct Answers<T> {
-    pub done: Vec<(HostPort, T)>,
+pub struct Answers<T, N = HostPort> {
+    pub done: Vec<(N, T)>,
     pub failed: Vec<Failure>,
 }
 
-impl<T> Answers<T> {
+impl<T, N> Answers<T, N> {
     /// `Ok` if every machine did it; else all that went wrong, as one failure.
     pub fn outcome(self) -> Result<(), Failure> {
         let Some(first) = self.failed.first() else { return Ok(()) };
@@ -77,10 +77,7 @@ impl<T> Answers<T> {
             true if same => first.kind,
             true => Kind::Failed,
         };
-        if let (true, [only]) = (self.done.is_empty(), self.failed.as_slice()) {
-            return Err(only.clone());
-        }
-        Err(Failure { kind, place: String::new(), problems: self.failed.iter().map(Failure::to_string).collect(), remedy: String::new() })
+        Err(Failure { kind, ..Failure::all(self.failed) })
     }
 }
 
@@ -223,8 +220,13 @@ impl Connection {
     ) -> Result<Answers<T>, Failure> {
         let timeout = self.timeout.map(|timeout| timeout.0).or(usual);
         let dialer = self.dialer(trust, timeout);
+        let through = if self.nodes.is_empty() || self.is_maintenance() { &[] } else { self.endpoints.as_slice() };
         let ask = async |node: HostPort| {
-            let answer = within(timeout, &node, async || call(dialer.connect(&node).await?).await).await;
+            let session = async || match through {
+                [] => dialer.connect(&node).await,
+                endpoints => dialer.connect_through(endpoints, &node).await,
+            };
+            let answer = within(timeout, &node, async || call(session().await?).await).await;
             (node, answer)
         };
         let mut answers = Answers { done: Vec::new(), failed: Vec::new() };

@@ -61,6 +61,17 @@ impl Failure {
         Failure { kind: Kind::Deadline, ..Failure::new(place, problem) }.remedy("give it more time with --timeout")
     }
 
+    /// Several as one; one alone stays what it is.
+    pub fn all(mut failures: Vec<Failure>) -> Failure {
+        match (failures.pop(), failures.is_empty()) {
+            (Some(only), true) => only,
+            (last, _) => {
+                let problems = failures.iter().chain(&last).map(Failure::to_string).collect();
+                Failure { kind: Kind::Failed, place: String::new(), problems, remedy: String::new() }
+            }
+        }
+    }
+
     pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
         self.remedy = remedy.into();
         self

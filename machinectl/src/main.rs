@@ -6,6 +6,7 @@ mod confirm;
 mod connection;
 mod failure;
 mod files;
+mod kubernetes;
 mod output;
 mod patch;
 mod places;

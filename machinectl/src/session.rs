@@ -1,6 +1,7 @@
 //! A connection to one machine's API.
 
 mod watched;
+mod way;
 
 use std::error::Error as _;
 use std::future::Future;
@@ -32,6 +33,7 @@ use crate::failure::{Failure, chain};
 use crate::output::tell;
 use crate::tls::Trust;
 use watched::{Cause, Watched};
+use way::Way;
 
 /// First wait between two tries to connect; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -55,7 +57,7 @@ pub struct Dialer {
 #[derive(Debug, Clone)]
 pub struct Session {
     pub node: HostPort,
-    channel: Channel,
+    way: Way,
     cause: Cause,
 }
 
@@ -68,8 +70,25 @@ enum Trouble {
 }
 
 impl Dialer {
-    /// Connects; trouble that may pass (nobody listens, no route, connection reset) is tried again until patience ends.
+    /// Connects to whichever of these control planes answers, which passes calls on to the machine.
+    pub async fn connect_through(&self, endpoints: &[HostPort], node: &HostPort) -> Result<Session, Failure> {
+        let mut failures = Vec::new();
+        for endpoint in endpoints {
+            match self.open(endpoint).await {
+                Ok((channel, cause)) => return Ok(Session { node: node.clone(), way: Way::through(channel, node)?, cause }),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(Failure::all(failures))
+    }
+
     pub async fn connect(&self, node: &HostPort) -> Result<Session, Failure> {
+        let (channel, cause) = self.open(node).await?;
+        Ok(Session { node: node.clone(), way: Way::direct(channel), cause })
+    }
+
+    /// Connects; trouble that may pass (nobody listens, no route, connection reset) is tried again until patience ends.
+    async fn open(&self, node: &HostPort) -> Result<(Channel, Cause), Failure> {
         let (configuration, seen) = self.trust.configuration()?;
         let line = Line { node: node.clone(), name: self.server_name(node)?, tls: TlsConnector::from(Arc::new(configuration)) };
         let started = Instant::now();
@@ -90,7 +109,7 @@ impl Dialer {
         }
         let cause = Cause::default();
         let channel = channel(line, stream, cause.clone()).await.map_err(|failure| broken(failure, &cause))?;
-        Ok(Session { node: node.clone(), channel, cause })
+        Ok((channel, cause))
     }
 
     fn server_name(&self, node: &HostPort) -> Result<ServerName<'static>, Failure> {
@@ -186,7 +205,7 @@ async fn channel(line: Line, first: Stream, cause: Cause) -> Result<Channel, Fai
 macro_rules! clients {
     ($($name:ident: $client:ident;)*) => {
         impl Session {
-            $(pub fn $name(&self) -> $client<Channel> { $client::new(self.channel.clone()) })*
+            $(pub fn $name(&self) -> $client<Way> { $client::new(self.way.clone()) })*
         }
     };
 }

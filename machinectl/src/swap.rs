@@ -1,4 +1,4 @@
-//! Swaps the images of machines, one machine after the other: look at all, show the plan, ask, then for each send what it lacks, drain it,
+//! Swaps the images of machines, or reboots them, one machine after the other: look at all, show the plan, ask, then for each send what it lacks, drain it,
 //! boot it into the other slot, wait until its image is proven good, and let pods onto it again. The first that does not come through
 //! ends it.
 
@@ -17,7 +17,9 @@ mod way;
 
 pub use change::{Update, Wish};
 pub use patches::{Made, Olds};
-pub use way::Way;
+pub use way::{Rolling, Way};
+
+use change::Change;
 
 use crate::cli::World;
 use crate::confirm::confirmed;
@@ -25,6 +27,7 @@ use crate::failure::{Failure, Kind};
 use crate::output::{tell, write};
 use crate::progress::Progress;
 use fleet::{Fleet, Member};
+use futures::future::join_all;
 use way::Wait;
 
 pub async fn run(world: &World, wish: &Wish, way: &Way) -> Result<(), Failure> {
@@ -47,10 +50,16 @@ pub async fn run(world: &World, wish: &Wish, way: &Way) -> Result<(), Failure> {
     if way.dry_run || !(way.yes || confirmed("Go on?")?) {
         return Ok(());
     }
-    for (index, member) in members.iter().enumerate() {
-        if let Err(failure) = one(world, member, way, &fleet).await {
-            let done = index + fleet.settled().count();
-            return Err(stopped(failure, done, &members[index + 1..], wish));
+    let (control_planes, workers): (Vec<&Member>, Vec<&Member>) = members.iter().partition(|member| member.is_control_plane());
+    let mut done = fleet.settled().count();
+    let mut begun = 0;
+    for group in control_planes.chunks(1).chain(workers.chunks(way.pace.max_unavailable.get())) {
+        begun += group.len();
+        let came = join_all(group.iter().map(|member| one(world, member, way, &fleet))).await;
+        done += came.iter().filter(|came| came.is_ok()).count();
+        let failures: Vec<Failure> = came.into_iter().filter_map(Result::err).collect();
+        if !failures.is_empty() {
+            return Err(stopped(Failure::all(failures), done, &members[begun..], wish));
         }
     }
     Ok(())
@@ -70,7 +79,7 @@ fn show(member: &Member, way: &Way, fleet: &Fleet) -> Result<(), Failure> {
     }
     steps.extend(member.planned.steps.iter().cloned());
     if let Wait::AtMost(deadline) = way.wait() {
-        steps.push(format!("wait until it is proven good or falls back, at most {}", machine::config::Duration(deadline)));
+        steps.push(format!("wait until it is {}, at most {}", member.change.awaited(), machine::config::Duration(deadline)));
     }
     steps.iter().for_each(|step| write(&format!("  {step}\n")));
     Ok(())
@@ -97,6 +106,9 @@ async fn one(world: &World, member: &Member, way: &Way, fleet: &Fleet) -> Result
     };
     let came = match (change.begin(member, &before, way, &progress).await, way.wait()) {
         (Err(failure), _) => outcome::not_begun(failure, cordon, &progress).await,
+        (Ok(()), Wait::AtMost(deadline)) if matches!(change, Change::Reboot { .. }) => {
+            outcome::rebooted(member, deadline, cordon, &progress).await
+        }
         (Ok(()), Wait::AtMost(deadline)) => {
             let fate = record::fate(&member.session, &before, deadline, &progress).await;
             outcome::settle(fate, member, cordon, &progress).await

@@ -10,14 +10,17 @@ use machine::disk::Volume;
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admission::Admission;
 use crate::announce::announce;
 use crate::audit::{self, Audit};
+use crate::authority_keys;
 use crate::boots::Boots;
 use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::config::Configs;
 use crate::controller;
-use crate::controllers::balancer::Balancer;
+use crate::controllers::approver::{self, Approver};
+use crate::controllers::balancer::{self, Balancer};
 use crate::controllers::cluster_node::{self, ClusterNode};
 use crate::controllers::cni::Cni;
 use crate::controllers::containerd::Containerd;
@@ -28,9 +31,11 @@ use crate::controllers::etcd_members::EtcdMembers;
 use crate::controllers::etcd_repair::EtcdRepairs;
 use crate::controllers::extra_files::ExtraFiles;
 use crate::controllers::images::Images;
+use crate::controllers::join::Join;
 use crate::controllers::kernel::Kernel;
 use crate::controllers::kube_proxy::KubeProxy;
 use crate::controllers::kubelet::Kubelet;
+use crate::controllers::machine_record::MachineRecords;
 use crate::controllers::manifests::Manifests;
 use crate::controllers::metadata_guard::MetadataGuard;
 use crate::controllers::network::{self, Network};
@@ -72,6 +77,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let failpoints = failpoints(&node);
     let configs = Arc::new(Configs::new(node.clone(), Clock::new(&root)).with_failpoints(failpoints.clone()));
     let bootstrap = Arc::new(Bootstrap::new(node.clone()));
+    let admission = Admission::new(node.clone());
     let mut identity = Identity::new(&root, SystemTime::now())?;
 
     open_state(&node).await;
@@ -107,7 +113,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        served = server::serve(listener, credentials, Api { node, configs, bootstrap, power, upgrades, audit }) => served,
+        served = server::serve(listener, credentials, Api { node, configs, bootstrap, admission, power, upgrades, audit }) => served,
         _ = terminated.recv() => {
             boots.end().await;
             Ok(())
@@ -155,6 +161,12 @@ async fn load(node: &Node, configs: &Configs, bootstrap: &Bootstrap) {
         node.console.print(&format!("no machine config can be kept: {problem}"));
         return;
     }
+    // Before the config is in force: what a control plane got when it joined belongs to it.
+    match authority_keys::load(&node.root) {
+        Ok(Some(keys)) => authority_keys::hold(node, keys),
+        Ok(None) => {}
+        Err(error) => node.console.print(&format!("reading STATE: {error:#}; the authorities' keys are asked for again")),
+    }
     let loaded = configs.load().await.map_err(anyhow::Error::from).and_then(|_| bootstrap.load());
     if let Err(error) = loaded {
         node.console.print(&format!("reading STATE: {error:#}"));
@@ -173,6 +185,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(MetadataGuard::default(), node.clone()));
     tokio::spawn(controller::run(ExtraFiles, node.clone()));
     tokio::spawn(controller::run(Pki::default(), node.clone()));
+    tokio::spawn(controller::run(Join::default(), node.clone()));
 
     tokio::spawn(controller::run(Supervised::<Etcd>::default(), node.clone()));
     tokio::spawn(controller::run(EtcdMembers::default(), node.clone()));
@@ -182,7 +195,11 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeControllerManager>>::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeScheduler>>::default(), node.clone()));
     tokio::spawn(controller::run(Balancer::default(), node.clone()));
+    tokio::spawn(balancer::membership::follow(node.clone()));
     tokio::spawn(controller::run(Manifests, node.clone()));
+    tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
+    tokio::spawn(approver::follow(node.clone()));
+    tokio::spawn(controller::run(Approver, node.clone()));
 
     tokio::spawn(controller::run(Registries, node.clone()));
     tokio::spawn(controller::run(Supervised::<Containerd>::default(), node.clone()));

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::identity;
 use crate::node::Node;
 pub use log::{Page, page};
-pub use sink::deliver;
+pub use sink::{Position, deliver};
 
 /// Records that wait for STATE; the oldest go first.
 const WAITING: usize = 256;

@@ -1,6 +1,7 @@
 //! The controllers, one folder a subject: `plan` decides, `render` makes bytes, `apply` acts.
 
 pub mod api;
+pub mod approver;
 pub mod balancer;
 pub mod cluster_node;
 pub mod cni;
@@ -15,10 +16,12 @@ pub mod extra_files;
 #[cfg(test)]
 pub mod fixtures;
 pub mod images;
+pub mod join;
 pub mod kernel;
 pub mod kube_proxy;
 pub mod kubelet;
 pub mod machine;
+pub mod machine_record;
 pub mod manifests;
 pub mod merge;
 pub mod metadata_guard;

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use controlplane::pki::{CertificateId, CertificateRequest, Issued, Usage, self_signed, verify_chain};
 use machine::Root;
-use machine::config::CERTIFICATE_LIFETIME;
+use machine::config::{CERTIFICATE_LIFETIME, Role};
 use machine::disk::Volume;
 use machine::protocol::VolumeState;
 use tokio::sync::watch;
@@ -74,6 +74,8 @@ pub struct Serving {
     /// `None`: the machine's own, which vouches for itself, until there is one of the authority.
     certificate: Option<Issued>,
     authority_pem: String,
+    /// Machines that join may come without a certificate.
+    strangers: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -84,6 +86,8 @@ pub struct Seen {
     kept_authority_pem: Option<String>,
     /// The machine's certificate and its key.
     certificate: Option<Issued>,
+    /// The config says that it is a control plane, through which others join.
+    control_plane: bool,
     now: SystemTime,
     /// `None` in maintenance.
     serving: Option<Serving>,
@@ -104,7 +108,8 @@ fn plan(seen: &Seen) -> Plan<Action> {
     let good = |issued: &Issued| verify_chain(&issued.certificate_pem, &authority_pem, seen.now).is_ok();
     let certificate = seen.certificate.clone().filter(good);
     let waiting = certificate.is_none();
-    let serving = Serving { certificate, authority_pem };
+    // Whoever joins knows a control plane by its certificate: before there is one, there is nobody to let in.
+    let serving = Serving { strangers: seen.control_plane && certificate.is_some(), certificate, authority_pem };
     if seen.serving.as_ref() != Some(&serving) {
         return Plan::Act(vec![Action::Serve(Box::new(serving))]);
     }
@@ -155,6 +160,7 @@ impl Controller for Identity {
             authority_pem: node.config().map(|applied| applied.config.cluster.certificate_authorities.machine.certificate.clone()),
             kept_authority_pem: fs::read_to_string(&self.files.authority).ok(),
             certificate: read_pair(&self.files.certificate, &self.files.key),
+            control_plane: node.config().is_some_and(|applied| applied.config.machine.role == Role::ControlPlane),
             now: SystemTime::now(),
             serving: self.serving.clone(),
         })
@@ -169,7 +175,7 @@ impl Controller for Identity {
             Action::KeepAuthority(pem) => files::write(&self.files.authority, pem.as_bytes(), 0o644),
             Action::Serve(serving) => {
                 let certificate = serving.certificate.as_ref().unwrap_or(&self.own);
-                let credentials = Credentials::mutual(certificate, &serving.authority_pem)?;
+                let credentials = Credentials::mutual(certificate, &serving.authority_pem, serving.strangers)?;
                 node.events.emit("certificate/machine", "Serving", format!("the machine API shows {}", credentials.fingerprint()));
                 self.credentials.send_replace(Arc::new(credentials));
                 self.serving = Some(*serving);
@@ -219,7 +225,14 @@ mod tests {
     }
 
     fn fresh() -> Seen {
-        Seen { authority_pem: None, kept_authority_pem: None, certificate: None, now: SystemTime::now(), serving: None }
+        Seen {
+            authority_pem: None,
+            kept_authority_pem: None,
+            certificate: None,
+            control_plane: false,
+            now: SystemTime::now(),
+            serving: None,
+        }
     }
 
     fn settle(seen: &mut Seen) -> Plan<Action> {

@@ -1,9 +1,12 @@
 //! The agent of a Corten machine. It reads its few settings here, and nowhere else, and starts the app.
 
 mod addresses;
+mod admission;
+mod agents;
 mod announce;
 mod app;
 mod audit;
+mod authority_keys;
 mod boots;
 mod bootstrap;
 mod clock;

@@ -8,6 +8,7 @@ use machine::protocol::BootFacts;
 use machine::stage::Stage;
 use tokio::sync::watch;
 
+use crate::authority_keys::Held;
 use crate::console::Console;
 use crate::events::EventLog;
 use crate::init_client::InitClient;
@@ -22,6 +23,8 @@ pub struct Node {
     pub store: Arc<Store>,
     pub events: Arc<EventLog>,
     pub console: Console,
+    /// What a control plane got from others when it joined.
+    pub authority_keys: Arc<Held>,
     stage: Arc<watch::Sender<Stage>>,
     config: Arc<watch::Sender<Option<Applied>>>,
 }
@@ -41,6 +44,7 @@ impl Node {
             init,
             store: Arc::default(),
             events: Arc::default(),
+            authority_keys: Arc::default(),
             stage: Arc::new(watch::Sender::new(Stage::Maintenance)),
             config: Arc::new(watch::Sender::new(None)),
         }
@@ -82,6 +86,11 @@ impl Node {
     /// The config in force; `None` in maintenance.
     pub fn config(&self) -> Option<Applied> {
         self.config.borrow().clone()
+    }
+
+    /// The config in force, with the authorities' keys that a control plane got when it joined.
+    pub fn joined_config(&self) -> Option<Arc<Config>> {
+        Some(self.authority_keys.complete(self.config()?.config))
     }
 
     pub fn set_config(&self, applied: Applied) {

@@ -1,6 +1,8 @@
 //! The kinds of objects on the board.
 
+pub mod api_servers;
 pub mod audit;
+pub mod authorities;
 pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
@@ -9,11 +11,13 @@ pub mod etcd;
 pub mod etcd_repair;
 pub mod gate;
 pub mod installation;
+pub mod join;
 pub mod kinds;
 pub mod machine;
 pub mod network;
 pub mod security;
 pub mod services;
+pub mod signing_requests;
 pub mod sources;
 pub mod state_record;
 pub mod time;

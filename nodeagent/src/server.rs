@@ -12,6 +12,7 @@ mod image;
 mod listener;
 mod log;
 mod machine;
+mod passing;
 pub mod permission;
 mod refusals;
 mod resource;
@@ -37,6 +38,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::bootstrap::Bootstrap;
 use crate::config::Configs;
@@ -65,6 +67,7 @@ pub struct Api {
     pub node: Node,
     pub configs: Arc<Configs>,
     pub bootstrap: Arc<Bootstrap>,
+    pub admission: Admission,
     pub power: Power,
     pub upgrades: Arc<Upgrades>,
     pub audit: Audit,

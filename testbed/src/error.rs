@@ -40,6 +40,8 @@ pub enum Error {
     Deadline { name: String, awaited: String, waited: Duration, tail: String },
     #[error("QMP {command}: {reason}")]
     Qmp { command: String, reason: String },
+    #[error("{0}")]
+    Segment(String),
     #[error("no free port on 127.0.0.1")]
     NoPort(#[source] io::Error),
 }

@@ -19,7 +19,7 @@ use tpm::RunningTpm;
 
 pub use command::arguments;
 pub use drive::{Device, Disk, DiskFormat, Drive};
-pub use spec::{Boot, BootOrder, Forward, Lifetime, MachineSpec, NAME_SERVER, NetworkBoot, Tpm, TpmInterface, Watchdog};
+pub use spec::{Boot, BootOrder, Forward, HardwareAddress, Lifetime, MachineSpec, NAME_SERVER, NetworkBoot, Tpm, TpmInterface, Watchdog};
 
 /// Names of the files in a machine's directory.
 pub(crate) mod files {

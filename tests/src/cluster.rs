@@ -13,7 +13,7 @@ use crate::program::{printed, text};
 /// Stands in an error where the machine's kernel panicked.
 pub const KERNEL_PANIC: &str = "(the kernel panicked)";
 
-/// A cluster of one control plane.
+/// A cluster of one control plane, if no more are asked for.
 #[derive(Debug)]
 pub struct Cluster {
     name: String,
@@ -29,11 +29,11 @@ pub struct Options {
     pub name: String,
     /// Image's folder, where it is not the one for tests.
     pub image: Option<PathBuf>,
-    /// Patches to the control plane's config, in YAML.
+    /// Patches to all configs, in YAML.
     pub patches: Vec<String>,
     /// Further arguments of `machinectl cluster create`.
     pub extra: Vec<String>,
-    /// Lets the machine reach the network.
+    /// Lets the machines reach the network.
     pub online: bool,
     /// Keep the cluster, in machinectl's own folder, when the value ends.
     pub keep: bool,
@@ -62,9 +62,18 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Whether the machine's kernel has panicked since the cluster was made.
+    /// Whether a machine's kernel has panicked since the machine was started.
     pub fn kernel_panicked(&self) -> bool {
-        std::fs::read(self.directory().join("console.log")).is_ok_and(|log| String::from_utf8_lossy(&log).contains("Kernel panic"))
+        let panicked = |log: PathBuf| std::fs::read(log).is_ok_and(|log| String::from_utf8_lossy(&log).contains("Kernel panic"));
+        self.consoles().into_iter().any(panicked)
+    }
+
+    /// The machines' consoles, as far as they were started.
+    fn consoles(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.directory()).into_iter().flatten().flatten();
+        let mut consoles: Vec<PathBuf> = entries.map(|entry| entry.path().join("console.log")).filter(|log| log.exists()).collect();
+        consoles.sort();
+        consoles
     }
 
     /// A cluster that runs already, by its folder; it goes on running.
@@ -74,9 +83,23 @@ impl Cluster {
         Ok(Cluster { name: name.to_owned(), state: state.to_owned(), _temporary: None, keep: true })
     }
 
-    /// The cluster's own folder: disks, console log, kubeconfig.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The cluster's own folder: configs, keys, kubeconfig, and a folder for each machine.
     pub fn directory(&self) -> PathBuf {
         self.state.join(&self.name)
+    }
+
+    /// A machine's folder: its disks, console and sockets, its config.
+    pub fn machine_directory(&self, name: &str) -> PathBuf {
+        self.directory().join(name)
+    }
+
+    /// The path of a machine's config.
+    pub fn config(&self, name: &str) -> String {
+        self.machine_directory(name).join("config.yaml").display().to_string()
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -143,7 +166,7 @@ impl Drop for Cluster {
             return;
         }
         if std::thread::panicking() {
-            show_tail(&self.directory().join("console.log"));
+            self.consoles().iter().for_each(|console| show_tail(console));
         }
         // The machine also ends with this process; what matters here is that it ends now.
         if let Err(error) = printed(self.machinectl_command().args(["cluster", "destroy", &self.name, "--yes"])) {

@@ -1,16 +1,25 @@
 //! The permission table: its printed matrix as a golden, and what the build refuses.
 
-use api::{ACCESS, Access, access, v1::Role};
+use api::v1::{Machines, Role};
+use api::{ACCESS, Access, access};
 
 use crate::{golden, table};
 
 fn matrix() -> String {
     let width = ACCESS.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
-    let mut text = format!("{:width$}  {:8}  maintenance  recovery\n", "method", "role");
-    for (path, Access { role, maintenance, recovery }) in ACCESS {
-        let role = role.as_str_name().trim_start_matches("ROLE_").to_lowercase();
+    let mut text = format!("{:width$}  {:8}  {:8}  maintenance  recovery\n", "method", "role", "machines");
+    for (path, Access { role, machines, maintenance, recovery }) in ACCESS {
+        let role = match role {
+            Role::Unspecified => "-".to_owned(),
+            role => role.as_str_name().trim_start_matches("ROLE_").to_lowercase(),
+        };
+        let machines = match machines {
+            Machines::Unspecified => "-",
+            Machines::Joined => "joined",
+            Machines::Any => "any",
+        };
         let word = |answers: bool| if answers { "yes" } else { "-" };
-        text += &format!("{path:width$}  {role:8}  {:11}  {}\n", word(*maintenance), word(*recovery));
+        text += &format!("{path:width$}  {role:8}  {machines:8}  {:11}  {}\n", word(*maintenance), word(*recovery));
     }
     text
 }

@@ -3,17 +3,13 @@
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{AGENTS, API_SERVERS, BOOTSTRAPPERS, CLUSTER_ADMINS, Manifest, ManifestError, labels};
+use super::{AGENTS, API_SERVERS, CLUSTER_ADMINS, Manifest, ManifestError, labels};
 
 /// Binding, group, role.
-const BINDINGS: [(&str, &str, &str); 6] = [
+const BINDINGS: [(&str, &str, &str); 3] = [
     ("corten:cluster-admins", CLUSTER_ADMINS, "cluster-admin"),
     ("corten:api-servers", API_SERVERS, "system:kubelet-api-admin"),
     ("corten:agents", AGENTS, "corten:agent"),
-    // Machines that join ask for their first certificate, and nodes for their next one; both are granted without asking.
-    ("corten:node-bootstrappers", BOOTSTRAPPERS, "system:node-bootstrapper"),
-    ("corten:node-approval", BOOTSTRAPPERS, "system:certificates.k8s.io:certificatesigningrequests:nodeclient"),
-    ("corten:node-renewal", "system:nodes", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"),
 ];
 
 pub(super) fn manifests() -> Result<Vec<Manifest>, ManifestError> {
@@ -22,7 +18,8 @@ pub(super) fn manifests() -> Result<Vec<Manifest>, ManifestError> {
     std::iter::once(role).chain(bindings).collect()
 }
 
-/// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only.
+/// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only. And the requests by
+/// which an agent gets its kubelet's first certificate: nobody's are granted but by the agents of control planes.
 fn agent_role() -> ClusterRole {
     let read = |group: &str, resources: &[&str]| PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
@@ -36,6 +33,12 @@ fn agent_role() -> ClusterRole {
             read("", &["namespaces", "nodes", "pods", "services"]),
             read("discovery.k8s.io", &["endpointslices"]),
             read("networking.k8s.io", &["networkpolicies"]),
+            PolicyRule {
+                api_groups: Some(vec!["certificates.k8s.io".to_owned()]),
+                resources: Some(vec!["certificatesigningrequests".to_owned()]),
+                verbs: ["create", "get"].map(str::to_owned).to_vec(),
+                ..PolicyRule::default()
+            },
         ]),
         ..ClusterRole::default()
     }

@@ -28,13 +28,6 @@ pub struct Issued {
     pub key_pem: Secret,
 }
 
-/// A new key and the request to certify it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SigningRequest {
-    pub request_pem: String,
-    pub key_pem: Secret,
-}
-
 impl Authority {
     /// Makes a new authority that is valid for `validity`.
     pub fn generate(name: &str, now: SystemTime, validity: Duration) -> Result<Authority, PkiError> {
@@ -120,16 +113,6 @@ pub fn self_signed(request: &CertificateRequest, now: SystemTime) -> Result<Issu
     Ok(Issued { certificate_pem, key_pem: Secret::new(key.serialize_pem()) })
 }
 
-/// A new key and a request for a certificate in this name.
-pub fn signing_request(request: &CertificateRequest) -> Result<SigningRequest, PkiError> {
-    let key = KeyPair::generate().map_err(PkiError::Sign)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = subject(request);
-    params.subject_alt_names = sans(request)?;
-    let request_pem = params.serialize_request(&key).and_then(|request| request.pem()).map_err(PkiError::Sign)?;
-    Ok(SigningRequest { request_pem, key_pem: Secret::new(key.serialize_pem()) })
-}
-
 /// The public half of a private key, in PEM.
 pub fn public_key_pem(key_pem: &Secret) -> Result<String, PkiError> {
     let key = KeyPair::from_pem(key_pem.reveal()).map_err(|_| PkiError::Parse { what: "private key" })?;
@@ -178,7 +161,7 @@ fn date(name: &str, time: SystemTime) -> Result<OffsetDateTime, PkiError> {
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| PkiError::BadTime { subject: name.to_owned() })
 }
 
-fn subject(request: &CertificateRequest) -> DistinguishedName {
+pub(super) fn subject(request: &CertificateRequest) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     if let Some(organization) = &request.organization {
         name.push(DnType::OrganizationName, organization);
@@ -187,7 +170,7 @@ fn subject(request: &CertificateRequest) -> DistinguishedName {
     name
 }
 
-fn sans(request: &CertificateRequest) -> Result<Vec<SanType>, PkiError> {
+pub(super) fn sans(request: &CertificateRequest) -> Result<Vec<SanType>, PkiError> {
     let bad = |name: &str| PkiError::BadName { subject: request.common_name.clone(), name: name.to_owned() };
     let convert = |san: &San| match san {
         San::Ip(address) => Ok(SanType::IpAddress(*address)),

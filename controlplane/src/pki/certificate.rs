@@ -145,7 +145,7 @@ fn sans(certificate: &X509Certificate<'_>) -> Vec<San> {
     extension.value.general_names.iter().filter_map(convert).collect()
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(octets).ok().map(|octets| IpAddr::V4(Ipv4Addr::from(octets)));
     let v6 = || <[u8; 16]>::try_from(octets).ok().map(|octets| IpAddr::V6(Ipv6Addr::from(octets)));
     v4().or_else(v6)

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use machine::config::Host;
 
+/// Stands among the names of a control plane's machine certificate, and of no other: by it machines that join know whom they may show a
+/// token, and control planes know each other.
+pub const CONTROL_PLANE_NAME: &str = "control-plane.corten.internal";
+
 /// Who a certificate is for and what for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRequest {

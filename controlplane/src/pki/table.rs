@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use machine::account::Account;
 use machine::config::{CERTIFICATE_LIFETIME, CertificateAuthorities, CertificateAuthority, Config, HostPort, Role};
 
-use super::{CertificateRequest, MachineRole, San, Usage};
+use super::{CONTROL_PLANE_NAME, CertificateRequest, MachineRole, San, Usage};
 use crate::facts::Facts;
 use crate::manifests::{AGENTS, API_SERVERS};
 use crate::service::service_address;
@@ -53,6 +53,19 @@ impl AuthorityId {
             AuthorityId::EtcdClient => &authorities.etcd_client,
             AuthorityId::FrontProxy => &authorities.front_proxy,
             AuthorityId::Machine => &authorities.machine,
+        }
+    }
+}
+
+impl AuthorityId {
+    pub fn of_mut(self, authorities: &mut CertificateAuthorities) -> &mut CertificateAuthority {
+        match self {
+            AuthorityId::Kubernetes => &mut authorities.kubernetes,
+            AuthorityId::Kubelet => &mut authorities.kubelet,
+            AuthorityId::EtcdPeer => &mut authorities.etcd_peer,
+            AuthorityId::EtcdClient => &mut authorities.etcd_client,
+            AuthorityId::FrontProxy => &mut authorities.front_proxy,
+            AuthorityId::Machine => &mut authorities.machine,
         }
     }
 }
@@ -198,9 +211,19 @@ pub struct CertificateSpec {
     pub account: Account,
 }
 
+pub const AGENT_USER_PREFIX: &str = "corten:agent:";
+pub const NODE_USER_PREFIX: &str = "system:node:";
+/// Group of all kubelets.
+pub const NODES: &str = "system:nodes";
+
 /// The user that a node's agent is in Kubernetes.
 pub fn agent_user(node_name: &str) -> String {
-    format!("corten:agent:{node_name}")
+    format!("{AGENT_USER_PREFIX}{node_name}")
+}
+
+/// The user that a node's kubelet is.
+pub fn node_user(node_name: &str) -> String {
+    format!("{NODE_USER_PREFIX}{node_name}")
 }
 
 /// All certificates that this machine keeps, by its role.
@@ -217,16 +240,18 @@ fn spec(id: CertificateId, config: &Config, facts: &Facts) -> CertificateSpec {
     CertificateSpec {
         id,
         authority: id.authority(),
-        request: request(id, config, facts),
+        request: request_for(id, config.machine.role, config, facts),
         certificate_path: directory.join(format!("{id}.crt")),
         key_path: directory.join(format!("{id}.key")),
         account: id.account(),
     }
 }
 
-fn request(id: CertificateId, config: &Config, facts: &Facts) -> CertificateRequest {
+/// What a certificate of this kind says on a machine of this role and with these facts. Of the config, only what all machines of the cluster
+/// have the same is read.
+pub fn request_for(id: CertificateId, role: Role, config: &Config, facts: &Facts) -> CertificateRequest {
     let node = &facts.node_name;
-    let node_user = format!("system:node:{node}");
+    let node_user = node_user(node);
     let agent = agent_user(node);
     let (common_name, organization, usage) = match id {
         CertificateId::EtcdServer => (node.as_str(), None, Usage::Server),
@@ -238,8 +263,8 @@ fn request(id: CertificateId, config: &Config, facts: &Facts) -> CertificateRequ
         CertificateId::FrontProxyClient => (FRONT_PROXY_CLIENT, None, Usage::Client),
         CertificateId::ControllerManager => ("system:kube-controller-manager", None, Usage::Client),
         CertificateId::Scheduler => ("system:kube-scheduler", None, Usage::Client),
-        CertificateId::KubeletClient => (node_user.as_str(), Some("system:nodes"), Usage::Client),
-        CertificateId::KubeletServer => (node_user.as_str(), Some("system:nodes"), Usage::Server),
+        CertificateId::KubeletClient => (node_user.as_str(), Some(NODES), Usage::Client),
+        CertificateId::KubeletServer => (node_user.as_str(), Some(NODES), Usage::Server),
         CertificateId::KubeProxy => ("system:kube-proxy", None, Usage::Client),
         CertificateId::Agent => (agent.as_str(), Some(AGENTS), Usage::Client),
         CertificateId::Machine => (node.as_str(), Some(MachineRole::Machine.organization()), Usage::Both),
@@ -247,6 +272,9 @@ fn request(id: CertificateId, config: &Config, facts: &Facts) -> CertificateRequ
     let sans = match (usage, id) {
         (Usage::Client, _) => Vec::new(),
         (_, CertificateId::ApiServer) => api_server_names(config, facts),
+        (_, CertificateId::Machine) if role == Role::ControlPlane => {
+            machine_names(facts).into_iter().chain([San::Dns(CONTROL_PLANE_NAME.to_owned())]).collect()
+        }
         _ => machine_names(facts),
     };
     CertificateRequest {

@@ -184,3 +184,20 @@ proptest! {
 fn a_certificate_from_the_future_is_due() {
     assert!(renewal_due(now() + DAY, now() + 10 * DAY, now(), 0.0));
 }
+
+#[test]
+fn what_a_request_asks_for_is_read_whole() {
+    let signing = signing_request(&request(DAY)).expect("made");
+    let read = SigningRequest::inspect(&signing.request_pem).expect("readable");
+    assert_eq!((read.common_name.as_str(), read.organizations.as_slice()), ("system:node:a", &["system:nodes".to_owned()][..]));
+    assert_eq!((read.sans, read.oddities), (request(DAY).sans, Vec::<String>::new()));
+    assert_eq!(read.public_key, public_key(&signing.key_pem).expect("a key"));
+
+    let key = rcgen::KeyPair::generate().expect("made");
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CountryName, "XX");
+    params.subject_alt_names.push(rcgen::SanType::Rfc822Name("a@b.example".try_into().expect("ASCII")));
+    let odd = params.serialize_request(&key).and_then(|request| request.pem()).expect("made");
+    assert_eq!(SigningRequest::inspect(&odd).expect("readable").oddities.len(), 2);
+    assert!(SigningRequest::inspect("nonsense").is_err());
+}

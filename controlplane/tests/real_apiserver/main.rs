@@ -16,7 +16,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ComponentStatus, ConfigMap, Namespace, Node, Pod, Secret, Service};
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use machine::version::Minor;
 use machine_under_test::{MachineUnderTest, until};
 
@@ -46,7 +46,7 @@ async fn check(machine: &mut MachineUnderTest) -> Result<()> {
     components_are_healthy(&admin).await?;
     secrets_are_encrypted_at_rest(machine, &admin).await?;
     controllers_work(&admin).await?;
-    nodes_renew_their_certificates(machine).await?;
+    kubelets_get_certificates_that_are_granted(machine).await?;
     dns::services_have_names(machine, &admin).await?;
     machine.no_flag_is_deprecated()?;
     an_image_on_trial_behaves_as_the_one_before(machine).await
@@ -216,9 +216,9 @@ async fn controllers_work(admin: &Client) -> Result<()> {
     .await
 }
 
-/// Asked for by the node itself, approved by our binding, signed by the controller manager with the Kubernetes authority.
-async fn nodes_renew_their_certificates(machine: &MachineUnderTest) -> Result<()> {
-    let kubelet = machine.client_of(CertificateId::KubeletClient)?;
+/// Asked for by the node's agent, granted by nobody but whoever may, signed by the controller manager with the Kubernetes authority.
+async fn kubelets_get_certificates_that_are_granted(machine: &MachineUnderTest) -> Result<()> {
+    let agent = machine.client_of(CertificateId::Agent)?;
     let request = CertificateRequest {
         common_name: format!("system:node:{}", machine.facts.node_name),
         organization: Some("system:nodes".to_owned()),
@@ -234,8 +234,19 @@ async fn nodes_renew_their_certificates(machine: &MachineUnderTest) -> Result<()
             "usages": ["digital signature", "client auth"],
         },
     }))?;
-    let requests = Api::<CertificateSigningRequest>::all(kubelet.kube().clone());
+    let requests = Api::<CertificateSigningRequest>::all(agent.kube().clone());
     requests.create(&PostParams::default(), &csr).await?;
+    let granted = serde_json::json!({ "status": { "conditions": [
+        { "type": "Approved", "status": "True", "reason": "Test", "message": "granted" },
+    ] } });
+    let grant = |requests: Api<CertificateSigningRequest>| {
+        let granted = Patch::Merge(granted.clone());
+        async move { requests.patch_approval("renewal", &PatchParams::default(), &granted).await }
+    };
+    let refused = status_code(grant(requests.clone()).await.map(drop));
+    ensure!(refused == Some(403), "an agent grants its own request: {refused:?}");
+    let admin = machine.client(&pki::kubernetes_admin("admin", Duration::from_secs(3600)))?;
+    grant(Api::all(admin.kube().clone())).await?;
     let certificate = until("the node's request is signed", || async {
         let csr = requests.get("renewal").await?;
         csr.status.and_then(|status| status.certificate).context("no certificate yet")

@@ -1,4 +1,4 @@
-//! `cluster destroy`: ends the machine and removes all of it.
+//! `cluster destroy`: ends the machines and removes all of them.
 
 use clap::Args;
 

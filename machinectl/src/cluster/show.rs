@@ -1,15 +1,15 @@
-//! `cluster show`: the local clusters that there are.
+//! `cluster show`: the local clusters that there are, and their machines.
 
 use clap::Args;
 use controlplane::ports::API_SERVER_PORT;
 use serde_json::json;
 
-use super::state::{CLIENT_CONFIG, Folder, KUBECONFIG, Record};
+use super::state::{CLIENT_CONFIG, CONFIG, Folder, KUBECONFIG, Member, Record};
 use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::{Output, Table};
 
-/// Show local clusters
+/// Show local clusters and their machines
 #[derive(Debug, Args)]
 pub struct Show {
     /// One of them [default: all]
@@ -30,43 +30,56 @@ impl Show {
     }
 }
 
-fn state(record: &Record) -> &'static str {
-    if record.is_running() { "running" } else { "stopped" }
+fn state(member: &Member) -> &'static str {
+    if member.is_running() { "running" } else { "stopped" }
 }
 
-/// `127.0.0.1:<port>` of a port of the guest.
-fn address(record: &Record, guest: u16) -> String {
-    let forwards = record.machine.as_ref().map(|machine| machine.forwards.as_slice()).unwrap_or_default();
-    forwards.iter().find(|forward| forward.guest == guest).map(|forward| format!("127.0.0.1:{}", forward.host)).unwrap_or_default()
+fn address(member: &Member, guest: u16) -> String {
+    member.forwarded(guest).unwrap_or_default()
 }
 
 fn table(clusters: &[(Folder, Record)], wide: bool) -> Table {
-    let mut table = Table::new(&["NAME", "STATE", "MACHINE API", "KUBERNETES API", "ACCELERATOR", "DIRECTORY"]);
+    let mut table = Table::new(&["CLUSTER", "MACHINE", "STATE", "ADDRESS", "MACHINE API", "KUBERNETES API", "ACCELERATOR", "DIRECTORY"]);
     table.headings.extend(wide.then(|| "IMAGE".to_owned()));
     for (folder, record) in clusters {
-        let accelerator = record.machine.as_ref().map_or("", |machine| machine.accelerator.name());
-        table.row([
-            record.name.clone(),
-            state(record).to_owned(),
-            address(record, api::PORT),
-            address(record, API_SERVER_PORT),
-            accelerator.to_owned(),
-            folder.directory.display().to_string(),
-            record.image.display().to_string(),
-        ]);
+        for member in &record.machines {
+            let accelerator = member.machine.as_ref().map_or("", |machine| machine.accelerator.name());
+            table.row([
+                record.name.clone(),
+                member.name(),
+                state(member).to_owned(),
+                member.place.address().to_string(),
+                address(member, api::PORT),
+                address(member, API_SERVER_PORT),
+                accelerator.to_owned(),
+                folder.of(member).display().to_string(),
+                record.image.display().to_string(),
+            ]);
+        }
     }
     table
 }
 
 fn value(folder: &Folder, record: &Record) -> serde_json::Value {
+    let machine = |member: &Member| {
+        json!({
+            "name": member.name(),
+            "role": member.place.role,
+            "state": state(member),
+            "address": member.place.address(),
+            "machineApi": member.forwarded(api::PORT),
+            "kubernetesApi": member.forwarded(API_SERVER_PORT),
+            "directory": folder.of(member),
+            "config": folder.of(member).join(CONFIG),
+        })
+    };
     json!({
         "name": record.name,
-        "state": state(record),
-        "machineApi": address(record, api::PORT),
-        "kubernetesApi": address(record, API_SERVER_PORT),
         "directory": folder.directory,
         "clientConfig": folder.path(CLIENT_CONFIG),
         "kubeconfig": folder.path(KUBECONFIG),
+        "kubernetesApi": record.kubernetes_api(),
+        "machines": record.machines.iter().map(machine).collect::<Vec<_>>(),
         "record": record,
     })
 }

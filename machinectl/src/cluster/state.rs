@@ -1,43 +1,29 @@
-//! What is kept of a local cluster: a folder with its record, disks, configs and keys.
+//! What is kept of a local cluster: a folder with its record, its machines' folders, configs and keys.
+
+mod record;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use machine::service::ServiceId;
-use serde::{Deserialize, Serialize};
-use testbed::{Machine, RunningMachine};
+use testbed::Machine;
 
+use super::switch;
 use crate::failure::Failure;
 use crate::files;
+pub use record::{Member, Record};
 
 const RECORD: &str = "cluster.json";
 pub const CLIENT_CONFIG: &str = crate::verbs::generate::names::CLIENT;
 pub const KUBECONFIG: &str = "kubeconfig";
+/// A machine's config, in its own folder.
+pub const CONFIG: &str = "config.yaml";
 
 /// A local cluster's folder.
 #[derive(Debug, Clone)]
 pub struct Folder {
     pub name: String,
     pub directory: PathBuf,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Record {
-    pub name: String,
-    pub image: PathBuf,
-    pub cpus: u32,
-    pub memory_bytes: u64,
-    pub disk_bytes: u64,
-    pub isolated: bool,
-    /// None while it has not been started.
-    pub machine: Option<RunningMachine>,
-}
-
-impl Record {
-    pub fn is_running(&self) -> bool {
-        self.machine.as_ref().is_some_and(|machine| machine.process.is_alive())
-    }
 }
 
 impl Folder {
@@ -71,6 +57,11 @@ impl Folder {
         self.directory.join(name)
     }
 
+    /// Where a machine has its files.
+    pub fn of(&self, member: &Member) -> PathBuf {
+        member.machine.as_ref().map_or_else(|| self.path(&member.name()), |machine| machine.directory.clone())
+    }
+
     pub fn exists(&self) -> bool {
         self.path(RECORD).is_file()
     }
@@ -81,7 +72,7 @@ impl Folder {
                 .remedy("see `machinectl cluster show`"));
         }
         let path = self.path(RECORD);
-        serde_json::from_str(&files::read_text(&path)?).map_err(|error| Failure::of(path.display(), &error))
+        Record::read(&files::read_text(&path)?).map_err(|error| Failure::of(path.display(), &error))
     }
 
     pub fn save(&self, record: &Record) -> Result<(), Failure> {
@@ -90,17 +81,21 @@ impl Folder {
         files::write(&path, &(text + "\n"), files::SECRET)
     }
 
-    /// Ends the machine, if it runs, and removes the folder.
+    /// Ends the machines that run, and their segment, and removes the folder.
     pub fn remove(&self, record: Record) -> Result<(), Failure> {
-        if let Some(machine) = record.machine {
+        for machine in record.machines.into_iter().filter_map(|member| member.machine) {
             Machine::attach(machine).quit();
+        }
+        if let Some(switch) = record.switch {
+            switch::end(&self.directory, &switch);
         }
         fs::remove_dir_all(&self.directory).map_err(|error| Failure::of(self.directory.display(), &error))
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    pub use super::record::tests::{record, running};
     use super::*;
 
     #[test]
@@ -109,20 +104,11 @@ mod tests {
         fs::create_dir(clusters.path().join("stray")).expect("directory");
         let folder = Folder::new(clusters.path(), "demo").expect("a folder");
         assert!(folder.record().expect_err("none yet").to_string().contains("there is no cluster \"demo\""));
-        let record = Record {
-            name: "demo".to_owned(),
-            image: "/disk.qcow2".into(),
-            cpus: 2,
-            memory_bytes: 1,
-            disk_bytes: 2,
-            isolated: true,
-            machine: None,
-        };
+        let record = record();
         folder.save(&record).expect("save");
         assert_eq!(folder.record().expect("read"), record);
         let names: Vec<_> = Folder::all(clusters.path()).expect("all").into_iter().map(|folder| folder.name).collect();
         assert_eq!(names, ["demo"]);
-        assert!(!record.is_running());
         folder.remove(record).expect("remove");
         assert!(!folder.directory.exists() && clusters.path().join("stray").exists());
         assert!(Folder::all(&clusters.path().join("none")).expect("none").is_empty());

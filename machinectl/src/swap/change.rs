@@ -1,10 +1,11 @@
-//! What is done to each machine: a new image by an update file, or the other slot's again.
+//! What is done to each machine: a new image by an update file, the other slot's again, or a reboot of what runs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::v1::{
-    GetVersionResponse, ListResourcesRequest, OfferRequest, OfferResponse, RollbackUpgradeRequest, StartUpgradeRequest, UpgradeProgress,
+    GetVersionResponse, ListResourcesRequest, OfferRequest, OfferResponse, RebootRequest, RollbackUpgradeRequest, StartUpgradeRequest,
+    UpgradeProgress,
 };
 use indicatif::HumanBytes;
 use machine::version::Minor;
@@ -29,6 +30,10 @@ pub enum Wish {
     /// Each machine takes the one of its profile.
     Updates(Vec<Arc<Update>>),
     Rollback,
+    Reboot {
+        /// Also where etcd loses its quorum by it.
+        force: bool,
+    },
 }
 
 /// What that is on one machine.
@@ -36,6 +41,7 @@ pub enum Wish {
 pub enum Change {
     Update(Arc<Update>),
     Rollback,
+    Reboot { force: bool },
 }
 
 #[derive(Debug)]
@@ -128,6 +134,7 @@ impl Wish {
     pub fn of(&self, session: &Session, version: &GetVersionResponse) -> Result<Change, Failure> {
         match self {
             Wish::Rollback => Ok(Change::Rollback),
+            Wish::Reboot { force } => Ok(Change::Reboot { force: *force }),
             Wish::Updates(updates) => {
                 let fits = |update: &&Arc<Update>| update.profile() == version.profile || updates.len() == 1;
                 let update = updates.iter().find(fits).cloned().ok_or_else(|| {
@@ -144,6 +151,7 @@ impl Wish {
         match self {
             Wish::Updates(_) => "upgraded",
             Wish::Rollback => "rolled back",
+            Wish::Reboot { .. } => "rebooted",
         }
     }
 }
@@ -153,6 +161,10 @@ impl Change {
     pub async fn plan(&self, session: &Session, version: &GetVersionResponse) -> Result<Planned, Failure> {
         match self {
             Change::Update(update) => update.plan(session, version).await,
+            Change::Reboot { force } => {
+                let steps = session.ask(session.machine().reboot(RebootRequest { dry_run: true, force: *force })).await?.plan;
+                Ok(Planned { steps, ..Planned::default() })
+            }
             Change::Rollback => {
                 let request = RollbackUpgradeRequest { dry_run: true, ..Default::default() };
                 let mut answers = session.ask(session.upgrade().rollback(request)).await?;
@@ -172,7 +184,7 @@ impl Change {
                 let forms = Forms::new(update.clone(), member.planned.patches.clone());
                 upload::upload(&member.session, update, forms, world.quiet).await
             }
-            Change::Rollback => Ok(()),
+            Change::Rollback | Change::Reboot { .. } => Ok(()),
         }
     }
 
@@ -187,6 +199,10 @@ impl Change {
             };
             let failure = member.session.failed(&status);
             loop {
+                // Whether it reboots is seen by its next boot.
+                if Session::is_broken(&status) && matches!(self, Change::Reboot { .. }) {
+                    return Ok(());
+                }
                 if !Session::is_broken(&status) || !backoff.wait().await {
                     return Err(failure);
                 }
@@ -206,6 +222,9 @@ impl Change {
             Change::Update(update) => {
                 let without_snapshot = update.without_snapshot;
                 client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode, without_snapshot }).await?
+            }
+            Change::Reboot { force } => {
+                return member.session.machine().reboot(RebootRequest { dry_run: false, force: *force }).await.map(drop);
             }
             Change::Rollback => client.rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode }).await?,
         };
@@ -257,17 +276,27 @@ impl Change {
         format!("reboots into {}", self.target(member))
     }
 
+    /// What the machine is when it is done.
+    pub fn awaited(&self) -> &'static str {
+        match self {
+            Change::Update(_) | Change::Rollback => "proven good or falls back",
+            Change::Reboot { .. } => "healthy again",
+        }
+    }
+
     /// What will run, after the version that does.
     pub fn versions(&self, running: &str) -> String {
         match self {
             Change::Update(update) => format!("{running} -> {}", update.version()),
             Change::Rollback => format!("{running} -> the other slot"),
+            Change::Reboot { .. } => running.to_owned(),
         }
     }
 
     fn target(&self, member: &Member) -> String {
         match self {
             Change::Update(update) => update.version(),
+            Change::Reboot { .. } => member.version.version.clone(),
             Change::Rollback => format!("slot {}", if member.version.slot == "a" { "b" } else { "a" }),
         }
     }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use api::v1::GetKubeconfigRequest;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, EvictParams, ListParams, Patch, PatchParams};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
 use super::backoff::Backoff;
 use super::fleet::{Fleet, Member};
 use crate::cli::World;
 use crate::failure::{Failure, Kind, chain};
+use crate::kubernetes;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::verbs::QUICK;
@@ -71,22 +71,13 @@ async fn client(world: &World, member: &Member, fleet: &Fleet) -> Result<kube::C
     for source in fleet.kubeconfig_sources(world, member)? {
         let ask = async |session: Session| session.ask(session.cluster().get_kubeconfig(GetKubeconfigRequest { valid_for })).await;
         match world.connection.among(vec![source]).one(QUICK, ask).await {
-            Ok(response) => return connect(&response.kubeconfig).await,
+            Ok(response) => return kubernetes::connect(&response.kubeconfig).await,
             Err(failure) => refusals.push(failure.to_string()),
         }
     }
     let problems = [vec![format!("{}: no control plane gives a kubeconfig to drain its node with", member.node())], refusals].concat();
     Err(Failure { problems, ..Failure::new("", "") }
         .remedy("name a control plane with --endpoints, or leave its pods alone with --no-drain"))
-}
-
-async fn connect(kubeconfig: &str) -> Result<kube::Client, Failure> {
-    let failed = |error: &(dyn std::error::Error + 'static)| Failure::of("kubeconfig of the control plane", error);
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| failed(&error))?;
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|error| failed(&error))?;
-    // What a disruption budget refuses is told to the user, and asked again here.
-    config.default_retry = false;
-    kube::Client::try_from(config).map_err(|error| failed(&error))
 }
 
 impl Cordon {
@@ -98,7 +89,7 @@ impl Cordon {
         let cordoned = node.spec.and_then(|spec| spec.unschedulable).unwrap_or_default();
         let ours = marked || !cordoned;
         if ours {
-            let patch = json!({ "metadata": { "annotations": { MARK: "image-swap" } }, "spec": { "unschedulable": true } });
+            let patch = json!({ "metadata": { "annotations": { MARK: "reboot" } }, "spec": { "unschedulable": true } });
             nodes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(failed)?;
         }
         Ok(Cordon { client, name: name.to_owned(), ours })

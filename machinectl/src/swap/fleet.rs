@@ -42,6 +42,10 @@ impl Member {
         &self.session.node
     }
 
+    pub fn is_control_plane(&self) -> bool {
+        self.role == Role::ControlPlane
+    }
+
     fn has_etcd(&self) -> bool {
         self.role == Role::ControlPlane && !self.version.kubernetes.is_empty()
     }

@@ -10,7 +10,8 @@ use super::fleet::Member;
 use super::record::{Fate, Record};
 use crate::failure::{Failure, Kind};
 use crate::progress::Progress;
-use crate::verbs::health::AGAIN;
+use crate::verbs::health::{AGAIN, last_report, summary};
+use crate::verbs::power::await_boot;
 
 /// How long a machine that gave up its new image may take until it answers from the old one.
 const FALL_BACK: Duration = Duration::from_secs(5 * 60);
@@ -24,6 +25,21 @@ pub async fn settle(fate: Result<Fate, Failure>, member: &Member, cordon: Option
         }
         Ok(Fate::Failed(record)) => fallen_back(record, member, cordon, progress).await,
         // Nobody knows what state it is in: pods are kept away.
+        Err(failure) => Err(still_cordoned(failure, cordon)),
+    }
+}
+
+/// Waits until the machine is healthy in another boot. Where it is not, pods are kept away.
+pub async fn rebooted(member: &Member, deadline: Duration, cordon: Option<Cordon>, progress: &Progress) -> Result<String, Failure> {
+    let session = &member.session;
+    let back = async {
+        await_boot(session, Some(&member.version.boot_id), progress).await?;
+        let report = last_report(session, Some(deadline), progress).await?;
+        if report.healthy { Ok(()) } else { Err(Failure::new(&session.node, summary(&report))) }
+    };
+    let late = |_| Err(Failure::deadline(&session.node, "not healthy after its reboot", deadline).remedy("give it more time with --wait"));
+    match tokio::time::timeout(deadline, back).await.unwrap_or_else(late) {
+        Ok(()) => lift(cordon, progress).await.map(|()| "has rebooted and is healthy".to_owned()),
         Err(failure) => Err(still_cordoned(failure, cordon)),
     }
 }

@@ -1,5 +1,6 @@
-//! The flags that upgrade and rollback share.
+//! The flags that upgrade and rollback share, and those of a rolling reboot.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use api::v1::RebootMode;
@@ -35,6 +36,41 @@ pub struct Way {
     /// Go on where etcd has no quorum while a control plane is away: the Kubernetes API is away as well then
     #[arg(long)]
     pub without_quorum: bool,
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// How many machines are away at a time.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Pace {
+    /// How many workers may be away at a time; control planes go one by one in any case
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub max_unavailable: NonZeroUsize,
+}
+
+/// The flags of a reboot of several machines, one after the other.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Rolling {
+    /// One machine after the other: control planes first, one at a time and only while etcd keeps its quorum, each drained first and
+    /// waited for; the first that does not come back healthy ends it
+    #[arg(long)]
+    pub rolling: bool,
+    /// How long evicting the pods of a machine's Kubernetes node may take, such as 5m
+    #[arg(long, value_name = "DURATION", default_value = "5m", requires = "rolling")]
+    drain: machine::config::Duration,
+    /// Do not evict pods before a machine reboots
+    #[arg(long, conflicts_with = "drain", requires = "rolling")]
+    no_drain: bool,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+impl Rolling {
+    pub fn way(self, dry_run: bool, yes: bool, force: bool, wait: Duration) -> Way {
+        let Rolling { drain, no_drain, pace, .. } = self;
+        let wait = machine::config::Duration(wait);
+        Way { dry_run, yes, stage: false, reboot_mode: Mode::Graceful, wait, no_wait: false, drain, no_drain, without_quorum: force, pace }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -50,16 +50,16 @@ pub struct Config {
 }
 
 #[derive(Debug, Clone, Default, Args)]
-struct Patches {
+pub struct Patches {
     /// Change fields of all configs: YAML, or @FILE
     #[arg(short = 'p', long = "patch", value_name = "PATCH")]
-    all: Vec<String>,
+    pub all: Vec<String>,
     /// Change fields of the control planes' configs
     #[arg(long = "patch-control-plane", value_name = "PATCH")]
-    control_plane: Vec<String>,
+    pub control_plane: Vec<String>,
     /// Change fields of the workers' config
     #[arg(long = "patch-worker", value_name = "PATCH")]
-    worker: Vec<String>,
+    pub worker: Vec<String>,
 }
 
 /// Make a client certificate and print a client config with it
@@ -162,15 +162,15 @@ impl Config {
 
 /// The files of a cluster as texts, checked.
 #[derive(Debug)]
-struct Texts {
+pub struct Texts {
     control_plane: String,
     control_plane_join: String,
     worker: String,
-    client: ClientConfig,
+    pub client: ClientConfig,
 }
 
 /// Generates, patches and checks; nothing is written.
-fn texts(name: &str, endpoint: &str, secrets: &Secrets, options: &Options, patches: &Patches) -> Result<Texts, Failure> {
+pub fn texts(name: &str, endpoint: &str, secrets: &Secrets, options: &Options, patches: &Patches) -> Result<Texts, Failure> {
     let read = |all: &[String]| all.iter().map(|patch| patch::read(patch)).collect::<Result<Vec<_>, _>>();
     let (all, control_plane, worker) = (read(&patches.all)?, read(&patches.control_plane)?, read(&patches.worker)?);
     let of_control_plane: Vec<&Value> = all.iter().chain(&control_plane).collect();
@@ -185,20 +185,6 @@ fn texts(name: &str, endpoint: &str, secrets: &Secrets, options: &Options, patch
     })
 }
 
-/// The first control plane's config and its administrator's client config: all that a cluster of one machine needs.
-pub fn first_machine(
-    name: &str,
-    endpoint: &str,
-    secrets: &Secrets,
-    options: &Options,
-    patches: &[String],
-) -> Result<(String, ClientConfig), Failure> {
-    let patches = patches.iter().map(|patch| patch::read(patch)).collect::<Result<Vec<_>, _>>()?;
-    let configs = generate(name, endpoint, secrets, options).map_err(|error| Failure::of("gen config", &error))?;
-    let document = text(&configs.controlplane, &patches.iter().collect::<Vec<_>>(), names::CONTROL_PLANE)?;
-    Ok((document, configs.client))
-}
-
 fn text(document: &Document, patches: &[&Value], name: &str) -> Result<String, Failure> {
     let mut value = serde_json::to_value(document).map_err(|error| Failure::of(name, &error))?;
     patches.iter().for_each(|patch| patch::merge(&mut value, patch));
@@ -208,7 +194,7 @@ fn text(document: &Document, patches: &[&Value], name: &str) -> Result<String, F
 }
 
 impl Texts {
-    fn write(&self, directory: &Path) -> Result<(), Failure> {
+    pub fn write(&self, directory: &Path) -> Result<(), Failure> {
         for (name, text) in [
             (names::CONTROL_PLANE, &self.control_plane),
             (names::CONTROL_PLANE_JOIN, &self.control_plane_join),

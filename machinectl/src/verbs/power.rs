@@ -1,5 +1,7 @@
 //! `reboot`, `shutdown`, `reset`: nothing of it without a question or `--yes`.
 
+use std::time::Duration;
+
 use api::v1::{GetVersionRequest, RebootRequest, ResetRequest, ShutdownRequest};
 use clap::{Args, ValueEnum};
 
@@ -12,6 +14,10 @@ use crate::failure::Failure;
 use crate::output::{tell, write};
 use crate::progress::Progress;
 use crate::session::Session;
+use crate::swap::{self, Rolling, Wish};
+
+/// How long a machine may take from its reboot until it is healthy, if the user does not say.
+const HEALTHY_AGAIN: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug, Clone, Copy, Args)]
 struct Consent {
@@ -32,6 +38,8 @@ pub struct Reboot {
     /// Wait until it has booted and is healthy again, at most this long, such as 10m
     #[arg(long, value_name = "DURATION")]
     wait: Option<machine::config::Duration>,
+    #[command(flatten)]
+    rolling: Rolling,
     #[command(flatten)]
     consent: Consent,
 }
@@ -66,6 +74,11 @@ enum VolumeName {
 impl Reboot {
     pub async fn run(self, world: &World) -> Result<(), Failure> {
         let force = self.consent.force;
+        if self.rolling.rolling {
+            let wait = self.wait.map_or(HEALTHY_AGAIN, |wait| wait.0);
+            let way = self.rolling.way(self.consent.dry_run, self.consent.yes, force, wait);
+            return swap::run(world, &Wish::Reboot { force }, &way).await;
+        }
         let ask = async |session: &Session, dry_run| {
             session.ask(session.machine().reboot(RebootRequest { dry_run, force })).await.map(|response| response.plan)
         };
@@ -94,7 +107,7 @@ async fn boot_id(session: Session) -> Result<String, Failure> {
 }
 
 /// Until the machine answers from another boot than the old one. The deadline is the caller's.
-async fn await_boot(session: &Session, old: Option<&str>, progress: &Progress) -> Result<(), Failure> {
+pub async fn await_boot(session: &Session, old: Option<&str>, progress: &Progress) -> Result<(), Failure> {
     progress.wait_for(format!("{} reboots", session.node));
     loop {
         match session.machine().get_version(GetVersionRequest {}).await {

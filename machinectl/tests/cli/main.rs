@@ -1,6 +1,7 @@
 //! machinectl as its users see it: the program itself, against a machine API of this test.
 
 mod calls;
+mod clusters;
 mod connecting;
 mod destructive;
 mod fake;

@@ -507,3 +507,22 @@ fn a_node_that_stays_cordoned_is_named() {
     assert!(error.contains("node cp-1 is still kept from new pods; let them back with: kubectl uncordon cp-1"), "{error}");
     assert_eq!(kubernetes.asked().last().expect("a request"), "evict web-2");
 }
+
+#[test]
+fn a_rolling_reboot_ends_with_the_first_that_does_not_come_back() {
+    let [first, second, worker] = three();
+    worker.tell(|story| story.role = "worker");
+    let named = nodes(&[&worker, &first, &second]);
+    let reboot = |more: &[&str]| first.run(&[&["reboot", "--rolling", "-n", &named, "--yes", "--no-drain", "-q"], more].concat());
+    let error = reboot(&["--wait", "1h"]).complained(1);
+    assert!(error.contains("etcd would lose its quorum"), "{error}");
+
+    let error = reboot(&["--wait", "30s", "--force"]).complained(1);
+    assert!(error.contains(&format!("not rebooted: {}, {}\n", second.address, worker.address)), "{error}");
+    assert!(error.contains("1 of 2 checks pass"), "{error}");
+    assert!(!second.asked.lines().contains(&"reboot dry_run=false".to_owned()));
+
+    let out = reboot(&["--wait", "1h", "--force"]).printed();
+    let places = [&first, &second, &worker].map(|fake| out.find(&format!("{}: has rebooted and is healthy", fake.address)).expect(&out));
+    assert!(places.is_sorted(), "{out}");
+}

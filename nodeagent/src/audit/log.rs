@@ -99,10 +99,6 @@ impl Log {
         let old = numbers.len().saturating_sub(FILES);
         numbers.into_iter().take(old).try_for_each(|first| fs::remove_file(path(&self.directory, first)))
     }
-
-    pub fn head(&self) -> &Head {
-        &self.head
-    }
 }
 
 /// Lines from this record on, as many as its file has; from the first that is still there, if it is not. None at the end of the log.
@@ -185,23 +181,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut log = Log::open(directory.path()).unwrap();
         assert_eq!((add(&mut log), add(&mut log)), (1, 2));
-        let two = log.head().clone();
+        let two = log.head.clone();
         let file = path(directory.path(), 1);
         let whole = fs::read(&file).unwrap();
         add(&mut log);
         let three = fs::read(&file).unwrap();
         for cut in whole.len()..three.len() {
             fs::write(&file, &three[..cut]).unwrap();
-            assert_eq!(Log::open(directory.path()).unwrap().head(), &two, "cut at {cut}");
+            assert_eq!(Log::open(directory.path()).unwrap().head, two, "cut at {cut}");
         }
         let mut log = Log::open(directory.path()).unwrap();
         assert_eq!(add(&mut log), 3);
-        assert_eq!(read(directory.path()), (Head::start(), log.head().clone()));
+        assert_eq!(read(directory.path()), (Head::start(), log.head.clone()));
         // A file that got no further than its first line.
         fs::write(path(directory.path(), 4), "3:ab").unwrap();
         let mut log = Log::open(directory.path()).unwrap();
         assert_eq!(add(&mut log), 4);
-        assert_eq!(read(directory.path()).1, *log.head());
+        assert_eq!(read(directory.path()).1, log.head);
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn name(url: &str) -> String {
 }
 
 fn position_file(root: &Root, url: &str) -> PathBuf {
-    root.audit_log().join("sinks").join(format!("{}.json", name(url)))
+    root.audit_sinks().join(format!("{}.json", name(url)))
 }
 
 #[cfg(test)]

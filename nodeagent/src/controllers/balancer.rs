@@ -1,9 +1,10 @@
 //! The machine's own way to the API servers: a TCP proxy on loopback that knows which of them answer. kubelet, kube-proxy and the agent go
 //! through it, so no load balancer is needed from outside.
 //!
-//! reads: machine config, hostname, node IPs, certificate agent, resolvers   writes: apiservers
+//! reads: machine config, hostname, node IPs, certificate agent, resolvers, members   writes: apiservers
 
 mod health;
+pub mod membership;
 mod plan;
 mod pool;
 mod proxy;
@@ -26,6 +27,7 @@ use crate::controller::{Controller, Wake};
 use crate::names;
 use crate::node::Node;
 use crate::plan::Plan;
+use crate::resources::api_servers::Membership;
 use crate::resources::cluster::ApiServer;
 use plan::{Action, Seen, Target};
 use pool::Pool;
@@ -69,7 +71,8 @@ impl Controller for Balancer {
         let machine = Machine::observe(node);
         let named = machine.as_ref().map(|machine| plan::named(&machine.config)).unwrap_or_default();
         let addresses = self.addresses(node, named).await;
-        Ok(Seen { machine, identity, addresses, listening, checked })
+        let members = node.store.get::<Membership>(Membership::NAME).unwrap_or_default().addresses;
+        Ok(Seen { machine, identity, addresses, members, listening, checked })
     }
 
     fn plan(&self, seen: &Seen) -> Plan<Action> {

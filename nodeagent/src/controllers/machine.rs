@@ -8,6 +8,7 @@ use machine::version::Minor;
 
 use crate::node::Node;
 use crate::plan::Missing;
+use crate::resources::authorities;
 use crate::resources::network::{Hostname, NodeIps};
 
 /// A configured machine that knows who it is.
@@ -20,7 +21,9 @@ pub struct Machine {
 impl Machine {
     /// From the board; what is missing otherwise.
     pub fn observe(node: &Node) -> Result<Machine, Vec<Missing>> {
-        let config = node.config().map(|applied| applied.config);
+        // Keys that come later come with a change on the board.
+        node.store.list(authorities::KIND);
+        let config = node.joined_config();
         let hostname = node.store.get::<Hostname>(Hostname::NAME).map(|name| name.hostname).filter(|name| !name.is_empty());
         let node_ips = node.store.get::<NodeIps>(NodeIps::NAME).map(|ips| ips.addresses).filter(|ips| !ips.is_empty());
         match (config, hostname, node_ips) {

@@ -15,11 +15,15 @@ use tokio::time::Instant;
 use super::machine::Machine;
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
-use crate::plan::Plan;
+use crate::plan::{Missing, Plan};
 use crate::resources::cluster::Certificate;
+use crate::resources::join::JoinStatus;
 use crate::resources::time::TimeStatus;
+use crate::store::Resource;
+pub use apply::write;
 pub use keyring::{Keyring, fingerprint, read_pair};
-use plan::{Action, Present, Seen};
+use plan::{Action, Seen};
+pub use plan::{PATIENCE, Present, reason};
 
 #[derive(Debug, Default)]
 pub struct Pki {
@@ -41,11 +45,10 @@ impl Controller for Pki {
             Ok(_) => self.waiting_since.get_or_insert_with(Instant::now).elapsed(),
             Err(_) => Duration::ZERO,
         };
-        let clock = node.store.get::<TimeStatus>(TimeStatus::NAME).is_some_and(|time| time.synchronized || time.settled);
-        let now = SystemTime::now();
-        let wanted = machine.as_ref().map(|machine| pki::certificates(&machine.config, &machine.facts)).unwrap_or_default();
-        let certificates = wanted.into_iter().map(|spec| (spec.clone(), present(node, &spec))).collect();
-        Ok(Seen { machine, clock_confirmed: clock, waited, now, certificates })
+        // Files that the join wrote are seen at once.
+        node.store.list(JoinStatus::KIND);
+        let certificates = present(node, &machine);
+        Ok(Seen { clock_confirmed: clock_confirmed(node), waited, now: SystemTime::now(), certificates, machine })
     }
 
     fn plan(&self, seen: &Seen) -> Plan<Action> {
@@ -57,7 +60,18 @@ impl Controller for Pki {
     }
 }
 
-fn present(node: &Node, spec: &CertificateSpec) -> Present {
+/// Whether a time server confirmed the clock, or none will soon.
+pub fn clock_confirmed(node: &Node) -> bool {
+    node.store.get::<TimeStatus>(TimeStatus::NAME).is_some_and(|time| time.synchronized || time.settled)
+}
+
+/// What the machine should have, and what is there.
+pub fn present(node: &Node, machine: &Result<Machine, Vec<Missing>>) -> Vec<(CertificateSpec, Present)> {
+    let wanted = machine.as_ref().map(|machine| pki::certificates(&machine.config, &machine.facts)).unwrap_or_default();
+    wanted.into_iter().map(|spec| (spec.clone(), look(node, &spec))).collect()
+}
+
+fn look(node: &Node, spec: &CertificateSpec) -> Present {
     Present {
         certificate_pem: keyring::read_pair(&spec.certificate_path, &spec.key_path).map(|issued| issued.certificate_pem),
         told: node.store.get::<Certificate>(spec.id.name()),

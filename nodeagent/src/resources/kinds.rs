@@ -25,6 +25,7 @@ pub const KINDS: &[Kind] = &[
         "Addresses of the machine's links.",
         &[("LINK", "status.link"), ("ADDRESS", "status.address"), ("OWNED", "status.owned")],
     ),
+    seen("apiservermembers", "API servers that are members of the cluster.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "apiservers",
         "API servers as the local balancer sees them.",
@@ -34,6 +35,11 @@ pub const KINDS: &[Kind] = &[
         "auditsinks",
         "Where the audit log goes, and how far each has got.",
         &[("URL", "status.url"), ("DELIVERED", "status.delivered"), ("ERROR", "status.error")],
+    ),
+    seen(
+        "authorities",
+        "Authorities whose keys this control plane got when it joined.",
+        &[("SUBJECT", "status.subject"), ("NOT AFTER", "status.notAfter"), ("FINGERPRINT", "status.fingerprint")],
     ),
     seen(
         "bootfacts",
@@ -132,6 +138,18 @@ pub const KINDS: &[Kind] = &[
         "Installations on a disk in this boot.",
         &[("VERSION", "status.version"), ("PHASE", "status.phase"), ("MESSAGE", "status.message")],
     ),
+    seen(
+        "joins",
+        "How this machine stands with the cluster that it joins.",
+        &[
+            ("STATE", "status.state"),
+            ("REASON", "status.reason"),
+            ("MESSAGE", "status.message"),
+            ("THROUGH", "status.through"),
+            ("TRIES", "status.tries"),
+            ("RETRY AT", "status.retryAt"),
+        ],
+    ),
     seen("leases", "What DHCP servers gave.", &[("ADDRESS", "status.address"), ("SERVER", "status.server"), ("SECONDS", "status.seconds")]),
     seen(
         "links",
@@ -184,6 +202,11 @@ pub const KINDS: &[Kind] = &[
         sensitive: true,
         wanted: true,
     },
+    seen(
+        "signingrequests",
+        "Requests for kubelets' certificates that nobody has decided yet.",
+        &[("SIGNER", "status.signer"), ("USER", "status.user"), ("USAGES", "status.usages")],
+    ),
     seen(
         "slots",
         "What the two places for an image hold.",

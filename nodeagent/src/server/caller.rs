@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use api::v1::Role;
-use controlplane::pki::{Certificate, MachineRole};
+use controlplane::pki::{CONTROL_PLANE_NAME, Certificate, MachineRole, San, key_id};
 
 /// The other end of a connection; tonic puts it into each request's extensions.
 #[derive(Debug, Clone)]
@@ -24,22 +24,52 @@ pub struct Identity {
     pub common_name: String,
     /// The highest of the people's roles in it. `os:machine` and `os:proxy` are none of them.
     pub role: Option<Role>,
+    /// Of a certificate of role `os:machine`.
+    pub machine: Option<MachineIdentity>,
+    /// Whether it may speak for others: a control plane that passes calls on.
+    pub is_proxy: bool,
     pub not_after: SystemTime,
+}
+
+/// Another machine of the cluster, named by its common name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineIdentity {
+    /// [`key_id`] of its public key.
+    pub key: String,
+    pub control_plane: bool,
 }
 
 impl Identity {
     pub fn of(certificate: &Certificate) -> Identity {
-        let role = certificate.organizations.iter().filter_map(|name| name.parse().ok()).filter_map(role).max_by_key(|role| *role as i32);
-        Identity { subject: subject(certificate), common_name: certificate.common_name.clone(), role, not_after: certificate.not_after }
+        let roles = || certificate.organizations.iter().filter_map(|name| name.parse::<MachineRole>().ok());
+        let machine = roles().any(|role| role == MachineRole::Machine).then(|| MachineIdentity {
+            key: key_id(&certificate.public_key),
+            control_plane: certificate.sans.contains(&San::Dns(CONTROL_PLANE_NAME.to_owned())),
+        });
+        Identity {
+            subject: subject(certificate),
+            common_name: certificate.common_name.clone(),
+            role: roles().filter_map(Identity::role_of).max_by_key(|role| *role as i32),
+            machine,
+            is_proxy: roles().any(|role| role == MachineRole::Proxy),
+            not_after: certificate.not_after,
+        }
     }
-}
 
-fn role(role: MachineRole) -> Option<Role> {
-    match role {
-        MachineRole::Reader => Some(Role::Reader),
-        MachineRole::Operator => Some(Role::Operator),
-        MachineRole::Admin => Some(Role::Admin),
-        MachineRole::Machine | MachineRole::Proxy => None,
+    /// People's roles alone.
+    pub fn role_of(role: MachineRole) -> Option<Role> {
+        match role {
+            MachineRole::Reader => Some(Role::Reader),
+            MachineRole::Operator => Some(Role::Operator),
+            MachineRole::Admin => Some(Role::Admin),
+            MachineRole::Machine | MachineRole::Proxy => None,
+        }
+    }
+
+    /// As certificates have the role; empty without one.
+    pub fn organization(&self) -> String {
+        let role = MachineRole::ALL.into_iter().find(|role| self.role.is_some() && Identity::role_of(*role) == self.role);
+        role.map(|role| role.organization().to_owned()).unwrap_or_default()
     }
 }
 

@@ -1,17 +1,21 @@
-//! Service Cluster: making the cluster, and kubeconfigs for its administrators.
+//! Service Cluster: making the cluster, kubeconfigs for its administrators, and certificates and keys for machines that join.
 
 use std::time::{Duration, SystemTime};
 
 use api::v1::cluster_server;
-use api::v1::{BootstrapRequest, BootstrapResponse, GetKubeconfigRequest, GetKubeconfigResponse};
+use api::v1::{
+    AuthorityKey, BootstrapRequest, BootstrapResponse, GetAuthorityKeysRequest, GetAuthorityKeysResponse, GetKubeconfigRequest,
+    GetKubeconfigResponse, IssueCertificateRequest, IssueCertificateResponse, IssuedCertificate, MachineRole,
+};
 use controlplane::kubeconfig::{self, Auth};
-use controlplane::pki::{Authority, kubernetes_admin};
-use machine::config::{CERTIFICATE_LIFETIME, Config};
+use controlplane::pki::{Authority, AuthorityId, CertificateId, kubernetes_admin};
+use machine::config::{CERTIFICATE_LIFETIME, Config, Role};
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::caller::Peer;
 use super::config::duration;
+use crate::admission::Application;
 use crate::refusal::Refusal;
 
 #[derive(Debug)]
@@ -28,10 +32,55 @@ impl cluster_server::Cluster for Cluster {
     async fn get_kubeconfig(&self, request: Request<GetKubeconfigRequest>) -> Result<Response<GetKubeconfigResponse>, Status> {
         let name = request.extensions().get::<Peer>().and_then(|peer| peer.identity.clone()).map(|identity| identity.common_name.clone());
         let valid_for = request.into_inner().valid_for.map(|valid_for| duration("valid_for", valid_for)).transpose()?;
-        let applied = self.0.node.config().ok_or_else(|| Refusal::state("NO_CONFIG", "the machine has no config", "apply one"))?;
-        let kubeconfig = admin_kubeconfig(&applied.config, &name.unwrap_or_default(), valid_for.unwrap_or(CERTIFICATE_LIFETIME.0))?;
+        let config = self.0.node.joined_config().ok_or_else(|| Refusal::state("NO_CONFIG", "the machine has no config", "apply one"))?;
+        let kubeconfig = admin_kubeconfig(&config, &name.unwrap_or_default(), valid_for.unwrap_or(CERTIFICATE_LIFETIME.0))?;
         Ok(Response::new(GetKubeconfigResponse { kubeconfig }))
     }
+
+    async fn issue_certificate(&self, request: Request<IssueCertificateRequest>) -> Result<Response<IssueCertificateResponse>, Status> {
+        let peer = peer(&request)?;
+        let application = application(request.into_inner())?;
+        let names: Vec<String> = application.requests.iter().map(|(id, _)| id.name().to_owned()).collect();
+        let issued = self.0.admission.issue(application, &peer).await?;
+        let certificates = names.into_iter().zip(issued).map(|(name, certificate)| IssuedCertificate { name, certificate }).collect();
+        Ok(Response::new(IssueCertificateResponse { certificates, time: Some(SystemTime::now().into()) }))
+    }
+
+    async fn get_authority_keys(&self, request: Request<GetAuthorityKeysRequest>) -> Result<Response<GetAuthorityKeysResponse>, Status> {
+        let authorities = self.0.admission.authority_keys(&peer(&request)?).await?;
+        let key = |id: AuthorityId| {
+            let authority = id.of(&authorities);
+            let key = authority.key.as_ref().map(|key| key.reveal().to_owned()).unwrap_or_default();
+            AuthorityKey { name: id.name().to_owned(), certificate: authority.certificate.clone(), key }
+        };
+        Ok(Response::new(GetAuthorityKeysResponse { keys: AuthorityId::ALL.into_iter().map(key).collect() }))
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    request.extensions().get::<Peer>().cloned().ok_or_else(|| Status::internal("the connection does not say who is at its other end"))
+}
+
+fn application(request: IssueCertificateRequest) -> Result<Application, Refusal> {
+    let role = match request.role() {
+        MachineRole::ControlPlane => Role::ControlPlane,
+        MachineRole::Worker => Role::Worker,
+        MachineRole::Unspecified => return Err(Refusal::field("role", "none; expected control plane or worker")),
+    };
+    let id = |name: &str| CertificateId::ALL.into_iter().find(|id| id.name() == name);
+    let address = |text: &String| text.parse().map_err(|_| Refusal::field("addresses", format!("{text:?}; expected an IP address")));
+    let asked = |request: api::v1::SigningRequest| match id(&request.name) {
+        Some(id) => Ok((id, request.request)),
+        None => Err(Refusal::field("requests", format!("{:?}; expected the name of a certificate", request.name))),
+    };
+    Ok(Application {
+        role,
+        addresses: request.addresses.iter().map(address).collect::<Result<_, _>>()?,
+        requests: request.requests.into_iter().map(asked).collect::<Result<_, _>>()?,
+        token: request.token,
+        node: request.node,
+        proof: request.proof,
+    })
 }
 
 /// A kubeconfig with a client certificate that is issued for it.
@@ -41,7 +90,7 @@ fn admin_kubeconfig(config: &Config, name: &str, valid_for: Duration) -> Result<
     }
     let authority = &config.cluster.certificate_authorities.kubernetes;
     let Some(key) = &authority.key else {
-        let remedy = "ask a control plane whose config holds it";
+        let remedy = "ask a control plane that holds it";
         return Err(Refusal::state("NO_AUTHORITY_KEY", "this machine does not hold the key of the Kubernetes authority", remedy));
     };
     let issuer = Authority::from_pem(&authority.certificate, key.reveal()).map_err(anyhow::Error::from)?;

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::audited::{Ear, until_end};
 use super::caller::Peer;
+use super::passing;
 use super::permission::{Caller, Decision, Denial, access, permitted};
 use super::refusals::Refusals;
 use super::status::denied;
@@ -90,7 +91,7 @@ where
     }
 }
 
-async fn pass<S>(gate: GateLayer, mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+async fn pass<S>(gate: GateLayer, mut inner: S, mut request: Request<Body>) -> Result<Response<Body>, S::Error>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
@@ -98,6 +99,12 @@ where
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
         return Ok(Status::internal("the connection does not say who is at its other end").into_http());
     };
+    let target = match &peer.identity {
+        Some(identity) if !identity.is_proxy => passing::target(&request, &gate.node),
+        _ => Ok(None),
+    };
+    let peer = passing::caller(peer, request.headers_mut());
+    request.extensions_mut().insert(peer.clone());
     if let Err(denial) = gate.ask(&peer, &path) {
         gate.refusals.call(&peer, &path, denial);
         gate.note_denied(&peer, &path, denial);
@@ -107,6 +114,15 @@ where
         None => Some(gate.strangers.acquire().await),
         Some(_) => None,
     };
+    let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
+    let target = match target {
+        Ok(target) => target,
+        Err(refusal) => return Ok(Status::from(refusal).into_http()),
+    };
+    if let Some(target) = target {
+        let passed = tokio::time::timeout(deadline, passing::pass_on(&gate.node, &peer, target, request)).await;
+        return Ok(passed.unwrap_or_else(|_| Err(late(deadline))).unwrap_or_else(|status| status.into_http()));
+    }
     let audited = match changes(&path) {
         true => Some((gate.audit.begin(call(&peer, &path)).await, Ear::default())),
         false => None,
@@ -115,16 +131,19 @@ where
         Some((_, ear)) => ear.on(request),
         None => request,
     };
-    let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
     let response = match tokio::time::timeout(deadline, inner.call(request)).await {
         Ok(response) => response?,
-        Err(_) => Status::deadline_exceeded(format!("no answer within {} seconds", deadline.as_secs())).into_http(),
+        Err(_) => late(deadline).into_http(),
     };
     gate.tell(&peer, &path, &response);
     Ok(match audited {
         Some((begun, ear)) => until_end(response, begun, ear),
         None => response,
     })
+}
+
+fn late(deadline: Duration) -> Status {
+    Status::deadline_exceeded(format!("no answer within {} seconds", deadline.as_secs()))
 }
 
 /// Calls that ask for more than a reader's role change something, or show what not everybody may see.
@@ -147,6 +166,7 @@ impl GateLayer {
         let caller = match &peer.identity {
             // The handshake checked the certificate; the connection may have outlived it.
             Some(identity) if identity.not_after < SystemTime::now() => return Err(Denial::Expired),
+            Some(identity) if identity.role.is_none() && identity.machine.is_some() => Caller::Machine,
             Some(identity) => Caller::Certified(identity.role),
             None => Caller::Anonymous,
         };
@@ -165,6 +185,12 @@ impl GateLayer {
 
     fn tell(&self, peer: &Peer, path: &str, response: &Response<Body>) {
         if !changes(path) {
+            return;
+        }
+        if peer.identity.is_none()
+            && let Some(refused) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
+        {
+            self.refusals.call(peer, path, refused.message());
             return;
         }
         let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));

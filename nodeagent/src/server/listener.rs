@@ -12,7 +12,7 @@ use controlplane::pki::Certificate;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -23,6 +23,10 @@ use super::tls::{Credentials, Shown};
 
 /// Connections that are open at a time, those in their handshake included.
 const MAX_CONNECTIONS: usize = 256;
+/// Those among them of strangers on a configured machine: machines that join. They must not keep out whoever has a certificate.
+const MAX_STRANGERS: usize = 64;
+/// How long such a connection may last: a join takes a few seconds.
+const STRANGERS_DEADLINE: Duration = Duration::from_secs(60);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait after an accept that failed: the cause (descriptors used up) does not go away at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
@@ -32,8 +36,10 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    /// Counts towards [`MAX_CONNECTIONS`] for as long as the connection lives.
-    _permit: OwnedSemaphorePermit,
+    /// Of a stranger's: when it ends.
+    ends: Option<Pin<Box<Sleep>>>,
+    /// Count towards [`MAX_CONNECTIONS`] and [`MAX_STRANGERS`] for as long as the connection lives.
+    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// Binds the port for IPv4 and IPv6; for IPv4 alone where the kernel has no IPv6.
@@ -54,6 +60,7 @@ pub async fn accept(
     connections: mpsc::Sender<io::Result<Connection>>,
 ) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -63,8 +70,9 @@ pub async fn accept(
         match accepted {
             Ok((stream, address)) => {
                 let (credentials, refusals, connections) = (credentials.borrow().clone(), refusals.clone(), connections.clone());
+                let strangers = strangers.clone();
                 tokio::spawn(async move {
-                    match connect(stream, address, &credentials, permit, &refusals).await {
+                    match connect(stream, address, &credentials, (permit, strangers), &refusals).await {
                         Ok(connection) => drop(connections.send(Ok(connection)).await),
                         Err(error) => tracing::debug!(%address, "{error:#}"),
                     }
@@ -82,7 +90,7 @@ async fn connect(
     stream: TcpStream,
     address: SocketAddr,
     credentials: &Credentials,
-    permit: OwnedSemaphorePermit,
+    (permit, strangers): (OwnedSemaphorePermit, Arc<Semaphore>),
     refusals: &Refusals,
 ) -> anyhow::Result<Connection> {
     let shown = Shown::default();
@@ -92,7 +100,13 @@ async fn connect(
     match handshake {
         Ok(stream) => {
             let peer = Peer { address: plain(address), identity: identity(&stream)?.map(Arc::new) };
-            Ok(Connection { stream, peer, _permit: permit })
+            let stranger = peer.identity.is_none() && !credentials.are_open();
+            let strangers = match stranger {
+                true => Some(strangers.try_acquire_owned().context("too many connections of machines without a certificate")?),
+                false => None,
+            };
+            let ends = stranger.then(|| Box::pin(tokio::time::sleep(STRANGERS_DEADLINE)));
+            Ok(Connection { stream, peer, ends, _permits: (permit, strangers) })
         }
         Err(error) => {
             let subject = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -121,7 +135,11 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+        let this = self.get_mut();
+        if this.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut this.stream).poll_read(context, buffer)
     }
 }
 

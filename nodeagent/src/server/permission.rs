@@ -3,7 +3,7 @@
 use std::fmt;
 
 use api::Access;
-use api::v1::Role;
+use api::v1::{Machines, Role};
 use machine::stage::Stage;
 
 /// A caller, as far as permission goes.
@@ -13,6 +13,8 @@ pub enum Caller {
     Anonymous,
     /// A certificate of the machine authority, valid now, with the highest of the people's roles in it.
     Certified(Option<Role>),
+    /// The certificate is a machine's.
+    Machine,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +37,15 @@ pub enum Denial {
         has: Option<Role>,
         needs: Role,
     },
+    /// The method is for other machines.
+    MachinesOnly,
     /// The method does not answer in this stage.
     Stage(Stage),
 }
 
 /// The health service of gRPC itself: for whoever may call GetVersion.
-const HEALTH: Access = Access { role: Role::Reader, maintenance: true, recovery: true };
-const REFLECTION: Access = Access { role: Role::Reader, maintenance: false, recovery: false };
+const HEALTH: Access = Access { role: Role::Reader, machines: Machines::Unspecified, maintenance: true, recovery: true };
+const REFLECTION: Access = Access { role: Role::Reader, machines: Machines::Unspecified, maintenance: false, recovery: false };
 
 /// Methods that are not of our own protos.
 pub const FOREIGN: [(&str, Access); 4] = [
@@ -78,6 +82,10 @@ fn stage_denies(stage: Stage, access: Access) -> Option<Denial> {
 
 fn caller_denied(stage: Stage, identity_held: bool, caller: Caller, access: Access) -> Option<Denial> {
     match caller {
+        Caller::Machine if access.machines != Machines::Unspecified => None,
+        Caller::Machine => Some(Denial::Role { has: None, needs: access.role }),
+        Caller::Anonymous if access.machines == Machines::Any => None,
+        _ if access.role == Role::Unspecified => Some(Denial::MachinesOnly),
         Caller::Certified(Some(role)) if role as i32 >= access.role as i32 => None,
         Caller::Certified(has) => Some(Denial::Role { has, needs: access.role }),
         // Whoever applied the config may see what comes of it.
@@ -97,6 +105,7 @@ impl Denial {
             Denial::Expired => "make a new one: machinectl gen client".to_owned(),
             Denial::IdentityHeld => "see the console for what keeps the machine from its config".to_owned(),
             Denial::Role { needs, .. } => format!("use a client certificate of role {} (machinectl gen client)", name(Some(needs))),
+            Denial::MachinesOnly => "nothing: machines call it by themselves".to_owned(),
             Denial::Stage(_) => "wait for the machine to leave the stage, and see its console for what it waits for".to_owned(),
         }
     }
@@ -110,6 +119,7 @@ impl fmt::Display for Denial {
             Denial::Expired => f.write_str("the client certificate has expired"),
             Denial::IdentityHeld => f.write_str("the machine has an identity already, or its STATE volume cannot be read"),
             Denial::Role { has, needs } => write!(f, "the call needs role {}, the certificate has {}", name(Some(*needs)), name(*has)),
+            Denial::MachinesOnly => f.write_str("the call is for other machines of the cluster"),
             Denial::Stage(stage) => write!(f, "the call is not answered in stage {}", stage.name()),
         }
     }
@@ -130,13 +140,14 @@ mod tests {
 
     use super::*;
 
-    const CALLERS: [(&str, bool, Caller); 6] = [
+    const CALLERS: [(&str, bool, Caller); 7] = [
         ("nobody", false, Caller::Anonymous),
         ("nobody, identity held", true, Caller::Anonymous),
         ("no role", true, Caller::Certified(None)),
         ("reader", true, Caller::Certified(Some(Role::Reader))),
         ("operator", true, Caller::Certified(Some(Role::Operator))),
         ("admin", true, Caller::Certified(Some(Role::Admin))),
+        ("machine", true, Caller::Machine),
     ];
 
     #[test]

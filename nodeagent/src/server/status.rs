@@ -44,6 +44,7 @@ pub fn denied(denial: Denial) -> Status {
         Denial::Expired => (Code::Unauthenticated, "CERTIFICATE_EXPIRED"),
         Denial::IdentityHeld => (Code::PermissionDenied, "IDENTITY_HELD"),
         Denial::Role { .. } => (Code::PermissionDenied, "ROLE_TOO_LOW"),
+        Denial::MachinesOnly => (Code::PermissionDenied, "MACHINES_ONLY"),
         Denial::Stage(_) => (Code::FailedPrecondition, "WRONG_STAGE"),
     };
     status(code, denial.to_string(), reason, &denial.remedy())

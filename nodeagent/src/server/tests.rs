@@ -8,6 +8,7 @@ pub mod harness;
 mod init;
 mod installs;
 mod logs;
+mod passing;
 mod power;
 mod resources;
 mod upgrades;

@@ -40,15 +40,22 @@ impl Credentials {
         Ok(Credentials { key: certified_key(own)?, clients: Clients::Anybody })
     }
 
-    /// For a configured machine: clients show a certificate of the machine authority.
-    pub fn mutual(own: &Issued, authority_pem: &str) -> anyhow::Result<Credentials> {
+    /// For a configured machine: clients show a certificate of the machine authority. Where machines join through this one, those that have none
+    /// yet get as far as the permission table.
+    pub fn mutual(own: &Issued, authority_pem: &str, strangers: bool) -> anyhow::Result<Credentials> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {
             roots.add(certificate.context("reading the machine authority's certificate")?).context("trusting the machine authority")?;
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-        let verifier = verifier.context("trusting the machine authority")?;
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let builder = if strangers { builder.allow_unauthenticated() } else { builder };
+        let verifier = builder.build().context("trusting the machine authority")?;
         Ok(Credentials { key: certified_key(own)?, clients: Clients::Certified(verifier) })
+    }
+
+    /// Whether everybody is a stranger: maintenance.
+    pub fn are_open(&self) -> bool {
+        matches!(self.clients, Clients::Anybody)
     }
 
     /// SHA-256 of the server's certificate, lower-case hex.
@@ -101,6 +108,10 @@ struct Noting {
 }
 
 impl ClientCertVerifier for Noting {
+    fn client_auth_mandatory(&self) -> bool {
+        self.verifier.client_auth_mandatory()
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.verifier.root_hint_subjects()
     }

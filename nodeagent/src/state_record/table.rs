@@ -7,15 +7,18 @@ use machine::Root;
 use machine::record::LastShutdown;
 
 use super::{Unreadable, Versioned, check, text};
+use crate::audit::Position;
+use crate::authority_keys::AuthorityKeys;
 use crate::controllers::etcd_hold::Hold;
 use crate::node::Node;
+use crate::resources::api_servers::Membership;
 use crate::resources::bootstrap::Bootstrap;
 use crate::resources::etcd_repair::EtcdRepair;
 use crate::resources::state_record::UnreadRecord;
 use crate::{boots, config, upgrade};
 
 struct Row {
-    /// On STATE; `<n>` stands for a number, `<slot>` for a or b.
+    /// On STATE; `<n>` stands for a number, `<slot>` for a or b, `<id>` for anything.
     name: &'static str,
     what: &'static str,
     version: u32,
@@ -36,14 +39,17 @@ impl Row {
             None => file == pattern,
             Some((_, end)) => {
                 let (variable, end) = end.split_once('>').unwrap_or_default();
-                let number = variable == "n";
-                file.strip_suffix(end).is_some_and(|name| if number { name.parse::<u64>().is_ok() } else { matches!(name, "a" | "b") })
+                file.strip_suffix(end).is_some_and(|name| match variable {
+                    "n" => name.parse::<u64>().is_ok(),
+                    "slot" => matches!(name, "a" | "b"),
+                    _ => true,
+                })
             }
         }
     }
 }
 
-static TABLE: [Row; 9] = [
+static TABLE: [Row; 12] = [
     Row::new::<config::Current>(
         "config/current",
         "which config generation is in force",
@@ -86,6 +92,12 @@ static TABLE: [Row; 9] = [
         Root::state,
         "recovery: etcd is not started, and the machine API answers as ever",
     ),
+    Row::new::<Position>(
+        "audit/sinks/<id>.json",
+        "how far a sink of the audit log got",
+        Root::audit_sinks,
+        "that sink is sent nothing; `machinectl get auditsinks` says why",
+    ),
     Row::new::<Hold>(
         "etcd-hold.json",
         "that this machine holds etcd to an older version",
@@ -97,6 +109,18 @@ static TABLE: [Row; 9] = [
         "what is being done with this machine's member of etcd at somebody's word",
         Root::state,
         "recovery: etcd is not started, and the machine API answers as ever",
+    ),
+    Row::new::<AuthorityKeys>(
+        "pki/authority-keys.json",
+        "the authorities' keys that a control plane got when it joined",
+        Root::pki,
+        "they are asked for again, of another control plane",
+    ),
+    Row::new::<Membership>(
+        "identity/api-servers.json",
+        "which API servers were members of the cluster",
+        Root::identity_directory,
+        "the API servers that the config names are asked first",
     ),
 ];
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::files;
 use super::spec::{Boot, BootOrder, Lifetime, MachineSpec, NetworkBoot, TpmInterface, Watchdog};
 use crate::Accelerator;
+use crate::segment::{NIC_SOCKET, SWITCH_SOCKET};
 
 /// Of Debian's package ipxe-qemu, where QEMU looks for it.
 const IPXE: &str = "efi-virtio.rom";
@@ -43,6 +44,10 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
         add(&[&argument]);
     }
     add(&["-netdev", &netdev(spec), "-device", &network_card(spec)]);
+    if let Some(address) = spec.segment {
+        let ends = format!("local.type=unix,local.path={NIC_SOCKET},remote.type=unix,remote.path={SWITCH_SOCKET}");
+        add(&["-netdev", &format!("dgram,id=net1,{ends}"), "-device", &format!("virtio-net-pci,netdev=net1,mac={address},romfile=")]);
+    }
     add(&["-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0"]);
     if let Some(Watchdog::I6300esb) = spec.watchdog {
         add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
@@ -97,7 +102,7 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    use super::super::{Device, Disk, DiskFormat, Drive, Forward};
+    use super::super::{Device, Disk, DiskFormat, Drive, Forward, HardwareAddress};
     use super::*;
     use crate::Firmware;
 
@@ -121,6 +126,7 @@ mod tests {
         let mut spec = MachineSpec::new("corten", Boot::Firmware(firmware())).cpus(2).memory_mib(3072);
         spec = spec.disk(Disk::Overlay { base, format: DiskFormat::Qcow2, size_bytes: Some(20 << 30) });
         spec.forwards = vec![Forward { host: 40001, guest: 50000 }, Forward { host: 40002, guest: 6443 }];
+        spec.segment = Some(HardwareAddress([0x52, 0x54, 0x00, 0x05, 0x00, 0x0a]));
         assert_golden("cluster.txt", &spec, Lifetime::Detached);
     }
 

@@ -1,5 +1,6 @@
 //! What a machine is made of.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct MachineSpec {
     pub forwards: Vec<Forward>,
     /// Whether no packet of the guest leaves the host.
     pub isolated: bool,
+    /// Hardware address of a second network card, on a [`crate::segment`] that knows this machine's directory. None: there is none.
+    pub segment: Option<HardwareAddress>,
     /// The guest's clock at power-on (`2026-01-31T12:00:00`, UTC). None: the host's.
     pub clock: Option<String>,
     pub watchdog: Option<Watchdog>,
@@ -90,6 +93,17 @@ pub struct Forward {
     pub guest: u16,
 }
 
+/// Of a network card: one segment must not have the same twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HardwareAddress(pub [u8; 6]);
+
+impl fmt::Display for HardwareAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
 /// Where QEMU's user network has its name server. It does not tell an isolated machine so.
 pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
@@ -117,6 +131,7 @@ impl MachineSpec {
             network_boot: None,
             forwards: Vec::new(),
             isolated: true,
+            segment: None,
             clock: None,
             watchdog: Some(Watchdog::I6300esb),
             tpm: None,
@@ -179,6 +194,12 @@ impl MachineSpec {
 
     pub fn isolated(mut self, isolated: bool) -> MachineSpec {
         self.isolated = isolated;
+        self
+    }
+
+    /// A second network card, on a segment.
+    pub fn segment(mut self, address: HardwareAddress) -> MachineSpec {
+        self.segment = Some(address);
         self
     }
 

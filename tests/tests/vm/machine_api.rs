@@ -22,6 +22,7 @@ pub const CHECKS: &[Check] = &[
     ("a reader reads, and is refused what is for admins; nothing changes", reader),
     ("a broken config is refused with field, value and expectation, and the running one stays", broken_configs),
     ("dmesg, events and services answer", read_outs),
+    ("the audit log has the first config and what was refused, and is whole", audit_log),
 ];
 
 /// Runs machinectl, which must fail; what it printed on standard error.
@@ -151,5 +152,23 @@ fn read_outs(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(!cluster.machinectl(&["events"])?.is_empty(), "no events");
     ensure!(cluster.machinectl(&["services"])?.contains("kube-apiserver"), "services");
     ensure!(cluster.machinectl(&["get", "volumes"])?.to_lowercase().contains("ephemeral"), "volumes");
+    Ok(())
+}
+
+fn audit_log(cluster: &Cluster) -> anyhow::Result<()> {
+    let text = cluster.machinectl(&["audit", "list", "-o", "json"])?;
+    let records: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let has = |event: &str, method: &str, subject: &str| {
+        let of = |record: &&Value, field: &str, wanted: &str| record[field].as_str().is_some_and(|text| text.ends_with(wanted));
+        records.iter().any(|record| of(&record, "event", event) && of(&record, "method", method) && of(&record, "subject", subject))
+    };
+    ensure!(has("begun", "Cluster/Bootstrap", "os:admin/admin") && has("ended", "Cluster/Bootstrap", "os:admin/admin"), "{text}");
+    ensure!(has("denied", "", "") && has("ended", "Config/Apply", ""), "{text}");
+    let checked = cluster.json(&["audit", "verify"])?;
+    let (last, head) = (&checked[0]["last"], checked[0]["head"].as_str().context("no head")?);
+    ensure!(last.as_u64() >= Some(records.len() as u64) && checked[0]["first"] == 1, "{checked}");
+    cluster.machinectl(&["audit", "verify", "--head", head])?;
+    let error = refused(cluster, &["audit", "verify", "--head", &format!("1:{}", "0".repeat(64))])?;
+    ensure!(error.contains("not those that were there"), "{error}");
     Ok(())
 }

@@ -1,12 +1,15 @@
 //! Machines in QEMU. All of it is ignored by name: `make vm-test` runs it, `make vm-test T=<group>` one group, `make test` the group `short`.
 
 mod checks;
+mod cluster;
 mod faults;
 mod kubernetes;
 mod machine_api;
 mod media;
+mod reconfigure;
 mod secure_boot;
 mod seeds;
+mod services;
 mod short;
 mod smoke;
 mod upgrade;

@@ -8,6 +8,7 @@ use tests::sample;
 use crate::checks;
 use crate::kubernetes;
 use crate::machine_api;
+use crate::reconfigure;
 
 /// A cluster with the sample in it. With CORTEN_TEST_CLUSTER, the folder of a running one, nothing is booted: for who writes a check.
 pub fn cluster(name: &str) -> anyhow::Result<Cluster> {
@@ -22,5 +23,8 @@ pub fn cluster(name: &str) -> anyhow::Result<Cluster> {
 #[test]
 #[ignore = "boots a VM: make vm-test T=smoke"]
 fn a_node_does_what_kubernetes_users_do() {
-    checks::run(|| cluster("kubernetes"), &[kubernetes::CHECKS, kubernetes::WORKLOAD_CHECKS, machine_api::CHECKS].concat());
+    checks::run(
+        || cluster("kubernetes"),
+        &[kubernetes::CHECKS, kubernetes::WORKLOAD_CHECKS, machine_api::CHECKS, reconfigure::CHECKS].concat(),
+    );
 }

@@ -279,6 +279,14 @@ impl cluster_server::Cluster for Answers {
             controlplane::kubeconfig::render("demo", "https://192.0.2.10:6443", "AUTHORITY", "admin", auth).expect("a kubeconfig");
         answer(GetKubeconfigResponse { kubeconfig })
     }
+
+    async fn issue_certificate(&self, _: Request<IssueCertificateRequest>) -> Answer<IssueCertificateResponse> {
+        Err(Status::permission_denied("for machines that join"))
+    }
+
+    async fn get_authority_keys(&self, _: Request<GetAuthorityKeysRequest>) -> Answer<GetAuthorityKeysResponse> {
+        Err(Status::permission_denied("for machines that have joined"))
+    }
 }
 
 #[tonic::async_trait]

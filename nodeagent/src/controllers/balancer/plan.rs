@@ -24,6 +24,8 @@ pub struct Seen {
     pub identity: bool,
     /// Of those that the config names; a name that was not found has none.
     pub addresses: BTreeMap<HostPort, Vec<IpAddr>>,
+    /// Those that are members of the cluster, as far as this machine has heard.
+    pub members: BTreeSet<SocketAddr>,
     pub listening: bool,
     pub checked: BTreeSet<Target>,
 }
@@ -41,7 +43,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
         Ok(_) => return Plan::Waiting(vec![Missing::new("certificate agent")]),
         Err(missing) => return Plan::Waiting(missing.clone()),
     };
-    let wanted = targets(machine, &seen.addresses);
+    let wanted = targets(machine, &seen.addresses, &seen.members);
     let mut actions: Vec<Action> = seen.checked.difference(&wanted).cloned().map(Action::Forget).collect();
     actions.extend(wanted.difference(&seen.checked).cloned().map(Action::Check));
     if !seen.listening {
@@ -60,15 +62,16 @@ pub fn named(config: &Config) -> BTreeSet<HostPort> {
     servers.chain(HostPort::of_https(&config.cluster.endpoint).ok()).collect()
 }
 
-/// This machine's own on a control plane, and the addresses of those that the config names.
-fn targets(machine: &Machine, addresses: &BTreeMap<HostPort, Vec<IpAddr>>) -> BTreeSet<Target> {
+/// This machine's own on a control plane, the addresses of those that the config names, and the members of the cluster.
+fn targets(machine: &Machine, addresses: &BTreeMap<HostPort, Vec<IpAddr>>, members: &BTreeSet<SocketAddr>) -> BTreeSet<Target> {
     let Machine { config, facts } = machine;
     let is_own = |ip: &IpAddr| facts.node_ips.contains(ip) || ip.is_loopback();
     let servers = named(config).into_iter().flat_map(|server| {
         let ips = addresses.get(&server).cloned().unwrap_or_default();
         ips.into_iter().map(move |ip| SocketAddr::new(ip, server.port))
     });
-    let remote = servers.filter(|address| !is_own(&address.ip())).map(|address| Target { address, local: false });
+    let remote =
+        servers.chain(members.iter().copied()).filter(|address| !is_own(&address.ip())).map(|address| Target { address, local: false });
     let local = machine.is_control_plane().then(|| Target { address: SocketAddr::from(([127, 0, 0, 1], API_SERVER_PORT)), local: true });
     remote.chain(local).collect()
 }

@@ -19,7 +19,7 @@ use crate::resources::cluster::ManifestStatus;
 pub async fn apply(action: Action, node: &Node) -> anyhow::Result<()> {
     match action {
         Action::Apply { manifests, status } => {
-            let config = node.config().context("the machine has no config any more")?.config;
+            let config = node.joined_config().context("the machine has no config any more")?;
             bring_about(&super_user(&config)?, &manifests).await.context("applying the cluster's manifests")?;
             node.store.put(ManifestStatus::NAME, &status);
             Ok(())

@@ -1,7 +1,9 @@
 //! Issues certificates and writes them to STATE.
 
+use std::path::Path;
+
 use anyhow::Context;
-use controlplane::pki::Authority;
+use controlplane::pki::{Authority, CertificateSpec, Issued};
 use machine::account::Account;
 use machine::file::File;
 
@@ -15,12 +17,22 @@ pub fn apply(action: Action, node: &Node) -> anyhow::Result<()> {
             tracing::info!("issuing certificate {}: {because}", spec.id);
             let authority = Authority::from_pem(&authority.certificate, key.reveal()).context("cluster.certificateAuthorities")?;
             let issued = authority.issue(&spec.request, now).with_context(|| format!("issuing certificate {}", spec.id))?;
-            // A crash between the two leaves a pair that does not fit together; it counts as none, and is issued again.
-            let file = |path, mode, contents: &str| File { path, mode, account: Account::Root, contents: contents.as_bytes().to_vec() };
-            files::write_if_changed(&file(spec.key_path, 0o600, issued.key_pem.reveal()))?;
-            files::write_if_changed(&file(spec.certificate_path, 0o600, &issued.certificate_pem))?;
+            write(&spec, &issued)?;
         }
         Action::Tell { id, certificate } => node.store.put(id.name(), &certificate),
     }
+    Ok(())
+}
+
+/// A crash between the two leaves a pair that does not fit together; it counts as none, and is issued again.
+pub fn write(spec: &CertificateSpec, issued: &Issued) -> anyhow::Result<()> {
+    let file = |path: &Path, contents: &str| File {
+        path: path.to_owned(),
+        mode: 0o600,
+        account: Account::Root,
+        contents: contents.as_bytes().to_vec(),
+    };
+    files::write_if_changed(&file(&spec.key_path, issued.key_pem.reveal()))?;
+    files::write_if_changed(&file(&spec.certificate_path, &issued.certificate_pem))?;
     Ok(())
 }

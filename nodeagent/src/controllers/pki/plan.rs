@@ -15,7 +15,7 @@ use crate::resources::cluster::Certificate;
 
 /// How long new certificates wait for a time server: without one the machine comes up all the same, and what a wrong clock dated wrongly is
 /// issued again once the clock is right.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Seen {
@@ -85,7 +85,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
                 actions.push(Action::Issue { spec: Box::new(spec.clone()), authority, key, now: seen.now, because });
             }
             (Some(_), None) => {
-                missing.insert(Missing::new(format!("key of authority {} for certificate {}", spec.authority.name(), spec.id)));
+                missing.insert(Missing::new(format!("certificate {} from a control plane (machinectl get joins)", spec.id)));
             }
         }
     }
@@ -94,7 +94,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
 }
 
 /// Why the certificate cannot stay; none where it can.
-fn reason(spec: &CertificateSpec, present: &Present, authority: &CertificateAuthority, now: SystemTime) -> Option<Reason> {
+pub fn reason(spec: &CertificateSpec, present: &Present, authority: &CertificateAuthority, now: SystemTime) -> Option<Reason> {
     let Some(pem) = &present.certificate_pem else { return Some(Reason::Absent) };
     if let Err(error) = pki::verify_chain(pem, &authority.certificate, now) {
         return Some(Reason::Unacceptable(error.to_string()));

@@ -35,7 +35,7 @@ async fn records(machine: &Machine, from: u64) -> Vec<Record> {
 }
 
 /// Until the log says so: how a call ended is written behind its answer.
-async fn until(machine: &Machine, from: u64, count: usize) -> Vec<Record> {
+pub async fn until(machine: &Machine, from: u64, count: usize) -> Vec<Record> {
     for _ in 0..500 {
         let records = records(machine, from).await;
         if records.len() >= count {

@@ -20,7 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-pub use super::init::Init;
+pub use super::init::{Init, service};
+use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
@@ -94,7 +95,17 @@ impl Machine {
         Machine::start(root, init).await
     }
 
+    /// With STATE open and whatever the root holds, at an address of the caller's choice.
+    pub async fn at(root: Root, address: SocketAddr) -> Machine {
+        let init = |root: &Root| Init::start(&root.init_socket(), VolumeState::Open);
+        Machine::start_at(root, init, address).await
+    }
+
     async fn start(root: Root, init: impl FnOnce(&Root) -> Init) -> Machine {
+        Machine::start_at(root, init, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    async fn start_at(root: Root, init: impl FnOnce(&Root) -> Init, address: SocketAddr) -> Machine {
         std::fs::create_dir_all(root.path("/dev")).unwrap();
         std::fs::write(root.path("/dev/console"), "").unwrap();
         let init = init(&root);
@@ -103,7 +114,7 @@ impl Machine {
         let identity = Identity::new(&root, SystemTime::now()).unwrap();
         let credentials = identity.credentials();
         let fingerprint = credentials.borrow().fingerprint();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let power = Power::new(node.clone());
         let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default()));
@@ -112,6 +123,7 @@ impl Machine {
         let api = Api {
             configs: Arc::new(Configs::new(node.clone(), Clock::new(&root))),
             bootstrap: Arc::new(Bootstrap::new(node.clone())),
+            admission: Admission::new(node.clone()),
             power,
             upgrades,
             audit: audit.clone(),

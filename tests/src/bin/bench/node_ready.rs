@@ -61,7 +61,7 @@ fn milestones(cluster: &Cluster, boot: &BootFacts) -> anyhow::Result<Vec<Milesto
 
 /// When QEMU was started.
 fn started(cluster: &Cluster) -> anyhow::Result<Option<SystemTime>> {
-    let record = cluster.directory().join("qemu.pid");
+    let record = cluster.machine_directory("cp-1").join("qemu.pid");
     Ok(std::fs::metadata(record).and_then(|metadata| metadata.modified()).ok())
 }
 

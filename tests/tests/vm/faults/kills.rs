@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 use tests::cluster::Cluster;
 use tests::sample;
@@ -10,6 +10,7 @@ use tests::until::until;
 
 use crate::checks::Check;
 use crate::kubernetes::in_sample;
+use crate::services;
 
 const RECOVERY: Duration = Duration::from_secs(180);
 
@@ -47,25 +48,12 @@ fn kill(cluster: &Cluster, program: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn service(cluster: &Cluster, name: &str) -> anyhow::Result<Value> {
-    let text = cluster.machinectl(&["get", "services", name, "-o", "json"])?;
-    let object: Value = serde_json::from_str(&text).with_context(|| format!("machinectl printed {text:?}"))?;
-    ensure!(object["status"].is_object(), "no status in {object}");
-    Ok(object["status"].clone())
-}
-
-/// Process ids of the services, by name.
-fn processes(cluster: &Cluster) -> anyhow::Result<Vec<(String, Value)>> {
-    let names = ["nodeagent", "containerd", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
-    names.iter().map(|name| Ok(((*name).to_owned(), service(cluster, name)?["pid"].clone()))).collect()
-}
-
 fn nodeagent_dies(cluster: &Cluster) -> anyhow::Result<()> {
-    let before = processes(cluster)?;
+    let before = services::processes(cluster)?;
     kill(cluster, "nodeagent")?;
     until("nodeagent back, and nothing else restarted", RECOVERY, || {
-        for ((name, old), (_, new)) in before.iter().zip(processes(cluster)?) {
-            ensure!((name == "nodeagent") == (*old != new), "{name} had process {old} and has {new}");
+        for ((name, old), (_, new)) in before.iter().zip(services::processes(cluster)?) {
+            ensure!((*name == "nodeagent") == (*old != new), "{name} had process {old} and has {new}");
         }
         Ok(())
     })?;
@@ -73,11 +61,11 @@ fn nodeagent_dies(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn service_dies(cluster: &Cluster, program: &str, pods_keep_running: bool) -> anyhow::Result<()> {
-    let before = service(cluster, program)?["pid"].clone();
+    let before = services::status(cluster, program)?["pid"].clone();
     let pods = restarts(cluster)?;
     kill(cluster, program)?;
     until(&format!("{program} back"), RECOVERY, || {
-        let now = service(cluster, program)?;
+        let now = services::status(cluster, program)?;
         ensure!(now["pid"] != before && now["state"] == "ready", "{now}");
         Ok(())
     })?;

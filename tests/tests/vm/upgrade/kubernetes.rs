@@ -77,7 +77,7 @@ fn falls_back(cluster: &Cluster, updates: &Updates, row: &Row) -> anyhow::Result
     println!("  {}", row.name);
     let began = Instant::now();
     let ask = |arguments: &[&str]| cluster.json(arguments);
-    let config = cluster.directory().join("controlplane.yaml").display().to_string();
+    let config = cluster.config("cp-1");
     let deadline = format!("{{ machine: {{ health: {{ deadline: {} }} }} }}", row.deadline);
     cluster.machinectl(&["apply", "-f", &config, "--patch", &deadline])?;
     let before = Standing::of(&ask)?;

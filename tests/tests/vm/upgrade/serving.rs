@@ -50,7 +50,7 @@ fn open_node_port(cluster: &Cluster) -> anyhow::Result<u16> {
     let patch = json!({ "spec": { "type": "NodePort", "ports": ports } }).to_string();
     cluster.kubectl(&["patch", "service", "hello", "--patch", &patch])?;
     let port = testbed::free_port()?;
-    let mut qmp = testbed::Qmp::connect(&cluster.directory(), "qmp.sock")?;
+    let mut qmp = testbed::Qmp::connect(&cluster.machine_directory("cp-1"), "qmp.sock")?;
     let line = format!("hostfwd_add net0 tcp:127.0.0.1:{port}-:{NODE_PORT}");
     let said = qmp.execute("human-monitor-command", json!({ "command-line": line }))?;
     ensure!(said == "", "QEMU said {said} to {line:?}");

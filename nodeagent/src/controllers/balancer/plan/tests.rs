@@ -6,7 +6,7 @@ use crate::controllers::fixtures::{changed, machine};
 
 fn seen(machine: Machine) -> Seen {
     let addresses = found(&machine);
-    Seen { machine: Ok(machine), identity: true, addresses, listening: false, checked: BTreeSet::new() }
+    Seen { machine: Ok(machine), identity: true, addresses, members: BTreeSet::new(), listening: false, checked: BTreeSet::new() }
 }
 
 /// As names are looked up where example.com has two addresses.
@@ -52,7 +52,7 @@ proptest! {
 
 fn targets_of(machine: &Machine) -> Vec<String> {
     let name = |target: Target| format!("{}{}", target.address, if target.local { " local" } else { "" });
-    targets(machine, &found(machine)).into_iter().map(name).collect()
+    targets(machine, &found(machine), &BTreeSet::new()).into_iter().map(name).collect()
 }
 
 #[test]
@@ -68,6 +68,17 @@ fn workers_go_to_the_control_planes_and_to_the_endpoint() {
     });
     let expected = ["192.0.2.11:6443", "192.0.2.13:6443", "192.0.2.14:6443", "192.0.2.100:443", "[2001:db8::1]:6443"];
     assert_eq!(targets_of(&machine), expected);
+}
+
+#[test]
+fn members_are_followed_once_each() {
+    let machine = changed(&machine("worker"), |config| {
+        config.cluster.endpoint = "https://192.0.2.100:6443".to_owned();
+        config.cluster.control_planes = vec!["192.0.2.11:50000".to_owned()];
+    });
+    let members: BTreeSet<SocketAddr> = ["192.0.2.11:6443", "192.0.2.12:6443"].map(|text| text.parse().unwrap()).into();
+    let texts: Vec<String> = targets(&machine, &found(&machine), &members).into_iter().map(|target| target.address.to_string()).collect();
+    assert_eq!(texts, ["192.0.2.11:6443", "192.0.2.12:6443", "192.0.2.100:6443"]);
 }
 
 #[test]

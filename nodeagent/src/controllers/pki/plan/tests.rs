@@ -139,7 +139,7 @@ fn without_the_authoritys_key_it_waits_and_says_for_what() {
         match plan(&model.seen()) {
             Plan::Act(actions) => actions.into_iter().for_each(|action| model.apply(action)),
             Plan::Waiting(missing) => {
-                assert_eq!(missing, [Missing::new("key of authority frontProxy for certificate front-proxy-client")]);
+                assert_eq!(missing, [Missing::new("certificate front-proxy-client from a control plane (machinectl get joins)")]);
                 break;
             }
             Plan::Settled => panic!("front-proxy-client is not there"),

@@ -1,0 +1,150 @@
+//! Machines join through a real agent, against a real API server, etcd and controller manager; each machine in a network of its own.
+//!
+//! Needs root, for namespaces, and the components that `make components` builds; it fails without them.
+
+#[path = "../../../../controlplane/tests/real_apiserver/machine_under_test.rs"]
+#[expect(dead_code, reason = "the control plane's own tests use the rest")]
+mod machine_under_test;
+mod machines;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use controlplane::pki::{self, AuthorityId, Certificate, CertificateId};
+use k8s_openapi::api::core::v1::Node as KubernetesNode;
+use kube::Api;
+use kube::api::PostParams;
+use machine::config::Config;
+
+use crate::controllers::api;
+use crate::controllers::pki::Keyring;
+use crate::resources::authorities;
+use crate::resources::join::{JoinState, JoinStatus};
+use machine_under_test::until;
+use machines::{Joiner, Lan};
+
+#[test]
+fn machines_join() -> Result<()> {
+    let mut lan = Lan::new()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checked = runtime.block_on(async {
+        lan.start_control_plane().await?;
+        check(&lan).await
+    });
+    checked.with_context(|| lan.logs())
+}
+
+async fn check(lan: &Lan) -> Result<()> {
+    let worker = lan.join("worker-1", 101, lan.worker()).await?;
+    joined(&worker).await?;
+    its_certificates_are_the_clusters(&worker)?;
+    worker.run(its_kubelet_registers).await?;
+
+    a_wrong_token_is_told_and_the_right_one_helps(lan).await?;
+    a_name_is_taken_once(lan).await?;
+    a_further_control_plane_gets_the_keys(lan).await?;
+    Ok(())
+}
+
+async fn joined(machine: &Joiner) -> Result<()> {
+    let began = SystemTime::now();
+    until("the machine has joined", || async {
+        let status = machine.node.store.get::<JoinStatus>(JoinStatus::NAME).context("nothing told yet")?;
+        ensure!(status.state == JoinState::Joined, "{status:?}, {:?}", machine.controllers());
+        Ok(())
+    })
+    .await?;
+    eprintln!("{} joined after {:?}", machine.name, began.elapsed()?);
+    Ok(())
+}
+
+async fn stopped_by(machine: &Joiner, reason: &str) -> Result<JoinStatus> {
+    until("the join is refused", || async {
+        let status = machine.node.store.get::<JoinStatus>(JoinStatus::NAME).context("nothing told yet")?;
+        ensure!(status.reason == reason, "{status:?}");
+        Ok(status)
+    })
+    .await
+}
+
+fn config(machine: &Joiner) -> Result<std::sync::Arc<Config>> {
+    machine.node.joined_config().context("it has a config")
+}
+
+fn its_certificates_are_the_clusters(machine: &Joiner) -> Result<()> {
+    let config = config(machine)?;
+    let mut keyring = Keyring::default();
+    for id in CertificateId::ALL.into_iter().filter(|id| !id.is_control_plane()) {
+        let issued = keyring.get(&machine.node, id).with_context(|| format!("{id}"))?;
+        let authority = &id.authority().of(&config.cluster.certificate_authorities).certificate;
+        pki::verify_chain(&issued.certificate_pem, authority, SystemTime::now()).with_context(|| format!("{id}"))?;
+    }
+    let machine_certificate = keyring.get(&machine.node, CertificateId::Machine).context("machine")?;
+    let certificate = Certificate::inspect(&machine_certificate.certificate_pem)?;
+    ensure!(certificate.organizations == ["os:machine"] && certificate.common_name == machine.name, "{certificate:?}");
+    Ok(())
+}
+
+/// As the kubelet does, with the kubelet's certificate and through the balancer.
+async fn its_kubelet_registers(node: crate::node::Node, name: String) -> Result<()> {
+    let config = node.joined_config().context("a config")?;
+    let kubelet = Keyring::default().get(&node, CertificateId::KubeletClient).context("kubelet-client")?;
+    let client = api::balanced(&config, &kubelet)?;
+    let nodes = Api::<KubernetesNode>::all(client.kube().clone());
+    let mut object = KubernetesNode::default();
+    object.metadata.name = Some(name.clone());
+    nodes.create(&PostParams::default(), &object).await.context("registering")?;
+    let mut other = KubernetesNode::default();
+    other.metadata.name = Some("cp-9".to_owned());
+    ensure!(nodes.create(&PostParams::default(), &other).await.is_err(), "the kubelet registers another node");
+
+    let agent = Keyring::default().get(&node, CertificateId::Agent).context("agent")?;
+    let client = api::balanced(&config, &agent)?;
+    let seen = Api::<KubernetesNode>::all(client.kube().clone()).get(&name).await.context("the agent sees its node")?;
+    ensure!(seen.metadata.name.as_deref() == Some(name.as_str()), "{seen:?}");
+    Ok(())
+}
+
+async fn a_wrong_token_is_told_and_the_right_one_helps(lan: &Lan) -> Result<()> {
+    let mut config = lan.worker();
+    config.cluster.join_token = Some(machine::config::Secret::new("abcdef.0123456789abcdef"));
+    let worker = lan.join("worker-2", 102, config).await?;
+    let status = stopped_by(&worker, "TOKEN_UNKNOWN").await?;
+    ensure!(status.message.contains("the join token is wrong; put a token") && !status.retry_at.is_empty(), "{status:?}");
+    ensure!(!worker.node.root.pki().join("machine.crt").exists() && !worker.node.root.kubelet_pki().exists(), "half joined");
+    ensure!(worker.console().contains("joining the cluster: "), "{}", worker.console());
+    worker.set_config(lan.worker(), 2);
+    joined(&worker).await
+}
+
+async fn a_name_is_taken_once(lan: &Lan) -> Result<()> {
+    let impostor = lan.join("worker-1", 103, lan.worker()).await?;
+    let status = stopped_by(&impostor, "NAME_TAKEN").await?;
+    ensure!(status.message.contains("another machine of the cluster is called worker-1; set machine.hostname"), "{status:?}");
+    Ok(())
+}
+
+async fn a_further_control_plane_gets_the_keys(lan: &Lan) -> Result<()> {
+    let further = lan.join("cp-2", 11, lan.further_control_plane()).await?;
+    joined(&further).await?;
+    ensure!(
+        further.node.config().context("a config")?.config.cluster.certificate_authorities.kubernetes.key.is_none(),
+        "the document stays"
+    );
+    let config = config(&further)?;
+    ensure!(AuthorityId::ALL.iter().all(|id| id.of(&config.cluster.certificate_authorities).key.is_some()), "keys are missing");
+    let mode = std::fs::metadata(further.node.root.authority_keys())?.permissions().mode();
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+    ensure!(further.node.store.list(authorities::KIND).len() == 6, "the board does not tell");
+    until("it has all certificates of a control plane", || async {
+        let mut keyring = Keyring::default();
+        let missing: Vec<_> = CertificateId::ALL.into_iter().filter(|id| keyring.get(&further.node, *id).is_none()).collect();
+        ensure!(missing.is_empty(), "{missing:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// A test may take so long before its parts count as stuck.
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,90 @@
+//! Clusters of several machines on a segment of their own.
+
+mod workers;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tests::cluster::{Cluster, Options};
+use tests::place;
+
+/// So many control planes and workers, all of them healthy.
+fn cluster(name: &str, control_planes: u32, workers: u32) -> anyhow::Result<Cluster> {
+    let numbers = [control_planes.to_string(), workers.to_string()];
+    let extra = ["--control-planes", &numbers[0], "--workers", &numbers[1]].map(str::to_owned).to_vec();
+    Cluster::create(&Options { name: name.to_owned(), extra, ..Options::default() })
+}
+
+/// Machine APIs of all machines, as the host reaches them, by the machine's name.
+fn machines(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
+    let shown = cluster.json(&["cluster", "show", cluster.name()])?;
+    let machines = shown[0]["machines"].as_array().with_context(|| format!("no machines in {shown}"))?;
+    let text =
+        |machine: &Value, field: &str| machine[field].as_str().map(str::to_owned).with_context(|| format!("no {field} in {machine}"));
+    machines.iter().map(|machine| Ok((text(machine, "name")?, text(machine, "machineApi")?))).collect()
+}
+
+/// The sample's image on every machine, and a pod of it on every node; the pods' names, by node.
+fn one_pod_a_node(cluster: &Cluster) -> anyhow::Result<Vec<Pod>> {
+    let machines = machines(cluster)?;
+    let nodes = machines.iter().map(|(_, address)| address.as_str()).collect::<Vec<_>>().join(",");
+    let archive = place::sample_archive();
+    cluster.machinectl(&["image", "import", archive.to_str().context("path of the sample archive")?, "-n", &nodes])?;
+    cluster.apply(MANIFEST)?;
+    cluster.kubectl(&["rollout", "status", "daemonset/everywhere", "--timeout=240s"])?;
+    let listed: Value = serde_json::from_str(&cluster.kubectl(&["get", "pods", "-l", "app=everywhere", "-o", "json"])?)?;
+    let pods: Vec<Pod> = listed["items"].as_array().into_iter().flatten().filter_map(Pod::of).collect();
+    ensure!(pods.len() == machines.len(), "{} pods on {} machines", pods.len(), machines.len());
+    Ok(pods)
+}
+
+/// One that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pod {
+    name: String,
+    node: String,
+    address: String,
+    node_address: String,
+}
+
+impl Pod {
+    fn of(pod: &Value) -> Option<Pod> {
+        let text = |path: &str| pod.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        Some(Pod {
+            name: text("/metadata/name")?,
+            node: text("/spec/nodeName")?,
+            address: text("/status/podIP")?,
+            node_address: text("/status/hostIP")?,
+        })
+    }
+
+    /// What the sample in this pod gets from a URL.
+    fn get(&self, cluster: &Cluster, url: &str) -> anyhow::Result<String> {
+        cluster.kubectl(&["exec", &self.name, "--", "/hello", "get", url]).with_context(|| format!("{} asking {url}", self.node))
+    }
+}
+
+const MANIFEST: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: everywhere }
+spec:
+  selector: { matchLabels: { app: everywhere } }
+  template:
+    metadata: { labels: { app: everywhere } }
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations: [{ operator: Exists }]
+      containers:
+        - name: hello
+          image: corten.dev/hello:v1
+          imagePullPolicy: Never
+          readinessProbe: { httpGet: { path: /readyz, port: 8080 }, periodSeconds: 2 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: everywhere }
+spec:
+  type: NodePort
+  selector: { app: everywhere }
+  ports: [{ port: 80, targetPort: 8080, nodePort: 30080 }]
+"#;
