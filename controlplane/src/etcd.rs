@@ -6,6 +6,7 @@
 mod join;
 mod member;
 pub mod quorum;
+pub mod sealed;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
