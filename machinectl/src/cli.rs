@@ -63,6 +63,12 @@ pub enum Verb {
     /// The members of etcd, the cluster's data, and what is done when some of them are lost
     #[command(subcommand)]
     Etcd(verbs::etcd::Etcd),
+    /// Join tokens of the cluster
+    #[command(subcommand)]
+    Token(verbs::token::Token),
+    /// Machines that have joined the cluster
+    #[command(subcommand)]
+    Machines(verbs::machines::Machines),
     Upgrade(verbs::upgrade::Upgrade),
     Rollback(verbs::rollback::Rollback),
     Reboot(verbs::power::Reboot),
@@ -114,6 +120,8 @@ impl Cli {
             Verb::Files(verb) => verb.run(&world).await,
             Verb::Audit(verb) => verb.run(&world).await,
             Verb::Etcd(verb) => verb.run(&world).await,
+            Verb::Token(verb) => verb.run(&world).await,
+            Verb::Machines(verb) => verb.run(&world).await,
             Verb::Upgrade(verb) => verb.run(&world).await,
             Verb::Rollback(verb) => verb.run(&world).await,
             Verb::Reboot(verb) => verb.run(&world).await,

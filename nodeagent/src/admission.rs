@@ -5,6 +5,7 @@ pub mod decide;
 pub mod issue;
 pub mod record;
 pub mod token;
+pub mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -148,11 +149,16 @@ fn unavailable(source: anyhow::Error) -> Refusal {
 
 async fn shown_token(asked: &Asked, config: &Config, client: &Client) -> anyhow::Result<Option<TokenRecord>> {
     let Credential::Token(Some(shown)) = &asked.credential else { return Ok(None) };
-    if let Some(record) = record::token(client, &shown.id).await? {
-        return Ok(Some(record));
+    if let Some(kept) = record::token(client, &shown.id).await? {
+        return Ok(Some(kept.record));
     }
-    let own = config.cluster.join_token.as_ref().and_then(|token| token.reveal().parse::<Token>().ok());
-    Ok(own.filter(|own| own.id == shown.id).map(|own| TokenRecord::of_config(&own)))
+    Ok(config_token(config).filter(|own| own.id == shown.id))
+}
+
+/// That of the machine config.
+fn config_token(config: &Config) -> Option<TokenRecord> {
+    let token = config.cluster.join_token.as_ref()?.reveal().parse::<Token>().ok()?;
+    Some(TokenRecord::of_config(&token))
 }
 
 fn read(application: &Application, peer: &Peer, config: &Config) -> Result<Asked, Refusal> {

@@ -37,8 +37,10 @@ use crate::controllers::kube_proxy::KubeProxy;
 use crate::controllers::kubelet::Kubelet;
 use crate::controllers::machine_record::MachineRecords;
 use crate::controllers::manifests::Manifests;
+use crate::controllers::masquerade::Masquerade;
 use crate::controllers::metadata_guard::MetadataGuard;
 use crate::controllers::network::{self, Network};
+use crate::controllers::overlay::Overlay;
 use crate::controllers::pki::Pki;
 use crate::controllers::registries::Registries;
 use crate::controllers::service::Supervised;
@@ -211,6 +213,8 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Supervised::<KubeProxy>::default(), node.clone()));
     tokio::spawn(cluster_node::follow(node.clone()));
     tokio::spawn(controller::run(ClusterNode::default(), node.clone()));
+    tokio::spawn(controller::run(Masquerade::default(), node.clone()));
+    tokio::spawn(controller::run(Overlay::new()?, node.clone()));
     tokio::spawn(controller::run(Cni, node.clone()));
     Ok(())
 }

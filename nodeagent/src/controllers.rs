@@ -23,11 +23,14 @@ pub mod kubelet;
 pub mod machine;
 pub mod machine_record;
 pub mod manifests;
+pub mod masquerade;
 pub mod merge;
 pub mod metadata_guard;
 #[cfg(test)]
 pub mod namespace;
 pub mod network;
+pub mod nft;
+pub mod overlay;
 pub mod pki;
 pub mod registries;
 pub mod service;

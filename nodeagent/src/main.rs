@@ -25,6 +25,7 @@ mod files;
 mod gate;
 #[cfg(test)]
 mod golden;
+mod hardware_address;
 mod health;
 mod identity;
 mod init_client;

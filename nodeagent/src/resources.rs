@@ -16,6 +16,7 @@ pub mod join;
 pub mod kinds;
 pub mod machine;
 pub mod network;
+pub mod overlay;
 pub mod security;
 pub mod services;
 pub mod signing_requests;

@@ -3,7 +3,7 @@
 mod audit;
 mod audited;
 pub mod caller;
-mod cluster;
+pub(crate) mod cluster;
 mod config;
 mod etcd;
 mod file;

@@ -6,6 +6,7 @@ mod connecting;
 mod destructive;
 mod fake;
 mod generating;
+mod joining;
 mod reading;
 mod terminal;
 mod trust;

@@ -1,6 +1,7 @@
 //! What the cluster keeps of its machines and tokens: objects in kube-system, which every control plane's agent reads and writes.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::net::IpAddr;
 
 use anyhow::Context;
@@ -21,6 +22,7 @@ const NAMESPACE: &str = "kube-system";
 const LABEL: &str = "corten.dev/record";
 const KEY: &str = "record";
 const MACHINE: &str = "machine";
+const TOKEN: &str = "token";
 
 /// A record and the version of the object that it was read from.
 #[derive(Debug, Clone)]
@@ -63,28 +65,52 @@ pub async fn write_machine(client: &Client, before: Option<&Kept<MachineRecord>>
         ..ConfigMap::default()
     };
     map.metadata.resource_version = before.and_then(|before| before.version.clone());
-    let api = config_maps(client);
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let written = match before {
-        Some(_) => api.replace(&name, &params, &map).await,
-        None => api.create(&params, &map).await,
-    };
-    match written {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Err(Conflict(record.node.clone()).into()),
-        Err(error) => Err(error).with_context(|| format!("writing ConfigMap {NAMESPACE}/{name}")),
-    }
+    write(&config_maps(client), before.is_some(), &name, &map, &record.node).await
 }
 
 /// `None`: the cluster has none of this id.
-pub async fn token(client: &Client, id: &str) -> anyhow::Result<Option<TokenRecord>> {
-    let name = format!("corten-join-token-{id}");
-    let api: Api<Secret> = Api::namespaced(client.kube().clone(), NAMESPACE);
-    let found = api.get_opt(&name).await.with_context(|| format!("reading Secret {NAMESPACE}/{name}"))?;
-    let Some(secret) = found else { return Ok(None) };
+pub async fn token(client: &Client, id: &str) -> anyhow::Result<Option<Kept<TokenRecord>>> {
+    let name = token_name(id);
+    let found = secrets(client).get_opt(&name).await.with_context(|| format!("reading Secret {NAMESPACE}/{name}"))?;
+    found.map(read_token).transpose()
+}
+
+/// All that were made; not the machine configs' own.
+pub async fn tokens(client: &Client) -> anyhow::Result<Vec<Kept<TokenRecord>>> {
+    let listed = secrets(client).list(&ListParams::default().labels(&format!("{LABEL}={TOKEN}"))).await;
+    listed.with_context(|| format!("listing the tokens' records in {NAMESPACE}"))?.items.into_iter().map(read_token).collect()
+}
+
+fn read_token(secret: Secret) -> anyhow::Result<Kept<TokenRecord>> {
+    let name = secret.metadata.name.unwrap_or_default();
     let ByteString(octets) =
         secret.data.and_then(|mut data| data.remove(KEY)).with_context(|| format!("Secret {NAMESPACE}/{name} has no {KEY}"))?;
-    Ok(Some(parse(&String::from_utf8_lossy(&octets), "Secret", &name)?))
+    Ok(Kept { record: parse(&String::from_utf8_lossy(&octets), "Secret", &name)?, version: secret.metadata.resource_version })
+}
+
+/// Writes a token's record over the one that was read, or as a new one.
+pub async fn write_token(client: &Client, before: Option<&Kept<TokenRecord>>, record: &TokenRecord) -> anyhow::Result<()> {
+    let name = token_name(&record.id);
+    let mut secret = Secret {
+        metadata: metadata(&name, TOKEN),
+        data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(text(record)?.into_bytes()))])),
+        ..Secret::default()
+    };
+    secret.metadata.resource_version = before.and_then(|before| before.version.clone());
+    write(&secrets(client), before.is_some(), &name, &secret, &record.id).await
+}
+
+async fn write<K>(api: &Api<K>, over: bool, name: &str, object: &K, subject: &str) -> anyhow::Result<()>
+where
+    K: Clone + DeserializeOwned + Serialize + Debug,
+{
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let written = if over { api.replace(name, &params, object).await } else { api.create(&params, object).await };
+    match written {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(Conflict(subject.to_owned()).into()),
+        Err(error) => Err(error).with_context(|| format!("writing {NAMESPACE}/{name}")),
+    }
 }
 
 /// Names and addresses of all Nodes.
@@ -102,6 +128,10 @@ fn machine_name(node: &str) -> String {
     format!("corten-machine-{node}")
 }
 
+fn token_name(id: &str) -> String {
+    format!("corten-join-token-{id}")
+}
+
 fn metadata(name: &str, holds: &str) -> ObjectMeta {
     let labels = [("app.kubernetes.io/managed-by", "corten"), (LABEL, holds)];
     ObjectMeta {
@@ -113,6 +143,10 @@ fn metadata(name: &str, holds: &str) -> ObjectMeta {
 }
 
 fn config_maps(client: &Client) -> Api<ConfigMap> {
+    Api::namespaced(client.kube().clone(), NAMESPACE)
+}
+
+fn secrets(client: &Client) -> Api<Secret> {
     Api::namespaced(client.kube().clone(), NAMESPACE)
 }
 

@@ -1,6 +1,6 @@
-//! This machine's Node in Kubernetes: follows it, and keeps the labels and taints that the machine config gives it.
+//! This machine's Node in Kubernetes: follows it and the others, and keeps the labels and taints that the machine config gives it.
 //!
-//! reads: machine config, hostname, node IPs, certificates, API servers, nodes   writes: nodes; labels, taints of the Node
+//! reads: machine config, hostname, node IPs, certificates, API servers, nodes   writes: nodes, clusternodes; labels, taints of the Node
 
 mod apply;
 mod plan;
@@ -15,7 +15,9 @@ use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::{ApiServer, NodeStatus};
 use plan::{Action, Seen};
-pub use watch::follow;
+#[cfg(test)]
+pub use watch::describe;
+pub use watch::{follow, of_the_cluster};
 
 #[derive(Debug, Default)]
 pub struct ClusterNode {

@@ -1,6 +1,6 @@
 //! Keeps the CNI configuration, from which containerd connects pods: with it the node becomes Ready.
 //!
-//! reads: machine config, nodes (this machine's pod networks)   writes: /etc/cni/net.d/10-corten.conflist
+//! reads: machine config, nodes (this machine's pod networks), overlays (the MTU)   writes: /etc/cni/net.d/10-corten.conflist
 
 mod plan;
 mod render;
@@ -17,6 +17,7 @@ use crate::files;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::NodeStatus;
+use crate::resources::overlay::OverlayStatus;
 use plan::{Action, Seen};
 
 #[derive(Debug)]
@@ -32,7 +33,10 @@ impl Controller for Cni {
         let config: Option<Arc<Config>> = node.config().map(|applied| applied.config);
         let pod_cidrs: Vec<IpNet> = node.store.all::<NodeStatus>().into_values().flat_map(|node| node.pod_cidrs).collect();
         let present = std::fs::read(node.root.cni_config()).ok();
-        Ok(Seen { root: node.root.clone(), network: config.map(|config| config.cluster.network.clone()), pod_cidrs, present })
+        let network = config.map(|config| config.cluster.network.clone());
+        // A pod has both families on one link.
+        let overlay_mtu = node.store.all::<OverlayStatus>().into_values().map(|overlay| overlay.mtu).min();
+        Ok(Seen { root: node.root.clone(), network, pod_cidrs, overlay_mtu, present })
     }
 
     fn plan(&self, seen: &Seen) -> Plan<Action> {

@@ -5,14 +5,13 @@
 //!
 //! reads: what init found at boot, the image's facts   writes: table inet corten-metadata
 
-mod apply;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use super::images;
+use super::{images, nft};
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
@@ -36,7 +35,7 @@ impl Controller for MetadataGuard {
         let platform = node.boot_facts().platform;
         let kubernetes = images::facts(&node.root).is_some_and(|image| !image.kubernetes.is_empty());
         let present = match plan::wanted(&platform, kubernetes) {
-            Some(_) => apply::list(&node.root).await?,
+            Some(_) => nft::list(&node.root, plan::TABLE).await?,
             None => None,
         };
         Ok(Seen { platform, kubernetes, in_place: self.made.is_some() && self.made == present })
@@ -47,8 +46,8 @@ impl Controller for MetadataGuard {
     }
 
     async fn apply(&mut self, rules: String, node: &Node) -> anyhow::Result<()> {
-        apply::load(&node.root, &rules).await?;
-        self.made = apply::list(&node.root).await?;
+        nft::load(&node.root, &rules).await?;
+        self.made = nft::list(&node.root, plan::TABLE).await?;
         Ok(())
     }
 }

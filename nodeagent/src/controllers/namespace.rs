@@ -1,5 +1,6 @@
 //! Network namespaces for tests. They need root.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -17,6 +18,16 @@ impl Namespace {
         namespace
     }
 
+    /// Runs something on a thread of its own in the namespace: a namespace is a thread's. Sockets that it opens stay there.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let file = std::fs::File::open(self.path()).unwrap();
+        let inside = move || {
+            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("entering a network namespace (this test needs root)");
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
     }
@@ -29,6 +40,14 @@ impl Namespace {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path().display())).arg(program.as_ref());
         command
+    }
+
+    /// Puts a program under a root that runs the host's of the same name in the namespace.
+    pub fn install(&self, path: &Path) {
+        let name = path.file_name().unwrap().display();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("#!/bin/sh\nexec nsenter --net={} {name} \"$@\"\n", self.path().display())).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// What the command prints; empty for one that fails.

@@ -73,6 +73,17 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "clusternodes",
+        "Nodes of the cluster, as far as this machine has to know them.",
+        &[
+            ("READY", "status.ready"),
+            ("POD CIDRS", "status.podCIDRs"),
+            ("ADDRESSES", "status.addresses"),
+            ("BACKEND", "status.announcement.backend"),
+            ("PROBLEM", "status.problem"),
+        ],
+    ),
+    seen(
         "configsources",
         "Where a machine in maintenance looks for its first config.",
         &[
@@ -188,6 +199,28 @@ pub const KINDS: &[Kind] = &[
         "nodes",
         "This machine's Node in Kubernetes.",
         &[("READY", "status.ready"), ("VERSION", "status.kubeletVersion"), ("MESSAGE", "status.message")],
+    ),
+    seen(
+        "overlaypeers",
+        "Other Nodes, and how their pods are reached.",
+        &[
+            ("STATE", "status.state"),
+            ("POD CIDRS", "status.podCIDRs"),
+            ("ADDRESSES", "status.addresses"),
+            ("BACKEND", "status.backend"),
+            ("MESSAGE", "status.message"),
+        ],
+    ),
+    seen(
+        "overlays",
+        "This machine's ends of the overlay, by device.",
+        &[
+            ("BACKEND", "status.backend"),
+            ("ADDRESS", "status.address"),
+            ("HARDWARE ADDRESS", "status.hardwareAddress"),
+            ("PORT", "status.port"),
+            ("MTU", "status.mtu"),
+        ],
     ),
     seen("resolvers", "Name servers in force.", &[("NAMESERVERS", "status.nameservers")]),
     seen(

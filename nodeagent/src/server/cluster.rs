@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use api::v1::cluster_server;
 use api::v1::{
-    AuthorityKey, BootstrapRequest, BootstrapResponse, GetAuthorityKeysRequest, GetAuthorityKeysResponse, GetKubeconfigRequest,
-    GetKubeconfigResponse, IssueCertificateRequest, IssueCertificateResponse, IssuedCertificate, MachineRole,
+    AuthorityKey, BootstrapRequest, BootstrapResponse, CreateTokenRequest, CreateTokenResponse, GetAuthorityKeysRequest,
+    GetAuthorityKeysResponse, GetKubeconfigRequest, GetKubeconfigResponse, IssueCertificateRequest, IssueCertificateResponse,
+    IssuedCertificate, JoinedMachine, ListMachinesRequest, ListMachinesResponse, ListTokensRequest, ListTokensResponse, MachineRole,
+    RevokeMachineRequest, RevokeMachineResponse, RevokeTokenRequest, RevokeTokenResponse,
 };
 use controlplane::kubeconfig::{self, Auth};
 use controlplane::pki::{Authority, AuthorityId, CertificateId, kubernetes_admin};
@@ -16,6 +18,9 @@ use super::Api;
 use super::caller::Peer;
 use super::config::duration;
 use crate::admission::Application;
+use crate::admission::decide::MachineRecord;
+use crate::admission::token::TokenRecord;
+use crate::admission::tokens::Purpose;
 use crate::refusal::Refusal;
 
 #[derive(Debug)]
@@ -55,6 +60,79 @@ impl cluster_server::Cluster for Cluster {
         };
         Ok(Response::new(GetAuthorityKeysResponse { keys: AuthorityId::ALL.into_iter().map(key).collect() }))
     }
+
+    async fn create_token(&self, request: Request<CreateTokenRequest>) -> Result<Response<CreateTokenResponse>, Status> {
+        let by = peer(&request)?.subject().to_owned();
+        let request = request.into_inner();
+        let role = role(request.role())?;
+        let valid_for = request.valid_for.map(|valid_for| duration("valid_for", valid_for)).transpose()?;
+        let node = Some(request.node).filter(|node| !node.is_empty());
+        let (token, record) = self.0.admission.create_token(Purpose { role, node, valid_for, by }).await?;
+        Ok(Response::new(CreateTokenResponse { token, created: Some(token_told(record)) }))
+    }
+
+    async fn list_tokens(&self, _: Request<ListTokensRequest>) -> Result<Response<ListTokensResponse>, Status> {
+        let tokens = self.0.admission.tokens().await?;
+        Ok(Response::new(ListTokensResponse { tokens: tokens.into_iter().map(token_told).collect() }))
+    }
+
+    async fn revoke_token(&self, request: Request<RevokeTokenRequest>) -> Result<Response<RevokeTokenResponse>, Status> {
+        let by = peer(&request)?.subject().to_owned();
+        self.0.admission.revoke_token(&request.get_ref().id, &by).await?;
+        Ok(Response::new(RevokeTokenResponse {}))
+    }
+
+    async fn list_machines(&self, _: Request<ListMachinesRequest>) -> Result<Response<ListMachinesResponse>, Status> {
+        let machines = self.0.admission.machines().await?;
+        Ok(Response::new(ListMachinesResponse { machines: machines.into_iter().map(machine_told).collect() }))
+    }
+
+    async fn revoke_machine(&self, request: Request<RevokeMachineRequest>) -> Result<Response<RevokeMachineResponse>, Status> {
+        let by = peer(&request)?.subject().to_owned();
+        self.0.admission.revoke_machine(&request.get_ref().node, &by).await?;
+        Ok(Response::new(RevokeMachineResponse {}))
+    }
+}
+
+fn token_told(record: TokenRecord) -> api::v1::Token {
+    api::v1::Token {
+        id: record.id,
+        role: record.role.map_or(MachineRole::Unspecified, role_told).into(),
+        node: record.node.unwrap_or_default(),
+        expires_at: record.expires.map(at),
+        revoked: record.revoked,
+        created_by: record.by,
+    }
+}
+
+fn machine_told(record: MachineRecord) -> JoinedMachine {
+    JoinedMachine {
+        node: record.node,
+        role: role_told(record.role).into(),
+        addresses: record.addresses.iter().map(ToString::to_string).collect(),
+        token: record.token,
+        joined_at: (record.joined_at > 0).then(|| at(record.joined_at)),
+        revoked: record.revoked,
+    }
+}
+
+fn role_told(role: Role) -> MachineRole {
+    match role {
+        Role::ControlPlane => MachineRole::ControlPlane,
+        Role::Worker => MachineRole::Worker,
+    }
+}
+
+fn at(seconds: u64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
+}
+
+fn role(role: MachineRole) -> Result<Role, Refusal> {
+    match role {
+        MachineRole::ControlPlane => Ok(Role::ControlPlane),
+        MachineRole::Worker => Ok(Role::Worker),
+        MachineRole::Unspecified => Err(Refusal::field("role", "none; expected control plane or worker")),
+    }
 }
 
 fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
@@ -62,11 +140,7 @@ fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
 }
 
 fn application(request: IssueCertificateRequest) -> Result<Application, Refusal> {
-    let role = match request.role() {
-        MachineRole::ControlPlane => Role::ControlPlane,
-        MachineRole::Worker => Role::Worker,
-        MachineRole::Unspecified => return Err(Refusal::field("role", "none; expected control plane or worker")),
-    };
+    let role = role(request.role())?;
     let id = |name: &str| CertificateId::ALL.into_iter().find(|id| id.name() == name);
     let address = |text: &String| text.parse().map_err(|_| Refusal::field("addresses", format!("{text:?}; expected an IP address")));
     let asked = |request: api::v1::SigningRequest| match id(&request.name) {
@@ -84,7 +158,7 @@ fn application(request: IssueCertificateRequest) -> Result<Application, Refusal>
 }
 
 /// A kubeconfig with a client certificate that is issued for it.
-fn admin_kubeconfig(config: &Config, name: &str, valid_for: Duration) -> Result<String, Refusal> {
+pub(crate) fn admin_kubeconfig(config: &Config, name: &str, valid_for: Duration) -> Result<String, Refusal> {
     if valid_for.is_zero() {
         return Err(Refusal::field("valid_for", "0 seconds; expected a longer time"));
     }

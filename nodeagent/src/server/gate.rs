@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use ::machine::audit::Call;
-use api::v1::Role;
+use api::v1::{Machines, Role};
 use http::{Request, Response};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
@@ -19,7 +19,7 @@ use super::passing;
 use super::permission::{Caller, Decision, Denial, access, permitted};
 use super::refusals::Refusals;
 use super::status::denied;
-use crate::audit::Audit;
+use crate::audit::{Audit, Begun};
 use crate::identity;
 use crate::node::Node;
 
@@ -123,23 +123,28 @@ where
         let passed = tokio::time::timeout(deadline, passing::pass_on(&gate.node, &peer, target, request)).await;
         return Ok(passed.unwrap_or_else(|_| Err(late(deadline))).unwrap_or_else(|status| status.into_http()));
     }
-    let audited = match changes(&path) {
-        true => Some((gate.audit.begin(call(&peer, &path)).await, Ear::default())),
+    let joins = peer.identity.is_none() && for_anybody(&path);
+    let begun = match changes(&path) && !joins {
+        true => Some(gate.audit.begin(call(&peer, &path)).await),
         false => None,
     };
-    let request = match &audited {
-        Some((_, ear)) => ear.on(request),
-        None => request,
-    };
+    let ear = Ear::default();
+    let request = if begun.is_some() || joins { ear.on(request) } else { request };
     let response = match tokio::time::timeout(deadline, inner.call(request)).await {
         Ok(response) => response?,
         Err(_) => late(deadline).into_http(),
     };
     gate.tell(&peer, &path, &response);
-    Ok(match audited {
-        Some((begun, ear)) => until_end(response, begun, ear),
+    let begun = if joins { gate.note_joining(&peer, &path, refusal(&response)).await } else { begun };
+    Ok(match begun {
+        Some(begun) => until_end(response, begun, ear),
         None => response,
     })
+}
+
+/// A call's refusal stands in the head of its answer.
+fn refusal(response: &Response<Body>) -> Option<Status> {
+    Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
 }
 
 fn late(deadline: Duration) -> Status {
@@ -149,6 +154,11 @@ fn late(deadline: Duration) -> Status {
 /// Calls that ask for more than a reader's role change something, or show what not everybody may see.
 fn changes(path: &str) -> bool {
     access(path).is_some_and(|access| access.role != Role::Reader)
+}
+
+/// Calls of machines that are about to join: whoever reaches the machine may make them, as often as he likes.
+fn for_anybody(path: &str) -> bool {
+    access(path).is_some_and(|access| access.machines == Machines::Any)
 }
 
 fn call(peer: &Peer, path: &str) -> Call {
@@ -183,12 +193,21 @@ impl GateLayer {
         }
     }
 
+    /// What was granted is recorded, before the answer goes out; of what was not, as much as strangers may write.
+    async fn note_joining(&self, peer: &Peer, path: &str, refused: Option<Status>) -> Option<Begun> {
+        let Some(refused) = refused else { return Some(self.audit.begin(call(peer, path)).await) };
+        if let Some(reason) = self.refusals.record(refused.message()) {
+            self.audit.denied(call(peer, path), reason);
+        }
+        None
+    }
+
     fn tell(&self, peer: &Peer, path: &str, response: &Response<Body>) {
         if !changes(path) {
             return;
         }
         if peer.identity.is_none()
-            && let Some(refused) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
+            && let Some(refused) = refusal(response)
         {
             self.refusals.call(peer, path, refused.message());
             return;

@@ -13,23 +13,31 @@ use crate::events::EventLog;
 /// Refusals told at once; one more each [`REFILL`].
 const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_secs(3);
+/// The same for the audit log, which lasts: whoever is refused for days must not push out what it holds.
+const RECORD_REFILL: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Refusals {
     events: Arc<EventLog>,
     quota: Mutex<Quota>,
+    records: Mutex<Quota>,
 }
 
 #[derive(Debug)]
 struct Quota {
     left: u32,
+    refill: Duration,
     refilled: Instant,
     untold: u64,
 }
 
 impl Refusals {
     pub fn new(events: Arc<EventLog>) -> Refusals {
-        Refusals { events, quota: Mutex::new(Quota { left: BURST, refilled: Instant::now(), untold: 0 }) }
+        Refusals {
+            events,
+            quota: Mutex::new(Quota::new(REFILL, Instant::now())),
+            records: Mutex::new(Quota::new(RECORD_REFILL, Instant::now())),
+        }
     }
 
     /// A connection that ended in its handshake.
@@ -43,17 +51,31 @@ impl Refusals {
         self.tell(format!("{peer} calling {method}: {reason}"));
     }
 
+    /// What the audit log is to say of a stranger's refused call; `None` if it has said enough for now.
+    pub fn record(&self, reason: impl Display) -> Option<String> {
+        take(&self.records).map(|more| format!("{reason}{more}"))
+    }
+
     fn tell(&self, message: String) {
-        let Some(untold) = self.quota.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) else { return };
-        let more = if untold > 0 { format!(" ({untold} more before this one)") } else { String::new() };
+        let Some(more) = take(&self.quota) else { return };
         self.events.emit("api", "Refused", message + &more);
     }
 }
 
+/// Words about those before that were not told.
+fn take(quota: &Mutex<Quota>) -> Option<String> {
+    let untold = quota.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())?;
+    Some(if untold > 0 { format!(" ({untold} more before this one)") } else { String::new() })
+}
+
 impl Quota {
+    fn new(refill: Duration, now: Instant) -> Quota {
+        Quota { left: BURST, refill, refilled: now, untold: 0 }
+    }
+
     /// How many were left untold before this one; `None` if this one is not to be told either.
     fn take(&mut self, now: Instant) -> Option<u64> {
-        let earned = (now.duration_since(self.refilled).as_millis() / REFILL.as_millis()) as u32;
+        let earned = (now.duration_since(self.refilled).as_millis() / self.refill.as_millis()) as u32;
         if earned > 0 {
             self.left = self.left.saturating_add(earned).min(BURST);
             self.refilled = now;
@@ -74,7 +96,7 @@ mod tests {
     #[test]
     fn a_flood_is_counted() {
         let start = Instant::now();
-        let mut quota = Quota { left: BURST, refilled: start, untold: 0 };
+        let mut quota = Quota::new(REFILL, start);
         let told = (0..100).filter(|_| quota.take(start).is_some()).count();
         assert_eq!(told, BURST as usize);
         assert_eq!(quota.take(start + REFILL), Some(80));

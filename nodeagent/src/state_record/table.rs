@@ -104,12 +104,6 @@ static TABLE: [Row; 12] = [
         Root::state,
         "etcd stays held; the controller etcdhold says why",
     ),
-    Row::new::<EtcdRepair>(
-        "etcd-repair.json",
-        "what is being done with this machine's member of etcd at somebody's word",
-        Root::state,
-        "recovery: etcd is not started, and the machine API answers as ever",
-    ),
     Row::new::<AuthorityKeys>(
         "pki/authority-keys.json",
         "the authorities' keys that a control plane got when it joined",
@@ -121,6 +115,12 @@ static TABLE: [Row; 12] = [
         "which API servers were members of the cluster",
         Root::identity_directory,
         "the API servers that the config names are asked first",
+    ),
+    Row::new::<EtcdRepair>(
+        "etcd-repair.json",
+        "what is being done with this machine's member of etcd at somebody's word",
+        Root::state,
+        "recovery: etcd is not started, and the machine API answers as ever",
     ),
 ];
 

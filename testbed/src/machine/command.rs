@@ -5,7 +5,7 @@ mod drives;
 use std::path::Path;
 
 use super::files;
-use super::spec::{Boot, BootOrder, Lifetime, MachineSpec, NetworkBoot, TpmInterface, Watchdog};
+use super::spec::{Boot, BootOrder, MachineSpec, NetworkBoot, TpmInterface, Watchdog};
 use crate::Accelerator;
 use crate::segment::{NIC_SOCKET, SWITCH_SOCKET};
 
@@ -13,7 +13,7 @@ use crate::segment::{NIC_SOCKET, SWITCH_SOCKET};
 const IPXE: &str = "efi-virtio.rom";
 
 /// QEMU's arguments. Paths of sockets are relative: QEMU runs in the machine's directory, whose path may be too long for an address.
-pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetime) -> Vec<String> {
+pub fn arguments(spec: &MachineSpec, accelerator: Accelerator) -> Vec<String> {
     let mut out = Vec::new();
     let mut add = |arguments: &[&str]| out.extend(arguments.iter().map(|a| (*a).to_owned()));
     // q35: `-M microvm` hung in 2 of 6 boots.
@@ -66,9 +66,6 @@ pub fn arguments(spec: &MachineSpec, accelerator: Accelerator, lifetime: Lifetim
     if let Some(clock) = &spec.clock {
         add(&["-rtc", &format!("base={clock}")]);
     }
-    if lifetime == Lifetime::Detached {
-        add(&["-daemonize"]);
-    }
     out.extend(spec.extra.iter().cloned());
     out
 }
@@ -99,20 +96,18 @@ fn escaped(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-    use std::time::Duration;
-
     use super::super::{Device, Disk, DiskFormat, Drive, Forward, HardwareAddress};
     use super::*;
     use crate::Firmware;
+    use std::path::PathBuf;
 
     fn firmware() -> Firmware {
         let (code, variables) = ("/usr/share/OVMF/OVMF_CODE_4M.fd".into(), "/usr/share/OVMF/OVMF_VARS_4M.fd".into());
         Firmware { code, variables, secure_boot: false }
     }
 
-    fn assert_golden(name: &str, spec: &MachineSpec, lifetime: Lifetime) {
-        let text = arguments(spec, Accelerator::Tcg, lifetime).join("\n") + "\n";
+    fn assert_golden(name: &str, spec: &MachineSpec) {
+        let text = arguments(spec, Accelerator::Tcg).join("\n") + "\n";
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
         if std::env::var_os("CORTEN_GOLDEN").is_some() {
             std::fs::write(&golden, &text).expect("write the golden");
@@ -127,7 +122,7 @@ mod tests {
         spec = spec.disk(Disk::Overlay { base, format: DiskFormat::Qcow2, size_bytes: Some(20 << 30) });
         spec.forwards = vec![Forward { host: 40001, guest: 50000 }, Forward { host: 40002, guest: 6443 }];
         spec.segment = Some(HardwareAddress([0x52, 0x54, 0x00, 0x05, 0x00, 0x0a]));
-        assert_golden("cluster.txt", &spec, Lifetime::Detached);
+        assert_golden("cluster.txt", &spec);
     }
 
     #[test]
@@ -141,7 +136,7 @@ mod tests {
             .boot_order(BootOrder::Drives(vec![1, 0]))
             .variables("/machines/install/variables.fd")
             .tpm(TpmInterface::Crb, None);
-        assert_golden("install.txt", &spec, Lifetime::Bounded(Duration::from_secs(1)));
+        assert_golden("install.txt", &spec);
     }
 
     #[test]
@@ -158,7 +153,7 @@ mod tests {
             .boot_order(BootOrder::Variables)
             .watchdog(None)
             .tpm(TpmInterface::Tis, Some("/machines/tpm".into()));
-        assert_golden("server.txt", &spec, Lifetime::Bounded(Duration::from_secs(1)));
+        assert_golden("server.txt", &spec);
     }
 
     #[test]
@@ -184,10 +179,10 @@ mod tests {
     fn counted_time_has_one_cpu_and_a_kernel_needs_no_firmware() {
         let boot = Boot::Kernel { kernel: "/k".into(), initrd: Some("/i".into()), command_line: "console=ttyS0".into() };
         let spec = MachineSpec::new("m", boot).cpus(4).disk(Disk::Nbd { socket: "/a,b".into() }).clock("1970-01-01T00:00:00");
-        let text = arguments(&spec, Accelerator::Icount, Lifetime::Bounded(Duration::from_secs(1))).join(" ");
+        let text = arguments(&spec, Accelerator::Icount).join(" ");
         assert!(text.contains("-icount shift=1,sleep=on") && text.contains("-smp 1 "));
         assert!(text.contains("-kernel /k -append console=ttyS0 -initrd /i") && !text.contains("pflash") && !text.contains("bootindex"));
         assert!(text.contains("cache=writeback,format=raw,discard=unmap,file=nbd+unix:///?socket=/a,,b"));
-        assert!(text.contains("-rtc base=1970-01-01T00:00:00") && !text.contains("-daemonize"));
+        assert!(text.contains("-rtc base=1970-01-01T00:00:00"));
     }
 }

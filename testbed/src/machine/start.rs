@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ fn launch(spec: &MachineSpec, directory: &Path, accelerator: Accelerator, lifeti
         let _ = fs::remove_file(directory.join(stale));
     }
     let tpm = spec.tpm.as_ref().map(|tpm| RunningTpm::start(tpm, directory, lifetime)).transpose()?;
-    let qemu = launch_qemu(&arguments(spec, accelerator, lifetime), directory, lifetime);
+    let qemu = launch_qemu(&arguments(spec, accelerator), directory, lifetime);
     let (process, keeper) = match qemu {
         Ok(running) => running,
         Err(error) => {
@@ -112,38 +112,56 @@ fn launch(spec: &MachineSpec, directory: &Path, accelerator: Accelerator, lifeti
 }
 
 fn launch_qemu(arguments: &[String], directory: &Path, lifetime: Lifetime) -> Result<(ProcessId, Option<JoinHandle<()>>), Error> {
-    let keeper = match lifetime {
-        // It goes to the background by itself, once it has taken its arguments.
-        Lifetime::Detached => {
-            let mut command = QEMU.command();
-            command.args(arguments).current_dir(directory);
-            QEMU.run(command)?;
-            None
-        }
-        Lifetime::DetachedFor(_) | Lifetime::Bounded(_) => run_beside(QEMU, directory, arguments, lifetime, Path::new(files::LOG))?,
-    };
-    let process = await_qmp(directory, keeper.as_ref()).inspect_err(|_| {
+    let mut beside = run_beside(QEMU, directory, arguments, lifetime, Path::new(files::LOG))?;
+    let process = await_qmp(directory, &mut beside).inspect_err(|_| {
         if let Some(process) = pid(&directory.join(files::PID)) {
             process.kill();
         }
     })?;
-    Ok((process, keeper))
+    Ok((process, beside.keeper()))
 }
 
-/// Runs a program in the machine's directory for as long as the machine may live; the thread that a bounded one's life is bound to.
+/// A program that was started for a machine.
+#[derive(Debug)]
+pub(super) enum Beside {
+    /// It goes on without us.
+    Detached(Child),
+    /// The thread that its life is bound to.
+    Bound(JoinHandle<()>),
+}
+
+impl Beside {
+    pub fn is_over(&mut self) -> bool {
+        match self {
+            Beside::Detached(child) => child.try_wait().is_ok_and(|ended| ended.is_some()),
+            Beside::Bound(keeper) => keeper.is_finished(),
+        }
+    }
+
+    pub fn keeper(self) -> Option<JoinHandle<()>> {
+        match self {
+            Beside::Detached(_) => None,
+            Beside::Bound(keeper) => Some(keeper),
+        }
+    }
+}
+
+/// Runs a program in the machine's directory for as long as the machine may live. It stays in that directory, which its sockets are named from:
+/// QEMU's own way into the background would take it to the root.
 pub(super) fn run_beside(
     program: Program,
     directory: &Path,
     arguments: &[String],
     lifetime: Lifetime,
     log: &Path,
-) -> Result<Option<JoinHandle<()>>, Error> {
+) -> Result<Beside, Error> {
     let log = directory.join(log);
     let stderr = File::create(&log).map_err(Error::file("create", &log))?;
     let mut command = match lifetime {
+        // A session of its own: neither Ctrl-C nor the terminal's end is meant for the machine.
         Lifetime::Detached => {
-            let mut command = program.command();
-            command.args(arguments);
+            let mut command = Command::new("setsid");
+            command.arg(program.name).args(arguments);
             command
         }
         Lifetime::DetachedFor(limit) => limited(program, arguments, limit),
@@ -156,13 +174,15 @@ pub(super) fn run_beside(
     };
     command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     if let Lifetime::Bounded(_) = lifetime {
-        return keep(command).map(Some);
+        return keep(command).map(Beside::Bound);
     }
-    // A group of its own: Ctrl-C at the terminal is not meant for the machine.
-    match command.process_group(0).spawn() {
-        Ok(_) => Ok(None),
+    if let Lifetime::DetachedFor(_) = lifetime {
+        command.process_group(0);
+    }
+    match command.spawn() {
+        Ok(child) => Ok(Beside::Detached(child)),
         Err(source) if lifetime == Lifetime::Detached => {
-            Err(Error::Program { program: program.name.to_owned(), package: program.package, source })
+            Err(Error::Program { program: "setsid".to_owned(), package: "util-linux", source })
         }
         Err(source) => Err(Error::Program { program: "timeout".to_owned(), package: "coreutils", source }),
     }
@@ -199,10 +219,10 @@ fn keep(mut command: Command) -> Result<JoinHandle<()>, Error> {
 }
 
 /// QEMU has taken its arguments once its QMP socket answers.
-fn await_qmp(directory: &Path, keeper: Option<&JoinHandle<()>>) -> Result<ProcessId, Error> {
+fn await_qmp(directory: &Path, beside: &mut Beside) -> Result<ProcessId, Error> {
     let started = Instant::now();
     loop {
-        let ended = keeper.is_some_and(JoinHandle::is_finished);
+        let ended = beside.is_over();
         match (pid(&directory.join(files::PID)), Qmp::connect(directory, files::QMP_SOCKET)) {
             (Some(process), Ok(_)) => return Ok(process),
             (_, Err(error)) if started.elapsed() >= START_PATIENCE => return Err(error),

@@ -32,14 +32,14 @@ impl RunningTpm {
         for stale in [files::TPM_SOCKET, files::TPM_PID, files::TPM_LOG] {
             let _ = fs::remove_file(directory.join(stale));
         }
-        let keeper = run_beside(SWTPM, directory, &arguments(&state), lifetime, Path::new(MESSAGES))?;
+        let mut beside = run_beside(SWTPM, directory, &arguments(&state), lifetime, Path::new(MESSAGES))?;
         let started = Instant::now();
         // It writes its number when it listens.
         loop {
             if let Some(process) = pid(&directory.join(files::TPM_PID)) {
-                return Ok(RunningTpm { process, keeper });
+                return Ok(RunningTpm { process, keeper: beside.keeper() });
             }
-            if keeper.as_ref().is_some_and(JoinHandle::is_finished) || started.elapsed() >= START_PATIENCE {
+            if beside.is_over() || started.elapsed() >= START_PATIENCE {
                 let said = [files::TPM_LOG, MESSAGES].map(|name| fs::read_to_string(directory.join(name)).unwrap_or_default());
                 return Err(Error::Tool {
                     program: SWTPM.name.to_owned(),

@@ -102,7 +102,7 @@ impl Hardware {
 
 #[cfg(test)]
 mod tests {
-    use testbed::{Accelerator, Lifetime, arguments};
+    use testbed::{Accelerator, arguments};
 
     use super::*;
 
@@ -112,7 +112,7 @@ mod tests {
         let disk = NbdDisk::empty_with_sectors(1 << 30, 4096).expect("a disk");
         let mut hardware = Hardware::of("bare", folder.path()).expect("OVMF (Debian: ovmf)");
         let devices = |hardware: &Hardware| {
-            let all = arguments(&hardware.spec(&disk), Accelerator::Tcg, Lifetime::Detached);
+            let all = arguments(&hardware.spec(&disk), Accelerator::Tcg);
             all.into_iter().filter(|argument| argument.contains("drive=disk")).collect::<Vec<_>>()
         };
         let alone = "virtio-blk-pci,drive=disk0,serial=corten0,logical_block_size=4096,physical_block_size=4096,bootindex=0";

@@ -1,5 +1,6 @@
 //! Clusters of several machines on a segment of their own.
 
+mod three;
 mod workers;
 
 use anyhow::{Context, ensure};

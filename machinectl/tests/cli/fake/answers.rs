@@ -287,6 +287,52 @@ impl cluster_server::Cluster for Answers {
     async fn get_authority_keys(&self, _: Request<GetAuthorityKeysRequest>) -> Answer<GetAuthorityKeysResponse> {
         Err(Status::permission_denied("for machines that have joined"))
     }
+
+    async fn create_token(&self, request: Request<CreateTokenRequest>) -> Answer<CreateTokenResponse> {
+        let request = request.into_inner();
+        let valid_for = request.valid_for.map(|valid_for| valid_for.seconds);
+        self.asked.note(format!("token role={:?} node={} valid_for={valid_for:?}", request.role(), request.node));
+        let created = Token { id: "abcdef".to_owned(), node: request.node, role: request.role, ..Token::default() };
+        answer(CreateTokenResponse { token: "abcdef.0123456789abcdef".to_owned(), created: Some(created) })
+    }
+
+    async fn list_tokens(&self, _: Request<ListTokensRequest>) -> Answer<ListTokensResponse> {
+        let made = Token {
+            id: "abcdef".to_owned(),
+            role: MachineRole::Worker.into(),
+            node: "worker-1".to_owned(),
+            expires_at: noon(),
+            revoked: true,
+            created_by: "os:admin/alice".to_owned(),
+        };
+        answer(ListTokensResponse { tokens: vec![made, Token { id: "ghijkl".to_owned(), ..Token::default() }] })
+    }
+
+    async fn revoke_token(&self, request: Request<RevokeTokenRequest>) -> Answer<RevokeTokenResponse> {
+        let id = request.into_inner().id;
+        if id == "nobody" {
+            return Err(with_remedy(Code::NotFound, "join token nobody is not there", "see machinectl token list"));
+        }
+        self.asked.note(format!("revoke token {id}"));
+        answer(RevokeTokenResponse {})
+    }
+
+    async fn list_machines(&self, _: Request<ListMachinesRequest>) -> Answer<ListMachinesResponse> {
+        let machine = JoinedMachine {
+            node: "worker-1".to_owned(),
+            role: MachineRole::Worker.into(),
+            addresses: vec!["192.0.2.20".to_owned()],
+            token: "abcdef".to_owned(),
+            joined_at: noon(),
+            revoked: false,
+        };
+        answer(ListMachinesResponse { machines: vec![machine] })
+    }
+
+    async fn revoke_machine(&self, request: Request<RevokeMachineRequest>) -> Answer<RevokeMachineResponse> {
+        self.asked.note(format!("revoke machine {}", request.into_inner().node));
+        answer(RevokeMachineResponse {})
+    }
 }
 
 #[tonic::async_trait]

@@ -1,27 +1,34 @@
-//! Follows this machine's Node with the agent's identity and puts what is of interest on the board.
+//! Follows the cluster's Nodes with the agent's identity, by one watch for all who have to know of them, and puts what is of interest on the
+//! board: of this machine's own more than of the others. Where Corten connects no pods, the others are of no interest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context;
 use controlplane::pki::CertificateId;
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::{Node as KubernetesNode, NodeSpec, NodeStatus as KubernetesStatus};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node as KubernetesNode, NodeCondition, NodeSpec, NodeStatus as KubernetesStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use machine::config::{Taint, TaintEffect};
+use machine::config::{Cni, Taint, TaintEffect};
 use tokio::time::Instant;
 
 use super::apply::{FIELD_MANAGER, TAINTS_ANNOTATION};
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
+use crate::controllers::overlay::flannel;
 use crate::controllers::pki::Keyring;
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, ManifestStatus, NodeStatus};
+use crate::resources::overlay::ClusterNode;
 
 const RETRY_MIN: Duration = Duration::from_millis(125);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Nodes in one answer of a list.
+const PAGE: u32 = 500;
 
 /// Runs for as long as the agent lives.
 pub async fn follow(node: Node) {
@@ -31,7 +38,7 @@ pub async fn follow(node: Node) {
         let machine = prepared(&node).await;
         let began = Instant::now();
         if let Err(error) = watch(&node, &machine, &mut keyring).await {
-            tracing::debug!("following Node {}: {error:#}", machine.facts.node_name);
+            tracing::debug!("following Nodes: {error:#}");
         }
         // The server ends each watch after some minutes, and then is asked again at once; one that does not hold is asked less and less.
         retry = if began.elapsed() > RETRY_MAX { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
@@ -59,22 +66,107 @@ async fn prepared(node: &Node) -> Machine {
 async fn watch(node: &Node, machine: &Machine, keyring: &mut Keyring) -> anyhow::Result<()> {
     let issued = keyring.get(node, CertificateId::Agent).context("certificate agent is not there yet")?;
     let api: Api<KubernetesNode> = Api::all(api::balanced(&machine.config, &issued)?.kube().clone());
-    let name = &machine.facts.node_name;
-    let only_ours = format!("metadata.name={name}");
-    let listed = api.list(&ListParams::default().fields(&only_ours)).await.context("listing nodes")?;
-    node.store.replace(listed.items.iter().map(|listed| (name.clone(), describe(listed))));
+    let view = View { node, own: &machine.facts.node_name, others: machine.config.cluster.network.cni == Cni::Overlay };
+    let only_ours = format!("metadata.name={}", view.own);
+    let (list, watch) = match view.others {
+        true => (ListParams::default().limit(PAGE), WatchParams::default()),
+        false => (ListParams::default().fields(&only_ours), WatchParams::default().fields(&only_ours)),
+    };
+    let (listed, from) = all(&api, list).await.context("listing nodes")?;
+    view.listed(&listed);
 
-    let from = listed.metadata.resource_version.unwrap_or_default();
-    let mut events = std::pin::pin!(api.watch(&WatchParams::default().fields(&only_ours), &from).await.context("watching nodes")?);
+    let mut events = std::pin::pin!(api.watch(&watch, &from).await.context("watching nodes")?);
     while let Some(event) = events.try_next().await.context("watching nodes")? {
         match event {
-            WatchEvent::Added(changed) | WatchEvent::Modified(changed) => node.store.put(name, &describe(&changed)),
-            WatchEvent::Deleted(_) => node.store.remove::<NodeStatus>(name),
+            WatchEvent::Added(changed) | WatchEvent::Modified(changed) => view.put(&changed),
+            WatchEvent::Deleted(gone) => view.remove(&gone),
             WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(status) => anyhow::bail!("watching nodes: {}", status.message),
         }
     }
     Ok(())
+}
+
+/// All of a list, page by page, and where a watch has to begin.
+async fn all(api: &Api<KubernetesNode>, mut params: ListParams) -> anyhow::Result<(Vec<KubernetesNode>, String)> {
+    let mut nodes = Vec::new();
+    loop {
+        let page = api.list(&params).await?;
+        nodes.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok((nodes, page.metadata.resource_version.unwrap_or_default())),
+        }
+    }
+}
+
+/// The board's view of the Nodes.
+struct View<'a> {
+    node: &'a Node,
+    own: &'a str,
+    /// Whether the others are of interest.
+    others: bool,
+}
+
+impl View<'_> {
+    /// Makes these the only ones. This machine's own comes last: with it on the board, all others are.
+    fn listed(&self, nodes: &[KubernetesNode]) {
+        let (own, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|listed| self.is_own(listed));
+        let present: BTreeSet<String> = nodes.iter().filter_map(|listed| listed.metadata.name.clone()).collect();
+        for name in self.node.store.all::<ClusterNode>().into_keys().filter(|name| !self.others || !present.contains(name)) {
+            self.node.store.remove::<ClusterNode>(&name);
+        }
+        if own.is_empty() {
+            self.node.store.replace::<NodeStatus>([]);
+        }
+        others.into_iter().chain(own).for_each(|listed| self.put(listed));
+    }
+
+    fn put(&self, changed: &KubernetesNode) {
+        let Some(name) = &changed.metadata.name else { return };
+        if self.others {
+            self.node.store.put(name, &of_the_cluster(changed));
+        }
+        if self.is_own(changed) {
+            self.node.store.put(name, &describe(changed));
+        }
+    }
+
+    fn remove(&self, gone: &KubernetesNode) {
+        let Some(name) = &gone.metadata.name else { return };
+        self.node.store.remove::<ClusterNode>(name);
+        if self.is_own(gone) {
+            self.node.store.remove::<NodeStatus>(name);
+        }
+    }
+
+    fn is_own(&self, node: &KubernetesNode) -> bool {
+        node.metadata.name.as_deref() == Some(self.own)
+    }
+}
+
+/// What other machines have to know of a Node.
+pub fn of_the_cluster(node: &KubernetesNode) -> ClusterNode {
+    let status = node.status.clone().unwrap_or_default();
+    let is = |condition: &NodeCondition| condition.type_ == "Ready" && condition.status == "True";
+    let internal = status.addresses.iter().flatten().filter(|address| address.type_ == "InternalIP");
+    let (announcement, problem) = match flannel::read(node.metadata.annotations.as_ref().unwrap_or(&BTreeMap::new())) {
+        Ok(announcement) => (announcement, String::new()),
+        Err(problem) => (None, problem),
+    };
+    ClusterNode {
+        created_at: node.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+        ready: status.conditions.iter().flatten().any(is),
+        pod_cidrs: pod_cidrs(node.spec.as_ref()),
+        addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
+        announcement,
+        problem,
+    }
+}
+
+fn pod_cidrs(spec: Option<&NodeSpec>) -> Vec<IpNet> {
+    let listed = spec.and_then(|spec| spec.pod_cidrs.as_ref());
+    listed.into_iter().flatten().filter_map(|cidr| cidr.parse().ok()).collect()
 }
 
 /// What is of interest of a Node.
@@ -89,7 +181,7 @@ pub fn describe(node: &KubernetesNode) -> NodeStatus {
         ready: ready.is_some_and(|condition| condition.status == "True"),
         message: ready.and_then(|condition| condition.message.clone()).unwrap_or_default(),
         conditions,
-        pod_cidrs: spec.pod_cidrs.iter().flatten().filter_map(|cidr| cidr.parse().ok()).collect(),
+        pod_cidrs: pod_cidrs(Some(&spec)),
         addresses: addresses(&status),
         labels: metadata.labels.clone().unwrap_or_default(),
         owned_labels: owned_labels(metadata.managed_fields.as_deref().unwrap_or_default()),

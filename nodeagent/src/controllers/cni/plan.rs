@@ -14,6 +14,8 @@ pub struct Seen {
     pub network: Option<ClusterNetwork>,
     /// This node's part of the pod networks; empty until the controller manager gave it one.
     pub pod_cidrs: Vec<IpNet>,
+    /// What the overlay carries; none before there is one.
+    pub overlay_mtu: Option<u32>,
     /// What the file says now.
     pub present: Option<Vec<u8>>,
 }
@@ -30,16 +32,19 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     match network.cni {
         Cni::None if seen.present.is_some() => Plan::Act(vec![Action::Remove]),
         Cni::None => Plan::Settled,
-        Cni::Overlay if seen.pod_cidrs.is_empty() => Plan::Waiting(vec![Missing::new("pod networks of this node (spec.podCIDRs)")]),
-        Cni::Overlay => {
-            let contents = render::conflist(&seen.root, network, &seen.pod_cidrs);
-            if seen.present.as_ref() == Some(&contents) {
-                Plan::Settled
-            } else {
-                Plan::Act(vec![Action::Write(file(&seen.root, contents))])
-            }
-        }
+        Cni::Overlay => match (seen.pod_cidrs.as_slice(), seen.overlay_mtu) {
+            ([], _) => Plan::Waiting(vec![Missing::new("pod networks of this node (spec.podCIDRs)")]),
+            (_, None) => Plan::Waiting(vec![Missing::new("overlay, whose MTU pods get")]),
+            (pod_cidrs, Some(mtu)) => write(seen, render::conflist(&seen.root, pod_cidrs, mtu)),
+        },
     }
+}
+
+fn write(seen: &Seen, contents: Vec<u8>) -> Plan<Action> {
+    if seen.present.as_ref() == Some(&contents) {
+        return Plan::Settled;
+    }
+    Plan::Act(vec![Action::Write(file(&seen.root, contents))])
 }
 
 #[cfg(test)]
@@ -52,6 +57,7 @@ mod tests {
             root: Root::new("/"),
             network: Some(ClusterNetwork { cni, ..ClusterNetwork::default() }),
             pod_cidrs: pod_cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+            overlay_mtu: Some(1450),
             present,
         }
     }
@@ -77,6 +83,8 @@ mod tests {
     fn the_file_stays_while_the_networks_are_not_known() {
         let waiting = plan(&seen(Cni::Overlay, &[], Some(b"{}".to_vec())));
         assert!(matches!(waiting, Plan::Waiting(_)), "an agent that starts anew must not take the network from its pods");
+        let early = Seen { overlay_mtu: None, ..seen(Cni::Overlay, &["10.244.1.0/24"], Some(b"{}".to_vec())) };
+        assert!(matches!(plan(&early), Plan::Waiting(_)), "pods with an MTU that the overlay does not carry would lose packets");
     }
 
     #[test]

@@ -2,30 +2,27 @@
 
 use ipnet::IpNet;
 use machine::Root;
-use machine::config::{ClusterNetwork, Mtu};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The bridge that all pods of a node are on.
 const BRIDGE: &str = "cni0";
 
-pub fn conflist(root: &Root, network: &ClusterNetwork, pod_cidrs: &[IpNet]) -> Vec<u8> {
+/// Packets that leave the cluster get the node's address from controllers/masquerade: the plugin would give it to those for pods of other
+/// nodes as well.
+pub fn conflist(root: &Root, pod_cidrs: &[IpNet], mtu: u32) -> Vec<u8> {
     let ranges: Vec<Value> = pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
     let routes: Vec<Value> =
         pod_cidrs.iter().map(|cidr| json!({ "dst": if cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" } })).collect();
-    let mut bridge = object(json!({
+    let bridge = json!({
         "type": "bridge",
         "bridge": BRIDGE,
         "isGateway": true,
         // A pod that reaches itself through a Service.
         "hairpinMode": true,
-        // Packets that leave the node have its address.
-        "ipMasq": true,
-        "ipMasqBackend": "nftables",
+        "ipMasq": false,
+        "mtu": mtu,
         "ipam": { "type": "host-local", "dataDir": root.cni_directory().join("networks"), "ranges": ranges, "routes": routes },
-    }));
-    if let Mtu::Bytes(mtu) = network.overlay.mtu {
-        bridge.insert("mtu".to_owned(), json!(mtu));
-    }
+    });
     let list = json!({
         "cniVersion": "1.0.0",
         "name": "corten",
@@ -34,11 +31,4 @@ pub fn conflist(root: &Root, network: &ClusterNetwork, pod_cidrs: &[IpNet]) -> V
     let mut text = format!("{list:#}").into_bytes();
     text.push(b'\n');
     text
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    }
 }

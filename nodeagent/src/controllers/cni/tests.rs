@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use machine::config::ClusterNetwork;
 use serde_json::{Value, json};
 
 use super::*;
@@ -46,7 +45,7 @@ fn call(command: &str, plugin: &Value, before: Option<&Value>, host: &Namespace,
 fn pods_get_addresses_routes_and_host_ports() {
     let directory = tempfile::tempdir().unwrap();
     let cidrs = ["10.244.1.0/24", "fd00:1::/64"].map(|cidr| cidr.parse().unwrap());
-    let contents = render::conflist(&Root::new(directory.path()), &ClusterNetwork::default(), &cidrs);
+    let contents = render::conflist(&Root::new(directory.path()), &cidrs, 1430);
     let list: Value = serde_json::from_slice(&contents).unwrap();
     let chain: Vec<&Value> = list["plugins"].as_array().unwrap().iter().collect();
     let (host, pod) = (Namespace::new(), Namespace::new());
@@ -57,9 +56,10 @@ fn pods_get_addresses_routes_and_host_ports() {
     }
     assert_eq!(pod.text(&["ip", "-4", "route", "show", "default"]).trim(), "default via 10.244.1.1 dev eth0");
     assert!(pod.text(&["ip", "-6", "route", "show", "default"]).contains("via fd00:1::1 dev eth0"));
+    assert!(pod.text(&["ip", "link", "show", "dev", "eth0"]).contains("mtu 1430"));
     assert!(host.text(&["ip", "-4", "address", "show", "dev", "cni0"]).contains("10.244.1.1/24"));
     let rules = host.text(&["nft", "list", "ruleset"]);
-    assert!(rules.contains("dport 18080 dnat") && rules.contains("masquerade"), "{rules}");
+    assert!(rules.contains("dport 18080 dnat"), "{rules}");
 
     for plugin in chain.iter().rev() {
         call("DEL", plugin, result.as_ref(), &host, &pod).unwrap();

@@ -15,8 +15,9 @@ use controlplane::pki::{self, AuthorityId, Certificate, CertificateId};
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::Api;
 use kube::api::PostParams;
-use machine::config::Config;
+use machine::config::{Config, Role};
 
+use crate::admission::tokens::Purpose;
 use crate::controllers::api;
 use crate::controllers::pki::Keyring;
 use crate::resources::authorities;
@@ -44,6 +45,7 @@ async fn check(lan: &Lan) -> Result<()> {
     a_wrong_token_is_told_and_the_right_one_helps(lan).await?;
     a_name_is_taken_once(lan).await?;
     a_further_control_plane_gets_the_keys(lan).await?;
+    a_token_lets_in_one_machine_until_it_is_revoked(lan).await?;
     Ok(())
 }
 
@@ -52,6 +54,11 @@ async fn joined(machine: &Joiner) -> Result<()> {
     until("the machine has joined", || async {
         let status = machine.node.store.get::<JoinStatus>(JoinStatus::NAME).context("nothing told yet")?;
         ensure!(status.state == JoinState::Joined, "{status:?}, {:?}", machine.controllers());
+        // What lies on the disk is told of on the board a moment later.
+        let mut keyring = Keyring::default();
+        for id in CertificateId::ALL.into_iter().filter(|id| !id.is_control_plane()) {
+            keyring.get(&machine.node, id).with_context(|| format!("{id}"))?;
+        }
         Ok(())
     })
     .await?;
@@ -125,6 +132,36 @@ async fn a_name_is_taken_once(lan: &Lan) -> Result<()> {
     Ok(())
 }
 
+async fn a_token_lets_in_one_machine_until_it_is_revoked(lan: &Lan) -> Result<()> {
+    let admission = lan.admission()?;
+    let node = Some("worker-4".to_owned());
+    let purpose = Purpose { role: Role::Worker, node, valid_for: None, by: "os:admin/alice".to_owned() };
+    let (token, record) = admission.create_token(purpose).await?;
+    let mut config = lan.worker();
+    let own = config.cluster.join_token.replace(machine::config::Secret::new(token.clone())).context("a token")?;
+    joined(&lan.join("worker-4", 104, config.clone()).await?).await?;
+    let machine = admission.machines().await?.into_iter().find(|machine| machine.node == "worker-4").context("no record")?;
+    ensure!(machine.token == record.id && machine.addresses == ["192.0.2.104".parse::<std::net::IpAddr>()?], "{machine:?}");
+    stopped_by(&lan.join("worker-5", 105, config.clone()).await?, "TOKEN_NODE").await?;
+
+    // The one of the machine config can be revoked too.
+    let own = own.reveal().split_once('.').context("an id")?.0.to_owned();
+    for id in [&record.id, &own] {
+        admission.revoke_token(id, "os:admin/alice").await?;
+        admission.revoke_token(id, "os:admin/alice").await.context("again")?;
+    }
+    let tokens = admission.tokens().await?;
+    ensure!(tokens.len() == 2 && tokens.iter().all(|token| token.revoked), "{tokens:?}");
+    ensure!(admission.revoke_token("nobody", "").await.is_err(), "a token that is not there is revoked");
+    stopped_by(&lan.join("worker-6", 106, lan.worker()).await?, "TOKEN_REVOKED").await?;
+
+    admission.revoke_machine("worker-4", "os:admin/alice").await?;
+    ensure!(admission.machines().await?.iter().any(|machine| machine.node == "worker-4" && machine.revoked), "not revoked");
+    let refusal = admission.revoke_machine(&lan.control_plane_name(), "").await.expect_err("a control plane").to_string();
+    ensure!(refusal.contains("it holds the authorities' keys"), "{refusal}");
+    Ok(())
+}
+
 async fn a_further_control_plane_gets_the_keys(lan: &Lan) -> Result<()> {
     let further = lan.join("cp-2", 11, lan.further_control_plane()).await?;
     joined(&further).await?;
@@ -137,6 +174,9 @@ async fn a_further_control_plane_gets_the_keys(lan: &Lan) -> Result<()> {
     let mode = std::fs::metadata(further.node.root.authority_keys())?.permissions().mode();
     ensure!(mode & 0o777 == 0o600, "{mode:o}");
     ensure!(further.node.store.list(authorities::KIND).len() == 6, "the board does not tell");
+    api::super_user(&config).context("it cannot be the super-user")?;
+    let kubeconfig = crate::server::cluster::admin_kubeconfig(&config, "alice", PATIENCE)?;
+    ensure!(kubeconfig.contains("client-certificate-data"), "{kubeconfig}");
     until("it has all certificates of a control plane", || async {
         let mut keyring = Keyring::default();
         let missing: Vec<_> = CertificateId::ALL.into_iter().filter(|id| keyring.get(&further.node, *id).is_none()).collect();

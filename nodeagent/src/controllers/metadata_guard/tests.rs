@@ -1,4 +1,3 @@
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -97,9 +96,7 @@ async fn pods_are_kept_from_it_and_the_machine_is_not() {
         root.image_facts(),
         r#"{ "version": "0.1.0", "profile": "worker", "architecture": "x86_64", "kubernetes": "v1.37.1", "builtAt": 0 }"#,
     );
-    let nft = root.path("/usr/sbin/nft");
-    write(nft.clone(), &format!("#!/bin/sh\nexec nsenter --net={} nft \"$@\"\n", machine.path().display()));
-    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    machine.install(&root.path("/usr/sbin/nft"));
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
     node.store.put("boot", &BootFacts { platform: "aws".to_owned(), ..BootFacts::default() });
 

@@ -1,16 +1,17 @@
 //! What the audit log says of calls.
 
 use api::v1::audit_client::AuditClient;
+use api::v1::cluster_client::ClusterClient;
 use api::v1::config_client::ConfigClient;
 use api::v1::machine_client::MachineClient;
-use api::v1::{ApplyRequest, GetVersionRequest, ReadAuditRequest};
+use api::v1::{ApplyRequest, GetVersionRequest, IssueCertificateRequest, ReadAuditRequest};
 use controlplane::pki::MachineRole;
 use machine::audit::{Event, Head, Record};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio_stream::StreamExt;
 
-use super::harness::{Machine, config};
+use super::harness::{Machine, config, without_certificate};
 
 /// The records from one on, with the chain checked.
 async fn records(machine: &Machine, from: u64) -> Vec<Record> {
@@ -84,4 +85,20 @@ async fn what_was_denied_is_recorded_and_reading_is_not() {
         (denied[0].call.subject.as_str(), reason.as_str()),
         ("os:reader/alice", "the call needs role os:admin, the certificate has os:reader")
     );
+}
+
+#[tokio::test]
+async fn strangers_that_ask_to_join_do_not_fill_the_log() {
+    let machine = Machine::configured().await;
+    let before = until(&machine, 0, 2).await.last().map_or(0, |record| record.number);
+    let mut stranger = ClusterClient::new(machine.connect(without_certificate()).await.unwrap());
+    for _ in 0..50 {
+        stranger.issue_certificate(IssueCertificateRequest::default()).await.unwrap_err();
+    }
+    // A change after them, to wait for: what is written is in order.
+    ConfigClient::new(machine.admin().await).apply(ApplyRequest::default()).await.unwrap_err();
+    let mut records = until(&machine, before + 1, 22).await;
+    records.retain(|record| record.call.method.ends_with("IssueCertificate"));
+    assert_eq!(records.len(), 20, "{records:?}");
+    assert!(records.iter().all(|record| matches!(&record.event, Event::Denied { reason } if reason.contains("role"))), "{records:?}");
 }

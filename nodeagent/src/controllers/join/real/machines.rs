@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine_under_test::{MachineUnderTest, until};
+use crate::admission::Admission;
 use crate::controller::{self, ControllerStatus};
 use crate::controllers::approver::{self, Approver};
 use crate::controllers::balancer::{self, Balancer};
@@ -122,6 +123,15 @@ impl Lan {
         self::ip(&format!("link set v{last}x{} master lan up", tid % 1000))?;
         plugged.send(()).ok().context("the machine ended before it was plugged in")?;
         Ok(Joiner { name: name.to_owned(), node, work, thread: Some(thread), _directory: directory })
+    }
+
+    /// The control plane's.
+    pub fn admission(&self) -> Result<Admission> {
+        Ok(Admission::new(self.agent.as_ref().context("the control plane does not run")?.node.clone()))
+    }
+
+    pub fn control_plane_name(&self) -> String {
+        self.control_plane.facts.node_name.clone()
     }
 
     pub fn logs(&self) -> String {

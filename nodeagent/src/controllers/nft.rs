@@ -7,20 +7,19 @@ use machine::Root;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::plan::TABLE;
-
-/// The table as the kernel has it; none without one.
-pub async fn list(root: &Root) -> anyhow::Result<Option<String>> {
+/// A table of family inet as the kernel has it; none without one.
+pub async fn list(root: &Root, table: &str) -> anyhow::Result<Option<String>> {
     let mut command = Command::new(root.path("/usr/sbin/nft"));
-    let output = command.args(["list", "table", "inet", TABLE]).output().await.context("running nft")?;
+    let output = command.args(["list", "table", "inet", table]).output().await.context("running nft")?;
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
         true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
         false if said.contains("No such file or directory") => Ok(None),
-        false => anyhow::bail!("nft list table inet {TABLE}: {}", said.trim()),
+        false => anyhow::bail!("nft list table inet {table}: {}", said.trim()),
     }
 }
 
+/// Carries commands out, all or none.
 pub async fn load(root: &Root, rules: &str) -> anyhow::Result<()> {
     let mut command = Command::new(root.path("/usr/sbin/nft"));
     let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("running nft")?;

@@ -1,0 +1,100 @@
+//! Three control planes: what happens to any one of them, or to all at once, costs no write that was acknowledged.
+
+mod register;
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use serde_json::Value;
+use tests::cluster::Cluster;
+use tests::until::until;
+
+use super::{cluster, machines};
+use crate::checks::{self, Check};
+use register::Register;
+
+/// Of the guest's time: one of three API servers is found dead and left out. The host's clock runs faster than an emulated guest's.
+const FAIL_OVER: Duration = Duration::from_secs(10);
+/// For a machine to be back and healthy, others beside it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+const CHECKS: &[Check] = &[
+    ("all three are members of etcd with a vote", |cluster| voters(cluster, 3)),
+    ("one loses power: the API answers on, and what was written is there", one_is_killed),
+    ("all lose power at once: they come back with all that was written", cold_start),
+    ("a rolling reboot under a client that writes and reads all the time", rolling_reboot),
+];
+
+#[test]
+#[ignore = "boots VMs: make vm-test T=cluster"]
+fn no_acknowledged_write_is_lost() {
+    checks::run(|| cluster("three", 3, 0), CHECKS);
+}
+
+fn voters(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
+    let members: Value = cluster.json(&["get", "etcdmembers", "-n", &machines(cluster)?[0].1])?;
+    let members = members.as_array().cloned().unwrap_or_else(|| vec![members]);
+    let voters = members.iter().filter(|member| member["status"]["role"] != "learner").count();
+    ensure!(voters == count && members.len() == count, "{members:?}");
+    Ok(())
+}
+
+fn healthy(cluster: &Cluster) -> anyhow::Result<()> {
+    let addresses: Vec<String> = machines(cluster)?.into_iter().map(|(_, address)| address).collect();
+    cluster.machinectl(&["health", "--wait", "10m", "--timeout", "12m", "-n", &addresses.join(",")]).map(drop)
+}
+
+fn one_is_killed(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut register = Register::new(cluster)?;
+    register.write(cluster)?;
+    // The first: what all joined through.
+    cluster.machinectl(&["cluster", "stop", "cp-1", "--power-cut", "--cluster", cluster.name()])?;
+    let began = Instant::now();
+    until("an API server that answers", PATIENCE, || register.read(cluster))?;
+    println!(
+        "    the API answered {:.1} s after the power went (goal: {} s of the guest's time)",
+        began.elapsed().as_secs_f32(),
+        FAIL_OVER.as_secs()
+    );
+    until("a write", PATIENCE, || register.write(cluster))?;
+    register.read(cluster)?;
+    cluster.machinectl(&["cluster", "start", "cp-1", "--cluster", cluster.name()])?;
+    healthy(cluster)?;
+    voters(cluster, 3)?;
+    register.read(cluster)
+}
+
+fn cold_start(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut register = Register::new(cluster)?;
+    register.write(cluster)?;
+    cluster.machinectl(&["cluster", "stop", "--power-cut", "--cluster", cluster.name()])?;
+    cluster.machinectl(&["cluster", "start", "--cluster", cluster.name()])?;
+    healthy(cluster)?;
+    voters(cluster, 3)?;
+    until("a read", PATIENCE, || register.read(cluster))
+}
+
+fn rolling_reboot(cluster: &Cluster) -> anyhow::Result<()> {
+    let addresses: Vec<String> = machines(cluster)?.into_iter().map(|(_, address)| address).collect();
+    let nodes = addresses.join(",");
+    let mut register = Register::new(cluster)?;
+    let (done, answer) = std::thread::scope(|scope| -> anyhow::Result<_> {
+        let reboots = scope.spawn(|| {
+            cluster.machinectl(&["reboot", "--rolling", "--yes", "--no-drain", "-n", &nodes, "--wait", "12m", "--timeout", "45m"])
+        });
+        let mut done = (0, 0);
+        while !reboots.is_finished() {
+            match register.write(cluster).and_then(|()| register.read(cluster)) {
+                Ok(()) => done.0 += 1,
+                Err(error) if error.to_string().contains("history") => return Err(error),
+                Err(_) => done.1 += 1,
+            }
+        }
+        Ok((done, reboots.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
+    })?;
+    ensure!(answer.matches("has rebooted and is healthy").count() == 3, "{answer}");
+    println!("    {} writes and reads while all three rebooted, {} that were not answered", done.0, done.1);
+    register.read(cluster)?;
+    ensure!(done.0 > 0, "nothing could be written while they rebooted");
+    Ok(())
+}
