@@ -6,6 +6,7 @@
 mod join;
 mod member;
 pub mod quorum;
+pub mod sealed;
 pub mod snapshot;
 
 use std::collections::BTreeMap;

@@ -48,6 +48,7 @@ use crate::controllers::static_pods::StaticPods;
 use crate::controllers::time;
 use crate::controllers::volumes::Volumes;
 use crate::controllers::watchdog::Watchdog;
+use crate::etcd_snapshots;
 use crate::failpoint::Failpoints;
 use crate::gate::Gate;
 use crate::health;
@@ -192,6 +193,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Supervised::<Etcd>::default(), node.clone()));
     tokio::spawn(controller::run(EtcdMembers::default(), node.clone()));
     tokio::spawn(controller::run(EtcdRepairs::default(), node.clone()));
+    tokio::spawn(etcd_snapshots::run(node.clone()));
     tokio::spawn(controller::run(EtcdHold::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeApiserver>>::default(), node.clone()));
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeControllerManager>>::default(), node.clone()));

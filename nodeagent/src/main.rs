@@ -18,6 +18,7 @@ mod containerd;
 mod controller;
 mod controllers;
 mod etcd;
+mod etcd_snapshots;
 mod events;
 mod failpoint;
 mod files;

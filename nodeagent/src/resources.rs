@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod disks;
 pub mod etcd;
 pub mod etcd_repair;
+pub mod etcd_snapshots;
 pub mod gate;
 pub mod installation;
 pub mod join;

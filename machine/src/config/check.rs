@@ -4,6 +4,7 @@ mod audit;
 mod authority;
 mod cluster;
 mod components;
+mod etcd;
 mod files;
 mod health;
 mod host;
@@ -38,6 +39,7 @@ impl Config {
         network::check(&config, &mut check);
         authority::check(&config, &mut check);
         components::check(&config, &mut check);
+        etcd::check(&config.cluster.etcd, &mut check);
         host::check(&config.machine, &mut check);
         health::check(&config.machine.health, &mut check);
         audit::check(&config.machine.audit, &mut check);

@@ -210,6 +210,59 @@ pub struct Scheduler {
 pub struct Etcd {
     /// Further fields of etcd's configuration file, by flag name. Default: none.
     pub extra_args: BTreeMap<String, String>,
+    /// Snapshots that are taken by themselves, encrypted with `cluster.encryptionKey`. Default: none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<EtcdSnapshots>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EtcdSnapshots {
+    /// How often one is taken. Default: 6h.
+    pub interval: Duration,
+    /// How many are kept, the newest ones. Default: 28.
+    pub keep: u32,
+    /// Directory of each control plane where they go, in `/etcd/snapshots` or `/var`. Default: /etcd/snapshots/scheduled.
+    pub directory: String,
+    /// S3-compatible storage where they go instead, once for the cluster. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Bucket>,
+}
+
+impl Default for EtcdSnapshots {
+    fn default() -> EtcdSnapshots {
+        let directory = "/etcd/snapshots/scheduled".to_owned();
+        EtcdSnapshots { interval: Duration(std::time::Duration::from_secs(6 * 3600)), keep: 28, directory, s3: None }
+    }
+}
+
+/// A bucket of S3-compatible storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct S3Bucket {
+    /// `https://s3.example.com`; buckets are named in the path. No default.
+    pub endpoint: String,
+    /// Region that requests are signed for. Default: us-east-1.
+    #[serde(default = "S3Bucket::default_region")]
+    pub region: String,
+    /// No default.
+    pub bucket: String,
+    /// What each object's name begins with, such as `clusters/demo/`. Default: nothing.
+    #[serde(default)]
+    pub prefix: String,
+    /// No default.
+    pub access_key_id: String,
+    /// No default.
+    pub secret_access_key: Secret,
+    /// Authorities to trust for https, PEM. Default: those of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+impl S3Bucket {
+    fn default_region() -> String {
+        "us-east-1".to_owned()
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

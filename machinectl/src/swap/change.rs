@@ -216,17 +216,18 @@ impl Change {
     }
 
     async fn start(&self, member: &Member, way: &Way, progress: &Progress) -> Result<(), Status> {
-        let (stage, reboot_mode) = (way.stage, way.reboot_mode().into());
+        let (stage, reboot_mode, without_quorum) = (way.stage, way.reboot_mode().into(), way.without_quorum);
         let mut client = member.session.upgrade();
         let answers = match self {
             Change::Update(update) => {
                 let without_snapshot = update.without_snapshot;
-                client.start(StartUpgradeRequest { update: update.id(), dry_run: false, stage, reboot_mode, without_snapshot }).await?
+                let update = update.id();
+                client.start(StartUpgradeRequest { update, dry_run: false, stage, reboot_mode, without_snapshot, without_quorum }).await?
             }
             Change::Reboot { force } => {
                 return member.session.machine().reboot(RebootRequest { dry_run: false, force: *force }).await.map(drop);
             }
-            Change::Rollback => client.rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode }).await?,
+            Change::Rollback => client.rollback(RollbackUpgradeRequest { dry_run: false, stage, reboot_mode, without_quorum }).await?,
         };
         follow(answers.into_inner(), member, progress).await
     }

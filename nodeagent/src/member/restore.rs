@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use anyhow::Context;
+use controlplane::etcd::sealed::{MAGIC, Opener, SealError};
 use controlplane::etcd::snapshot::{DIGEST_BYTES, Passing};
 
 use super::{confirmed, control_plane, ready_for_repair};
@@ -29,6 +30,9 @@ pub struct Upload {
     path: PathBuf,
     file: File,
     passing: Passing,
+    /// What an encrypted one is opened with; none once it is known to be a plain one.
+    opener: Option<Opener>,
+    begun: Vec<u8>,
     dry_run: bool,
 }
 
@@ -46,16 +50,44 @@ impl Upload {
         if !dry_run {
             confirmed(node, confirm)?;
         }
+        let config = node.config().map(|applied| applied.config);
+        let secret = config.as_ref().and_then(|config| config.cluster.encryption_key.as_ref());
+        let opener = secret.map(Opener::new).transpose().map_err(anyhow::Error::from)?;
         let directory = node.root.etcd_restore();
         fs::create_dir_all(&directory).and_then(|()| fs::set_permissions(&directory, Permissions::from_mode(0o700)))?;
         let path = directory.join(UPLOAD);
         // Another one that comes at the same time has a file of its own: that one's name is gone.
         crate::files::remove(&path)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Upload { node: node.clone(), path, file, passing: Passing::default(), dry_run })
+        Ok(Upload { node: node.clone(), path, file, passing: Passing::default(), opener, begun: Vec::new(), dry_run })
     }
 
     pub fn take(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        if self.begun.len() < MAGIC.len() {
+            self.begun.extend_from_slice(piece);
+            if self.begun.len() < MAGIC.len() {
+                return Ok(());
+            }
+            if !self.begun.starts_with(MAGIC) {
+                self.opener = None;
+            }
+            let begun = self.begun.clone();
+            return self.open(&begun);
+        }
+        self.open(piece)
+    }
+
+    fn open(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        match &mut self.opener {
+            None => self.write(piece),
+            Some(opener) => {
+                let opened = opener.open(piece).map_err(sealed)?;
+                self.write(&opened)
+            }
+        }
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<(), Refusal> {
         self.passing.pass(piece);
         let written = self.file.write_all(piece).context("writing it to the ETCD volume");
         written.map_err(|error| Refusal::state("NO_ROOM", format!("{error:#}"), "see machinectl get volumes"))
@@ -63,6 +95,10 @@ impl Upload {
 
     /// Checks it, and has it restored, in somebody's name.
     pub fn finish(mut self, by: &str) -> Result<Restored, Refusal> {
+        if let Some(opener) = self.opener.take() {
+            let rest = opener.finish().map_err(sealed)?;
+            self.write(&rest)?;
+        }
         let length = self.passing.bytes;
         if !std::mem::take(&mut self.passing).ends_whole() {
             let problem = format!("{length} bytes that do not end with their SHA-256; expected what machinectl etcd snapshot writes");
@@ -96,6 +132,13 @@ impl Upload {
         }
         Ok(Restored { plan, revision: position.revision })
     }
+}
+
+fn sealed(error: SealError) -> Refusal {
+    Refusal::field(
+        "chunk",
+        format!("{error}; expected a snapshot of this cluster, encrypted with its cluster.encryptionKey, or a plain one"),
+    )
 }
 
 impl Drop for Upload {

@@ -131,6 +131,17 @@ pub const KINDS: &[Kind] = &[
         &[("REPAIR", "status.repair"), ("BY", "status.by"), ("AT", "status.at")],
     ),
     seen(
+        "etcdsnapshots",
+        "Snapshots of etcd that this control plane takes by itself.",
+        &[
+            ("PLACE", "status.place"),
+            ("LAST", "status.last"),
+            ("KEPT", "status.kept"),
+            ("NEXT IN SECONDS", "status.nextInSeconds"),
+            ("ERROR", "status.error"),
+        ],
+    ),
+    seen(
         "gates",
         "How far the image that is on trial has come with its proof.",
         &[

@@ -65,8 +65,8 @@ impl upgrade_server::Upgrade for Upgrade {
 
     async fn start(&self, request: Request<StartUpgradeRequest>) -> Result<Response<Self::StartStream>, Status> {
         let by = caller(&request);
-        let StartUpgradeRequest { update, dry_run, stage, reboot_mode, without_snapshot } = request.into_inner();
-        let asked = Asked { stage, fast: reboot_mode == RebootMode::Fast as i32, without_snapshot, by };
+        let StartUpgradeRequest { update, dry_run, stage, reboot_mode, without_snapshot, without_quorum } = request.into_inner();
+        let asked = Asked { stage, fast: reboot_mode == RebootMode::Fast as i32, without_snapshot, without_quorum, by };
         let upgrades = self.0.clone();
         if dry_run {
             return Ok(Response::new(planned(upgrades.plan_start(&update, &asked).await?)));
@@ -79,8 +79,8 @@ impl upgrade_server::Upgrade for Upgrade {
 
     async fn rollback(&self, request: Request<RollbackUpgradeRequest>) -> Result<Response<Self::RollbackStream>, Status> {
         let by = caller(&request);
-        let RollbackUpgradeRequest { dry_run, stage, reboot_mode } = request.into_inner();
-        let asked = Asked { stage, fast: reboot_mode == RebootMode::Fast as i32, by, ..Asked::default() };
+        let RollbackUpgradeRequest { dry_run, stage, reboot_mode, without_quorum } = request.into_inner();
+        let asked = Asked { stage, fast: reboot_mode == RebootMode::Fast as i32, without_quorum, by, ..Asked::default() };
         let upgrades = self.0.clone();
         if dry_run {
             return Ok(Response::new(planned(upgrades.plan_rollback(&asked).await?)));

@@ -25,6 +25,7 @@ use crate::controllers::pki::Keyring;
 use crate::etcd;
 use crate::gate;
 use crate::power::Descent;
+use crate::power::parting::Parting;
 use crate::refusal::Refusal;
 use crate::resources::bootstrap;
 use crate::resources::cluster::ApiServer;
@@ -72,6 +73,8 @@ pub struct Asked {
     pub fast: bool,
     /// Of an upgrade: do not save etcd's data first.
     pub without_snapshot: bool,
+    /// Whatever becomes of etcd's quorum while the machine reboots.
+    pub without_quorum: bool,
     /// The caller's identity.
     pub by: String,
 }
@@ -118,6 +121,7 @@ impl Upgrades {
     pub async fn start(self: Arc<Self>, update: String, asked: Asked) -> Result<Done, Refusal> {
         let swap = self.swap()?.clone();
         self.require_state()?;
+        self.require_quorum(&asked).await?;
         let work = self.work.clone().lock_owned().await;
         if !staged(&swap, &update)? {
             complete(&work, &update)?;
@@ -129,6 +133,22 @@ impl Upgrades {
             flipped?;
         }
         self.after_flip(swap, &asked).await
+    }
+
+    /// Whether etcd can do without this machine while it reboots, unless that is left to a later reboot.
+    async fn require_quorum(&self, asked: &Asked) -> Result<(), Refusal> {
+        if asked.stage {
+            return Ok(());
+        }
+        let refused = |refusal| match refusal {
+            Refusal::State { reason, problem, .. } => {
+                let remedy = "repair the others first (machinectl etcd members), or accept with --without-quorum that the Kubernetes API is away \
+                              meanwhile";
+                Refusal::state(reason, problem, remedy)
+            }
+            other => other,
+        };
+        Parting::observe(&self.node, &[]).await.accepted(asked.without_quorum).map(drop).map_err(refused)
     }
 
     async fn verify_and_flip(&self, swap: Swap, mut work: Guard, asked: &Asked) -> Result<(), Refusal> {
@@ -201,6 +221,7 @@ impl Upgrades {
     pub async fn rollback(self: Arc<Self>, asked: Asked) -> Result<Done, Refusal> {
         let swap = self.swap()?.clone();
         self.require_state()?;
+        self.require_quorum(&asked).await?;
         let mut work = self.work.clone().lock_owned().await;
         let looking = swap.clone();
         let way = match blocking(move || Ok(find_way(&looking))).await?? {

@@ -154,7 +154,7 @@ impl upgrade_server::Upgrade for Answers {
 
     type StartStream = Stream<UpgradeProgress>;
     async fn start(&self, request: Request<StartUpgradeRequest>) -> Answer<Self::StartStream> {
-        let StartUpgradeRequest { update, dry_run, stage, reboot_mode, without_snapshot } = request.into_inner();
+        let StartUpgradeRequest { update, dry_run, stage, reboot_mode, without_snapshot, .. } = request.into_inner();
         assert!(!dry_run && update == self.story().offered.as_ref().expect("an offer").id().to_string());
         assert_eq!(self.missing(), [], "chunks are missing");
         let mode = RebootMode::try_from(reboot_mode).expect("a mode").as_str_name();

@@ -90,7 +90,8 @@ const BRIEFLY: Duration = Duration::from_secs(600);
 /// An etcd that answers on another control plane which the config names. It is asked with a certificate that is made for it: a cluster may
 /// be asked for before the machine has its own.
 pub async fn elsewhere(node: &Node) -> Option<String> {
-    let config = node.config()?.config;
+    // The keys that it got from others are in it; a machine without a name or an address yet has at least its own.
+    let config = Machine::observe(node).map(|machine| machine.config).ok().or_else(|| node.config().map(|applied| applied.config))?;
     let authority = &config.cluster.certificate_authorities.etcd_client;
     let issuer = Authority::from_pem(&authority.certificate, authority.key.as_ref()?.reveal()).ok()?;
     let certificate = issuer.issue(&pki::etcd_client(BRIEFLY), SystemTime::now()).ok()?;
