@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::future::join_all;
-use machine::config::ByteSize;
+use machine::config::{ByteSize, Role};
 use testbed::{Machine, free_port};
 
 use super::configs;
@@ -118,7 +118,7 @@ impl Create {
         })
     }
 
-    /// The first control plane until it serves, then all others at once: on a busy host, machines that boot beside it would starve it.
+    /// The first control plane until it serves, then the others: on a busy host, machines that boot beside it would starve it.
     async fn grow(
         &self,
         world: &World,
@@ -136,8 +136,25 @@ impl Create {
     }
 }
 
-/// Starts machines that the record names, and brings them into the cluster side by side.
+/// Starts machines that the record names, and brings them into the cluster: control planes one after the other, since etcd takes one learner at a
+/// time and each costs the others processors, then the workers side by side.
 pub async fn join(
+    world: &World,
+    folder: &Folder,
+    record: &mut Record,
+    names: &[String],
+    progress: &Progress,
+    deadline: Deadline,
+) -> Result<(), Failure> {
+    let is_control_plane = |name: &String| record.member(name).is_ok_and(|member| member.place.role == Role::ControlPlane);
+    let (control_planes, workers): (Vec<String>, Vec<String>) = names.iter().cloned().partition(is_control_plane);
+    for name in control_planes {
+        join_together(world, folder, record, &[name], progress, deadline).await?;
+    }
+    join_together(world, folder, record, &workers, progress, deadline).await
+}
+
+async fn join_together(
     world: &World,
     folder: &Folder,
     record: &mut Record,

@@ -23,6 +23,8 @@ use crate::verbs::health::{last_report, summary};
 const MAINTENANCE: Duration = Duration::from_secs(5 * 60);
 const CONFIGURED: Duration = Duration::from_secs(5 * 60);
 const HEALTHY: Duration = Duration::from_secs(10 * 60);
+/// Kept back of the wait for health, so that the machine's last word on it is heard before the wait ends.
+const LAST_WORD: Duration = Duration::from_secs(5);
 /// For how long one try reaches out for the machine; the wait around it tries again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -83,7 +85,7 @@ impl Growth<'_> {
     /// All its checks pass: its Node is Ready among them.
     pub async fn healthy(&self) -> Result<(), Failure> {
         let (node, context) = (node(self.member)?, configs::context(self.folder)?);
-        let patience = self.deadline.left(HEALTHY);
+        let patience = self.deadline.left(HEALTHY).saturating_sub(LAST_WORD);
         let ask = async || {
             let session = cluster_session(&context, &node).await?;
             let report = last_report(&session, Some(patience), self.progress).await?;

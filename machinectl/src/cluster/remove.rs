@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use api::v1::ResetRequest;
+use api::v1::{RemoveEtcdMemberRequest, ResetRequest};
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams};
@@ -58,7 +58,10 @@ impl Remove {
         let progress = Progress::waiting(world.quiet);
         match leave(&folder, &member, self.force, &progress).await {
             Ok(()) => progress.done(&format!("{} has left", self.machine)),
-            Err(failure) if self.force => progress.done(&format!("{} is removed without its leaving: {failure}", self.machine)),
+            Err(failure) if self.force => {
+                progress.done(&format!("{} is removed without its leaving: {failure}", self.machine));
+                expel(&folder, &record, &member, &progress).await?;
+            }
             Err(failure) => return Err(failure.remedy("start it first, or remove it all the same with --force")),
         }
         let forgotten = forget(&folder, &self.machine).await;
@@ -83,6 +86,31 @@ async fn leave(folder: &Folder, member: &Member, force: bool, progress: &Progres
     session.ask(session.machine().reset(request)).await?;
     let what = format!("{} to leave", member.name());
     Wait { machine: &machine, progress, what: &what, deadline: LEAVES }.until_off().await
+}
+
+/// Has etcd forget a control plane that could not leave: a dead member counts against the quorum.
+async fn expel(folder: &Folder, record: &Record, member: &Member, progress: &Progress) -> Result<(), Failure> {
+    if member.place.role != Role::ControlPlane {
+        return Ok(());
+    }
+    let context = configs::context(folder)?;
+    let mut last = Failure::new(member.name(), "no other control plane runs");
+    for other in record.control_planes().filter(|other| other.place != member.place && other.is_running()) {
+        let request = RemoveEtcdMemberRequest { member: member.name(), dry_run: false, force: true };
+        let removed = async {
+            let session = growth::cluster_session(&context, &growth::node(other)?).await?;
+            session.ask(session.etcd().remove_member(request)).await
+        };
+        match removed.await {
+            Ok(_) => {
+                progress.done(&format!("etcd has forgotten {}", member.name()));
+                return Ok(());
+            }
+            Err(failure) => last = failure,
+        }
+    }
+    progress.done(&format!("etcd still has {0}, take it out with machinectl etcd remove {0}: {last}", member.name()));
+    Ok(())
 }
 
 /// Takes its Node away. One that the API server does not know is no error.

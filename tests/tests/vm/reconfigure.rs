@@ -44,7 +44,7 @@ fn label(cluster: &Cluster) -> anyhow::Result<()> {
 fn mirror(cluster: &Cluster) -> anyhow::Result<()> {
     let patch = "machine: { registries: { mirrors: { registry.example.com: { endpoints: [\"https://mirror.example.com:5000\"] } } } }";
     let is_written = || {
-        let text = cluster.machinectl(&["files", "read", "/etc/containerd/certs.d/registry.example.com/hosts.toml"])?;
+        let text = cluster.machinectl(&["files", "cat", "/etc/containerd/certs.d/registry.example.com/hosts.toml"])?;
         ensure!(text.contains("mirror.example.com:5000"), "{text}");
         Ok(())
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use controlplane::client::Client;
 use controlplane::pki::{CertificateId, Issued};
 use machine::service::ServiceStatus;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Target;
 use super::pool::Pool;
@@ -18,8 +18,10 @@ use crate::resources::cluster::ApiServer;
 use crate::resources::services;
 use crate::store::Resource;
 
-/// One that starts is asked often: much waits for it, and /readyz is all that tells.
-const WHILE_DOWN: Duration = Duration::from_millis(500);
+/// One that starts is asked often: much waits for it, and /readyz is all that tells. But all machines ask, and each answer costs the server a read of
+/// etcd: one that is slow to answer is left alone for longer.
+const WHILE_DOWN: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(5);
+const OF_THE_ANSWER: u32 = 3;
 const WHILE_UP: Duration = Duration::from_secs(3);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// Failures in a row after which a server that was ready no longer is: a busy one may be late once.
@@ -40,6 +42,7 @@ pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
         if client.as_ref().map(|(used, _)| used) != issued.as_ref() {
             client = issued.and_then(|issued| Some((issued.clone(), connect(&node, &target, &issued)?)));
         }
+        let asked = Instant::now();
         let error = match &client {
             Some((_, client)) => ask(client).await,
             None => Some("the agent has no certificate for it".to_owned()),
@@ -47,8 +50,13 @@ pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
         failures = if error.is_some() { failures.saturating_add(1) } else { 0 };
         let ready = failures < PATIENCE;
         tell(&node, &pool, &target, ready, error.unwrap_or_default());
-        tokio::time::sleep(if ready { WHILE_UP } else { WHILE_DOWN }).await;
+        tokio::time::sleep(if ready { WHILE_UP } else { while_down(asked.elapsed()) }).await;
     }
+}
+
+/// How long to leave a server alone that took this long to answer.
+fn while_down(answer: Duration) -> Duration {
+    (answer * OF_THE_ANSWER).clamp(*WHILE_DOWN.start(), *WHILE_DOWN.end())
 }
 
 fn tell(node: &Node, pool: &Pool, target: &Target, ready: bool, error: String) {
@@ -86,5 +94,16 @@ async fn ask(client: &Client) -> Option<String> {
         // The rest of a long answer changes with each step of the server's start.
         Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::from(error)).lines().next().unwrap_or_default().to_owned()),
         Err(_) => Some(format!("no answer within {} s", ANSWER_DEADLINE.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_server_is_asked_less_often() {
+        let pauses = [0, 100, 500, 1000, 5000].map(|answer| while_down(Duration::from_millis(answer)).as_millis());
+        assert_eq!(pauses, [500, 500, 1500, 3000, 5000]);
     }
 }

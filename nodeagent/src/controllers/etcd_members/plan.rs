@@ -248,8 +248,8 @@ pub fn is_removed(seen: &Seen, record: &Record) -> bool {
 fn removed(record: &Record) -> Next {
     let id = record.member_id.map(|id| id.to_string()).unwrap_or_default();
     Next::Wait(format!(
-        "somebody to decide: the others removed this machine's member {id} from etcd, and its data counts for nothing: reset the ETCD volume \
-         to join anew, or reset the machine"
+        "somebody to decide: the others removed this machine's member {id} from etcd, and its data counts for nothing: \
+         machinectl etcd rejoin has it join anew"
     ))
 }
 

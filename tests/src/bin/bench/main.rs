@@ -3,6 +3,7 @@
 mod api;
 mod apply;
 mod boot;
+mod cluster;
 mod delta;
 mod figure;
 mod memory;
@@ -42,6 +43,7 @@ enum Name {
     Boot,
     NodeReady,
     Memory,
+    Cluster,
     Delta,
     Apply,
 }
@@ -54,6 +56,7 @@ impl Name {
             Name::Boot => "boot",
             Name::NodeReady => "node-ready",
             Name::Memory => "memory",
+            Name::Cluster => "cluster",
             Name::Delta => "delta",
             Name::Apply => "apply",
         }
@@ -66,6 +69,7 @@ impl Name {
             Name::Boot => boot::measure(arguments.rounds),
             Name::NodeReady => node_ready::measure(arguments.rounds),
             Name::Memory => memory::measure(arguments.idle.0),
+            Name::Cluster => cluster::measure(arguments.rounds),
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
         }

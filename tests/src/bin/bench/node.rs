@@ -14,7 +14,7 @@ use machine::service::ServiceStatus;
 use crate::programs;
 
 /// When a machine ends by itself, should this program be killed.
-const LIMIT: &str = "2h";
+pub const LIMIT: &str = "2h";
 
 /// One control plane with the programs that are measured, healthy.
 pub fn cluster(name: &str) -> anyhow::Result<Cluster> {
@@ -55,4 +55,20 @@ fn statuses<T: DeserializeOwned>(cluster: &Cluster, kind: &str) -> anyhow::Resul
     let objects: Vec<Object> = serde_json::from_str(&printed).with_context(|| format!("machinectl get {kind} -o json: {printed}"))?;
     let status = |object: Object| serde_json::from_value(object.status).with_context(|| format!("a status of {kind}"));
     objects.into_iter().map(status).collect()
+}
+
+/// Seconds since the epoch at which the kernel began, from /proc/stat.
+pub fn booted(stat: &str) -> Option<i64> {
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_time_is_a_line_of_its_own() {
+        assert_eq!(booted("cpu  1 2 3\nbtime 1795140670\nprocesses 5\n"), Some(1_795_140_670));
+        assert_eq!(booted("cpu 1\n"), None);
+    }
 }

@@ -67,7 +67,7 @@ fn started(cluster: &Cluster) -> anyhow::Result<Option<SystemTime>> {
 
 /// When the API server knew of the node, and when it was Ready, by the node's own clock.
 fn kubernetes(cluster: &Cluster) -> anyhow::Result<[(&'static str, f64); 2]> {
-    let boot = booted(&node::file(cluster, "/proc/stat")?).context("no boot time in /proc/stat")?;
+    let boot = node::booted(&node::file(cluster, "/proc/stat")?).context("no boot time in /proc/stat")?;
     let nodes: Value = serde_json::from_str(&cluster.kubectl(&["get", "nodes", "-o", "json"])?)?;
     let node = &nodes["items"][0];
     let ready = node["status"]["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
@@ -78,20 +78,4 @@ fn kubernetes(cluster: &Cluster) -> anyhow::Result<[(&'static str, f64); 2]> {
         anyhow::Ok((at.unix_timestamp() - boot) as f64)
     };
     Ok([("node registered", since(&node["metadata"]["creationTimestamp"])?), (READY, since(&ready["lastTransitionTime"])?)])
-}
-
-/// Seconds since the epoch at which the kernel began, from /proc/stat.
-fn booted(stat: &str) -> Option<i64> {
-    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_boot_time_is_a_line_of_its_own() {
-        assert_eq!(booted("cpu  1 2 3\nbtime 1795140670\nprocesses 5\n"), Some(1_795_140_670));
-        assert_eq!(booted("cpu 1\n"), None);
-    }
 }

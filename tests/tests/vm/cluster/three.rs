@@ -1,10 +1,12 @@
 //! Three control planes: what happens to any one of them, or to all at once, costs no write that was acknowledged.
 
+mod losses;
+mod partitions;
 mod register;
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::Value;
 use tests::cluster::Cluster;
 use tests::until::until;
@@ -23,6 +25,10 @@ const CHECKS: &[Check] = &[
     ("one loses power: the API answers on, and what was written is there", one_is_killed),
     ("all lose power at once: they come back with all that was written", cold_start),
     ("a rolling reboot under a client that writes and reads all the time", rolling_reboot),
+    ("one is cut off: the others go on, it does not, and it comes back by itself", partitions::one_control_plane),
+    ("only etcd's link between two is cut: all go on", partitions::peer_link),
+    ("one is lost for good: a new machine takes its place", losses::replace_one),
+    ("two are lost: one command brings the cluster back on the third", losses::recover_from_two),
 ];
 
 #[test]
@@ -40,8 +46,25 @@ fn voters(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
 }
 
 fn healthy(cluster: &Cluster) -> anyhow::Result<()> {
+    cluster.machinectl(&["health", "--wait", "10m", "--timeout", "12m", "-n", &nodes(cluster)?]).map(drop)
+}
+
+/// Machine APIs of all machines, as `--nodes` takes them.
+fn nodes(cluster: &Cluster) -> anyhow::Result<String> {
     let addresses: Vec<String> = machines(cluster)?.into_iter().map(|(_, address)| address).collect();
-    cluster.machinectl(&["health", "--wait", "10m", "--timeout", "12m", "-n", &addresses.join(",")]).map(drop)
+    Ok(addresses.join(","))
+}
+
+/// The machine API of one.
+fn node(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
+    let (_, address) = machines(cluster)?.into_iter().find(|(other, _)| other == name).with_context(|| format!("no machine {name}"))?;
+    Ok(address)
+}
+
+/// What a machine says of its own member of etcd.
+fn etcd_status(cluster: &Cluster, name: &str) -> anyhow::Result<Value> {
+    let status = cluster.json(&["etcd", "status", "-n", &node(cluster, name)?])?;
+    Ok(status.as_array().and_then(|rows| rows.first().cloned()).unwrap_or(status))
 }
 
 fn one_is_killed(cluster: &Cluster) -> anyhow::Result<()> {
@@ -75,8 +98,7 @@ fn cold_start(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn rolling_reboot(cluster: &Cluster) -> anyhow::Result<()> {
-    let addresses: Vec<String> = machines(cluster)?.into_iter().map(|(_, address)| address).collect();
-    let nodes = addresses.join(",");
+    let nodes = nodes(cluster)?;
     let mut register = Register::new(cluster)?;
     let (done, answer) = std::thread::scope(|scope| -> anyhow::Result<_> {
         let reboots = scope.spawn(|| {
