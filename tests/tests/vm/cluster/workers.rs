@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use tests::cluster::Cluster;
 use tests::until::until;
 
 use super::{cluster, one_pod_a_node};
 use crate::checks::{self, Check};
 
+/// For the cluster to notice that a node is gone or back: the controller manager waits 50 s of the guest's time.
+const NOTICED: Duration = Duration::from_secs(300);
 /// What was just made may take a moment until it is known everywhere.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -17,6 +19,7 @@ const CHECKS: &[Check] = &[
     ("pod to pod, from every node to every node", pod_to_pod),
     ("a Service by its name, from every node", service_by_name),
     ("a NodePort of every node, from every node", node_port),
+    ("a worker is cut off: the others go on, and it comes back by itself", worker_cut_off),
 ];
 
 #[test]
@@ -62,5 +65,31 @@ fn node_port(cluster: &Cluster) -> anyhow::Result<()> {
         let answer = until("an answer", PATIENCE, || from.get(cluster, &format!("http://{}:30080/", to.node_address)))?;
         ensure!(answer.contains("everywhere-"), "{} asking {}: {answer}", from.node, to.node);
     }
+    Ok(())
+}
+
+fn worker_cut_off(cluster: &Cluster) -> anyhow::Result<()> {
+    let pods = one_pod_a_node(cluster)?;
+    let of = |node: &str| pods.iter().find(|pod| pod.node == node).with_context(|| format!("no pod on {node}"));
+    let (here, cut) = (of("worker-1")?, of("worker-2")?);
+    let ready = |status: &str| {
+        until("the Node's condition", NOTICED, || {
+            let told = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+            let told = cluster.kubectl(&["get", "node", "worker-2", "-o", told])?;
+            ensure!(told == status, "worker-2 is Ready: {told}");
+            Ok(())
+        })
+    };
+    cluster.machinectl(&["cluster", "net", "partition", "worker-2", "--cluster", cluster.name()])?;
+    ready("Unknown")?;
+    // Its pod is no endpoint of the Service any more, and answers nobody.
+    for _ in 0..3 {
+        let answer = until("an answer", PATIENCE, || here.get(cluster, "http://everywhere.default.svc.cluster.local:80/"))?;
+        ensure!(!answer.contains(&cut.name), "{answer}");
+    }
+    cluster.machinectl(&["cluster", "net", "heal", "--cluster", cluster.name()])?;
+    ready("True")?;
+    let answer = until("an answer", PATIENCE, || here.get(cluster, &format!("http://{}:8080/", cut.address)))?;
+    ensure!(answer.contains(&cut.name), "{answer}");
     Ok(())
 }
