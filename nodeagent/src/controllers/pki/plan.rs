@@ -47,7 +47,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     Absent,
-    /// The authority in the config did not sign it, or it is not valid now: what the check says.
+    /// The authority that issues did not sign it, or it is not valid now: what the check says.
     Unacceptable(String),
     /// Common name, organization or alternative names are to be others.
     Renamed,
@@ -79,6 +79,9 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
         match (reason(spec, present, authority, seen.now), &authority.key) {
             (None, _) => actions.extend(tell(spec, present)),
             (Some(_), _) if !clock_trusted => drop(missing.insert(Missing::new("time from a time server"))),
+            (Some(_), Some(_)) if pki::succeeds(authority) => {
+                missing.insert(Missing::new(format!("key of the new authority {} (machinectl get joins)", spec.authority)));
+            }
             (Some(because), Some(key)) => {
                 let (authority, key) = (authority.clone(), key.clone());
                 actions.push(Action::Issue { spec: Box::new(spec.clone()), authority, key, now: seen.now, because });
@@ -95,7 +98,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
 /// Why the certificate cannot stay; none where it can.
 pub fn reason(spec: &CertificateSpec, present: &Present, authority: &CertificateAuthority, now: SystemTime) -> Option<Reason> {
     let Some(pem) = &present.certificate_pem else { return Some(Reason::Absent) };
-    if let Err(error) = pki::verify_chain(pem, &authority.certificate, now) {
+    if let Err(error) = pki::verify_chain(pem, pki::issuing(&authority.certificate), now) {
         return Some(Reason::Unacceptable(error.to_string()));
     }
     let Ok(found) = pki::Certificate::inspect(pem) else { return Some(Reason::Absent) };
