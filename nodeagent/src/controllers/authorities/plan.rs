@@ -66,13 +66,15 @@ pub fn plan(seen: &Seen) -> Plan<Told> {
     if missing.is_empty() { Plan::Settled } else { Plan::Waiting(missing.into_iter().collect()) }
 }
 
-/// Whether an authority takes another's place, or something had not followed when it was looked at last.
+/// Whether an authority takes another's place, or something had not followed when it was looked at last. What an agent finds when it starts,
+/// one authority alone, nobody has to follow.
 pub fn is_restless(machine: &Machine, told: &BTreeMap<String, AuthorityStatus>) -> bool {
     AuthorityId::ALL.into_iter().any(|id| {
         let fingerprints = fingerprints(id.of(&machine.config.cluster.certificate_authorities));
         let told = told.get(id.name());
         fingerprints.len() > 1
-            || told.is_none_or(|told| told.fingerprints != fingerprints || !told.waits_for.is_empty() || !told.cluster_waits_for.is_empty())
+            || told
+                .is_some_and(|told| told.fingerprints != fingerprints || !told.waits_for.is_empty() || !told.cluster_waits_for.is_empty())
     })
 }
 

@@ -77,7 +77,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     for (spec, present) in &seen.certificates {
         let authority = spec.authority.of(&machine.config.cluster.certificate_authorities);
         match (reason(spec, present, authority, seen.now), &authority.key) {
-            (None, _) => actions.extend(tell(spec, present)),
+            (None, _) => actions.extend(tell(spec, present, authority)),
             (Some(_), _) if !clock_trusted => drop(missing.insert(Missing::new("time from a time server"))),
             (Some(_), Some(_)) if pki::succeeds(authority) => {
                 missing.insert(Missing::new(format!("key of the new authority {} (machinectl get joins)", spec.authority)));
@@ -124,17 +124,19 @@ fn jitter(serial: &str) -> f64 {
     f64::from(u16::from_str_radix(end, 16).unwrap_or(0)) / f64::from(u16::MAX)
 }
 
-fn tell(spec: &CertificateSpec, present: &Present) -> Option<Action> {
-    let certificate = describe(present.certificate_pem.as_deref()?)?;
+fn tell(spec: &CertificateSpec, present: &Present, authority: &CertificateAuthority) -> Option<Action> {
+    let certificate = describe(present.certificate_pem.as_deref()?, authority)?;
     (present.told.as_ref() != Some(&certificate)).then_some(Action::Tell { id: spec.id, certificate })
 }
 
-fn describe(pem: &str) -> Option<Certificate> {
+/// It is signed by the authority that issues, or it would not be told of.
+fn describe(pem: &str, authority: &CertificateAuthority) -> Option<Certificate> {
     let found = pki::Certificate::inspect(pem).ok()?;
     Some(Certificate {
         subject: found.common_name,
         organizations: found.organizations,
         authority: found.issuer,
+        authority_fingerprint: pki::fingerprint(&authority.certificate).ok()?,
         sans: found.sans.iter().map(ToString::to_string).collect(),
         not_before: date(found.not_before),
         not_after: date(found.not_after),
