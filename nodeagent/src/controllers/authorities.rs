@@ -6,6 +6,8 @@
 
 mod listeners;
 mod plan;
+#[cfg(test)]
+mod real;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};

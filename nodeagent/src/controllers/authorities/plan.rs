@@ -178,3 +178,6 @@ fn cluster_behind(id: AuthorityId, authority: &CertificateAuthority, looked: &Lo
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;
