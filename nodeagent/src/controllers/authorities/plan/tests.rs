@@ -193,7 +193,8 @@ fn old_certificates_and_old_roots_are_named() {
     model.set(Chain::NewOld);
     model.looked = before;
     let status = model.status();
-    let expected = ["certificate kube-apiserver", "certificate kube-apiserver-kubelet-client", "kube-apiserver to show its new certificate"];
+    let expected =
+        ["certificate kube-apiserver", "certificate kube-apiserver-kubelet-client", "kube-apiserver to show its new certificate"];
     assert_eq!(status.waits_for, expected);
     assert_eq!(status.cluster_waits_for, ["ConfigMap kube-root-ca.crt of namespace default"]);
     assert_eq!(status.phase, Phase::Issuing);

@@ -116,7 +116,8 @@ async fn call(node: &Node, keyring: &mut Keyring, name: &str, number: i32) -> Re
         "spec": { "holderIdentity": name, "leaseTransitions": number },
     });
     let within = |what| move |_| anyhow::anyhow!("{what}: no answer");
-    let written = leases.patch(name, &PatchParams::apply("kubelet").force(), &Patch::Apply(&lease));
+    let (params, patch) = (PatchParams::apply("kubelet").force(), Patch::Apply(&lease));
+    let written = leases.patch(name, &params, &patch);
     tokio::time::timeout(Duration::from_secs(5), written).await.map_err(within("writing"))?.context("writing")?;
     let read = tokio::time::timeout(Duration::from_secs(5), leases.get(name)).await.map_err(within("reading"))?.context("reading")?;
     let found = read.spec.and_then(|spec| spec.lease_transitions);
