@@ -10,7 +10,7 @@ use crate::credentials::Credentials;
 use crate::facts::Facts;
 use crate::flags::{self, Flags, emulation, flags, merge};
 use crate::kubeconfig;
-use crate::pki::{AuthorityId, CertificateId};
+use crate::pki::{self, AuthorityId, CertificateId};
 use crate::ports::CONTROLLER_MANAGER_PORT;
 use crate::render::{Files, Read, RenderError, Rendered, text};
 use crate::service::{API_SERVER, CIPHER_SUITES, CONTROLLER_MANAGER, MIB, control_plane_service, service_id};
@@ -99,8 +99,9 @@ fn signing(files: &mut Files, config: &Config, credentials: &Credentials) -> Fla
     ];
     for (id, names) in signers {
         let Some(key) = credentials.authority_keys.get(&id) else { continue };
-        let certificate =
-            files.add(&format!("signing-{id}.crt"), id.of(&config.cluster.certificate_authorities).certificate.as_str(), Read::Again);
+        // It takes one certificate, that of the key; what the key's authority is followed by is trusted elsewhere.
+        let certificate = pki::signer(&id.of(&config.cluster.certificate_authorities).certificate, key.reveal());
+        let certificate = files.add(&format!("signing-{id}.crt"), certificate, Read::Again);
         let key = files.add_secret(&format!("signing-{id}.key"), key, Read::Again);
         for name in names {
             ours.insert(format!("cluster-signing-{name}-cert-file"), text(&certificate));

@@ -7,15 +7,17 @@ mod certificate;
 mod clients;
 mod request;
 mod signing;
+mod succession;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use authority::{Authority, Issued, public_key_pem, self_signed};
-pub use certificate::{Certificate, fingerprint, renewal_due, renewal_time, verify_chain};
+pub use certificate::{Certificate, certificate_pem, fingerprint, renewal_due, renewal_time, verify_chain};
 pub use clients::{MachineRole, etcd_client, kubernetes_admin, machine_client, super_user};
 pub use request::{CONTROL_PLANE_NAME, CertificateRequest, San, Usage};
 pub use signing::{SigningRequest, Unsigned, key_id, new_key, public_key, signing_request, signing_request_for};
+pub use succession::{each, issuing, next_name, signer, succeeds};
 pub(crate) use table::FRONT_PROXY_CLIENT;
 pub use table::{
     AGENT_USER_PREFIX, AuthorityId, CertificateId, CertificateSpec, NODE_USER_PREFIX, NODES, agent_user, certificates, node_user,

@@ -69,6 +69,9 @@ pub enum Verb {
     /// Machines that have joined the cluster
     #[command(subcommand)]
     Machines(verbs::machines::Machines),
+    /// New authorities for old ones
+    #[command(subcommand)]
+    Rotate(verbs::rotate::Rotate),
     Upgrade(verbs::upgrade::Upgrade),
     Rollback(verbs::rollback::Rollback),
     Reboot(verbs::power::Reboot),
@@ -122,6 +125,7 @@ impl Cli {
             Verb::Etcd(verb) => verb.run(&world).await,
             Verb::Token(verb) => verb.run(&world).await,
             Verb::Machines(verb) => verb.run(&world).await,
+            Verb::Rotate(verb) => verb.run(&world).await,
             Verb::Upgrade(verb) => verb.run(&world).await,
             Verb::Rollback(verb) => verb.run(&world).await,
             Verb::Reboot(verb) => verb.run(&world).await,

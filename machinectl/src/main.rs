@@ -11,6 +11,7 @@ mod output;
 mod patch;
 mod places;
 mod progress;
+mod rotate;
 mod session;
 mod swap;
 mod times;

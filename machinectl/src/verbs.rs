@@ -17,6 +17,7 @@ pub mod log;
 pub mod machines;
 pub mod power;
 pub mod rollback;
+pub mod rotate;
 pub mod services;
 pub mod token;
 pub mod upgrade;

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use controlplane::client::Client;
-use controlplane::pki::{AuthorityId, CertificateId, SigningRequest};
+use controlplane::pki::{self, AuthorityId, CertificateId, SigningRequest};
 use machine::config::{CertificateAuthorities, Config, Role};
 use ring::hmac;
 use tokio::sync::Semaphore;
@@ -119,6 +119,9 @@ impl Admission {
         let authorities = &config.cluster.certificate_authorities;
         if AuthorityId::ALL.iter().any(|id| id.of(authorities).key.is_none()) {
             return Err(not_ready("this control plane has not got the authorities' keys itself yet"));
+        }
+        if let Some(id) = AuthorityId::ALL.into_iter().find(|id| pki::succeeds(id.of(authorities))) {
+            return Err(not_ready(&format!("this control plane has not got the key of the new authority {id} itself yet")));
         }
         self.node.events.emit(format!("machine/{}", record.node), "KeysSent", format!("the authorities' keys went to {peer}"));
         Ok(authorities.clone())

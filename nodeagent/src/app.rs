@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::Configs;
 use crate::controller;
 use crate::controllers::approver::{self, Approver};
+use crate::controllers::authorities::Authorities;
 use crate::controllers::balancer::{self, Balancer};
 use crate::controllers::cluster_node::{self, ClusterNode};
 use crate::controllers::cni::Cni;
@@ -189,6 +190,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(ExtraFiles, node.clone()));
     tokio::spawn(controller::run(Pki::default(), node.clone()));
     tokio::spawn(controller::run(Join::default(), node.clone()));
+    tokio::spawn(controller::run(Authorities::default(), node.clone()));
 
     tokio::spawn(controller::run(Supervised::<Etcd>::default(), node.clone()));
     tokio::spawn(controller::run(EtcdMembers::default(), node.clone()));

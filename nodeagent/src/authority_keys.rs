@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::node::Node;
-use crate::resources::authorities::AuthorityStatus;
+use crate::resources::authorities::HeldKey;
 use crate::state_record::{self, Versioned};
 
 /// What lies on STATE.
@@ -45,7 +45,7 @@ pub fn save(node: &Node, authorities: CertificateAuthorities) -> anyhow::Result<
 pub fn hold(node: &Node, keys: AuthorityKeys) {
     let status = |id: AuthorityId| {
         let certificate = Certificate::inspect(&id.of(&keys.authorities).certificate).ok()?;
-        Some((id.name().to_owned(), AuthorityStatus::of(&certificate, &id.of(&keys.authorities).certificate)))
+        Some((id.name().to_owned(), HeldKey::of(&certificate, &id.of(&keys.authorities).certificate)))
     };
     let told: Vec<_> = AuthorityId::ALL.into_iter().filter_map(status).collect();
     node.authority_keys.set(keys);
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(node.authority_keys.complete(worker.clone()), worker);
         assert_eq!(load(&node.root).unwrap().unwrap().authorities, secrets.certificate_authorities);
         let text = serde_json::to_string(
-            &node.store.list(crate::resources::authorities::KIND).iter().map(|object| &object.value).collect::<Vec<_>>(),
+            &node.store.list(<HeldKey as crate::store::Resource>::KIND).iter().map(|object| &object.value).collect::<Vec<_>>(),
         );
         assert!(!text.unwrap().contains("PRIVATE"));
     }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use controlplane::pki::{BACKDATE, Certificate};
+use controlplane::pki::{self, BACKDATE, Certificate};
 use machine::config::{Config, diff};
 use tokio::sync::{Mutex, watch};
 
@@ -356,7 +356,8 @@ impl Configs {
 fn floor(config: &Config) -> SystemTime {
     let authorities = config.cluster.certificate_authorities.named();
     let begin = |pem: &str| Some(Certificate::inspect(pem).ok()?.not_before + BACKDATE);
-    authorities.into_iter().filter_map(|(_, authority)| begin(&authority.certificate)).max().unwrap_or(SystemTime::UNIX_EPOCH)
+    let all = authorities.iter().flat_map(|(_, authority)| pki::each(&authority.certificate));
+    all.filter_map(begin).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn text_of(document: Vec<u8>) -> Result<String, Refusal> {

@@ -55,6 +55,9 @@ pub struct ControllerStatus {
     /// What went wrong last, with all causes; empty when the last round went well.
     #[serde(default)]
     pub error: String,
+    /// The config's generation that it looked at, or a later one.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +111,7 @@ pub async fn run<C: Controller>(mut controller: C, node: Node) {
             }
             Err(error) => {
                 tracing::warn!(controller = C::NAME, "{error:#}");
-                report::<C>(&node, ControllerState::Failed, Vec::new(), format!("{error:#}"));
+                report::<C>(&node, ControllerState::Failed, Vec::new(), format!("{error:#}"), generation(&node));
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
@@ -119,16 +122,17 @@ pub async fn run<C: Controller>(mut controller: C, node: Node) {
 /// One observation and what follows from it; whether anything was done. A failure is told of until a try has worked: who looks must not
 /// meet the tries between.
 async fn round<C: Controller>(controller: &mut C, node: &Node, failing: bool) -> anyhow::Result<bool> {
+    let generation = generation(node);
     let seen = controller.observe(node).await?;
     match controller.plan(&seen) {
-        Plan::Settled => report::<C>(node, ControllerState::Settled, Vec::new(), String::new()),
+        Plan::Settled => report::<C>(node, ControllerState::Settled, Vec::new(), String::new(), generation),
         Plan::Waiting(missing) => {
             let waits_for = missing.iter().map(ToString::to_string).collect();
-            report::<C>(node, ControllerState::Waiting, waits_for, String::new());
+            report::<C>(node, ControllerState::Waiting, waits_for, String::new(), generation);
         }
         Plan::Act(actions) => {
             if !failing {
-                report::<C>(node, ControllerState::Acting, Vec::new(), String::new());
+                report::<C>(node, ControllerState::Acting, Vec::new(), String::new(), generation);
             }
             for action in actions {
                 tracing::debug!(controller = C::NAME, ?action);
@@ -140,8 +144,13 @@ async fn round<C: Controller>(controller: &mut C, node: &Node, failing: bool) ->
     Ok(false)
 }
 
-fn report<C: Controller>(node: &Node, state: ControllerState, waits_for: Vec<String>, error: String) {
-    node.store.put(C::NAME, &ControllerStatus { state, waits_for, error });
+fn report<C: Controller>(node: &Node, state: ControllerState, waits_for: Vec<String>, error: String, generation: u64) {
+    node.store.put(C::NAME, &ControllerStatus { state, waits_for, error, generation });
+}
+
+/// Of the config in force; 0 without one.
+fn generation(node: &Node) -> u64 {
+    node.config().map_or(0, |applied| applied.generation)
 }
 
 #[cfg(test)]

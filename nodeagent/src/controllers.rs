@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod approver;
+pub mod authorities;
 pub mod balancer;
 pub mod cluster_node;
 pub mod cni;

@@ -25,6 +25,7 @@ mod files;
 mod gate;
 #[cfg(test)]
 mod golden;
+mod handshake;
 mod health;
 mod identity;
 mod init_client;

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -79,6 +81,12 @@ fn valid_now(certificate: Certificate, now: SystemTime) -> Result<(), PkiError> 
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (not_before, not_after) = (seconds(certificate.not_before), seconds(certificate.not_after));
     Err(PkiError::NotValidNow { subject: certificate.common_name, not_before, not_after })
+}
+
+/// A certificate in DER as PEM.
+pub fn certificate_pem(der: &[u8]) -> String {
+    let lines: Vec<String> = STANDARD.encode(der).as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// SHA-256 of the certificate, as people compare it: `AB:CD:...`.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::check::pem;
 use super::document::Config;
 use super::report::{Path, Problem, Report, UNNAMED};
 use super::value::Secret;
@@ -71,21 +72,43 @@ pub fn refuse_change(old: &Config, new: &Config) -> Result<(), Report> {
     Report::of(UNNAMED, problems)
 }
 
-/// Certificates stay; keys may go, once the machine keeps them, but no other may take their place.
+/// An authority changes in steps, so that at each of them all machines trust each other: a new one is added behind the old, then it comes
+/// first, which is the one that issues, and then the old goes. Keys may go, once the machine keeps them, or follow the first certificate.
 fn authorities(old: &Config, new: &Config) -> Vec<Problem> {
     let pairs = old.cluster.certificate_authorities.named().into_iter().zip(new.cluster.certificate_authorities.named());
     let mut problems = Vec::new();
     for ((name, before), (_, after)) in pairs {
         let path = Path::of("cluster.certificateAuthorities").key(name);
-        if before.certificate.trim() != after.certificate.trim() {
-            let remedy = "keep the certificate: the cluster's identities were issued under it";
-            problems.push(Problem::new(&path.key("certificate"), "another certificate").remedy(remedy));
+        let (was, is) = (certificates(&before.certificate), certificates(&after.certificate));
+        if let Some((found, remedy)) = leap(&was, &is) {
+            problems.push(Problem::new(&path.key("certificate"), found).remedy(remedy));
         }
-        if before.key.is_some() && after.key.is_some() && trimmed(&before.key) != trimmed(&after.key) {
+        let other = before.key.is_some() && after.key.is_some() && trimmed(&before.key) != trimmed(&after.key);
+        if other && was.first() == is.first() {
             problems.push(Problem::new(&path.key("key"), "another key").remedy("keep the key: it belongs to the certificate"));
         }
     }
     problems
+}
+
+/// What a change of an authority's certificates would leave out.
+fn leap(was: &[Vec<u8>], is: &[Vec<u8>]) -> Option<(&'static str, &'static str)> {
+    let issues = is.first().filter(|first| !was.contains(first));
+    if was == is {
+        None
+    } else if issues.is_some() {
+        Some(("another certificate", "add it behind the one that is there first, on all machines: machinectl rotate ca"))
+    } else if was.first() != is.first() && was.iter().any(|certificate| !is.contains(certificate)) {
+        let remedy = "keep it behind the new one until all machines have certificates of the new one: machinectl rotate ca";
+        Some(("the certificate that was the first is gone", remedy))
+    } else {
+        None
+    }
+}
+
+/// In DER; how they are written does not matter.
+fn certificates(text: &str) -> Vec<Vec<u8>> {
+    pem::blocks(text).into_iter().flatten().map(|block| block.der).collect()
 }
 
 fn at<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {

@@ -13,7 +13,7 @@ mod link;
 mod network;
 mod object;
 mod owned;
-mod pem;
+pub(super) mod pem;
 mod registry;
 
 use std::collections::HashSet;
@@ -54,7 +54,7 @@ impl Config {
 }
 
 /// Collects what is wrong.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     source: Option<&'a Source>,
     problems: Vec<Problem>,
 }

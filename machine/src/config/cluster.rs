@@ -170,9 +170,9 @@ pub struct CertificateAuthorities {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificateAuthority {
-    /// One certificate or several, PEM. No default.
+    /// One certificate, PEM; where another takes its place, several that are accepted: the first is the one that issues. No default.
     pub certificate: String,
-    /// PEM, PKCS#8. Only in the first control plane's config. Default: none.
+    /// Key of the first certificate, PEM, PKCS#8. Only in the first control plane's config. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Secret>,
 }

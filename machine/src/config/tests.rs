@@ -245,6 +245,42 @@ fn what_a_machine_keeps_for_life_is_not_changed() {
     assert_eq!(refuse_change(&old, &config(&patched("full", change))), Ok(()));
 }
 
+/// Each step leaves machines that trust each other; a leap over one does not.
+#[test]
+fn an_authority_is_replaced_step_by_step() {
+    let pem = |octet: u8| {
+        use base64::Engine;
+        format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            base64::engine::general_purpose::STANDARD.encode([0x30, 3, 2, 1, octet])
+        )
+    };
+    let with = |octets: &[u8]| {
+        let mut config = config(&example("full"));
+        config.cluster.certificate_authorities.kubelet.certificate = octets.iter().map(|octet| pem(*octet)).collect();
+        config
+    };
+    for (from, to) in
+        [(&[1][..], &[1, 2][..]), (&[1, 2], &[2, 1]), (&[2, 1], &[2]), (&[1, 2], &[1]), (&[2, 1], &[1, 2]), (&[1, 2], &[1, 3])]
+    {
+        assert_eq!(refuse_change(&with(from), &with(to)), Ok(()), "{from:?} {to:?}");
+    }
+    let (added, gone) = ("another certificate; add it behind", "the certificate that was the first is gone; keep it behind");
+    for (from, to, why) in [(&[1][..], &[2][..], added), (&[1], &[2, 1], added), (&[1, 2], &[2], gone), (&[1, 2, 3], &[2, 1], gone)] {
+        let report = refuse_change(&with(from), &with(to)).unwrap_err().to_string();
+        assert!(report.contains("certificateAuthorities.kubelet.certificate") && report.contains(why), "{from:?} {to:?}: {report}");
+    }
+    // The key follows the first certificate, and only that.
+    let keyed = |octets: &[u8], key: &str| {
+        let mut config = with(octets);
+        config.cluster.certificate_authorities.kubelet.key = Some(Secret::new(key));
+        config
+    };
+    assert_eq!(refuse_change(&keyed(&[1, 2], "one"), &keyed(&[2, 1], "two")), Ok(()));
+    let report = refuse_change(&keyed(&[1, 2], "one"), &keyed(&[1, 2], "two")).unwrap_err().to_string();
+    assert!(report.contains("certificateAuthorities.kubelet.key: another key"), "{report}");
+}
+
 #[test]
 fn what_acts_at_the_next_boot_is_named() {
     let old = config(&example("full"));

@@ -211,7 +211,7 @@ pub fn write_client(path: &Path, client: &ClientConfig) -> Result<(), Failure> {
     files::write(path, &text, files::SECRET)
 }
 
-fn read_secrets(path: &Path) -> Result<Secrets, Failure> {
+pub fn read_secrets(path: &Path) -> Result<Secrets, Failure> {
     Secrets::from_yaml(&files::read_text(path)?).map_err(|error| Failure::of(path.display(), &error))
 }
 

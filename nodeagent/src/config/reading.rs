@@ -1,5 +1,6 @@
 //! Documents as checked configs, and what differs between two of them.
 
+use controlplane::pki::{self, AuthorityId};
 use machine::config::{self, Config, Problem, Report};
 use sha2::{Digest, Sha256};
 
@@ -27,6 +28,10 @@ const NAME: &str = "machine config";
 
 pub fn read(text: &str) -> Result<Reading, Refusal> {
     let config = config::load(text, NAME).map_err(|report| invalid(&report))?;
+    if let Some(id) = AuthorityId::ALL.into_iter().find(|id| pki::succeeds(id.of(&config.cluster.certificate_authorities))) {
+        let expected = "not the key of the first certificate; expected that: the first certificate is the one that issues";
+        return Err(Refusal::field(&format!("cluster.certificateAuthorities.{id}.key"), expected));
+    }
     Ok(Reading { text: text.to_owned(), config })
 }
 

@@ -105,6 +105,7 @@ pub struct Inputs {
 impl<C: Component> Subject for ControlPlane<C> {
     type Inputs = Inputs;
     const NAME: &'static str = C::ID;
+    const CERTIFICATES: &'static [CertificateId] = C::CERTIFICATES;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
         Ok(Inputs {

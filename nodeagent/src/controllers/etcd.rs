@@ -53,6 +53,7 @@ pub struct Inputs {
 impl Subject for Etcd {
     type Inputs = Inputs;
     const NAME: &'static str = ID;
+    const CERTIFICATES: &'static [CertificateId] = &CERTIFICATES;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
         let record = node.store.get::<Bootstrap>(Bootstrap::NAME).map(|bootstrap| bootstrap.record);

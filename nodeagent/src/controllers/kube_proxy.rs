@@ -35,6 +35,7 @@ pub struct Inputs {
 impl Subject for KubeProxy {
     type Inputs = Inputs;
     const NAME: &'static str = ID;
+    const CERTIFICATES: &'static [CertificateId] = &[CertificateId::KubeProxy];
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
         let machine = Machine::observe(node);

@@ -46,6 +46,7 @@ pub struct Inputs {
 impl Subject for Kubelet {
     type Inputs = Inputs;
     const NAME: &'static str = ID;
+    const CERTIFICATES: &'static [CertificateId] = &[CertificateId::KubeletClient, CertificateId::KubeletServer];
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
         let certificate = |id: CertificateId| (id, super::pki::fingerprint(&node.store, id));

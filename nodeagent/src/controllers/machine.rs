@@ -8,8 +8,9 @@ use machine::version::Minor;
 
 use crate::node::Node;
 use crate::plan::Missing;
-use crate::resources::authorities;
+use crate::resources::authorities::HeldKey;
 use crate::resources::network::{Hostname, NodeIps};
+use crate::store::Resource;
 
 /// A configured machine that knows who it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +23,7 @@ impl Machine {
     /// From the board; what is missing otherwise.
     pub fn observe(node: &Node) -> Result<Machine, Vec<Missing>> {
         // Keys that come later come with a change on the board.
-        node.store.list(authorities::KIND);
+        node.store.list(HeldKey::KIND);
         let config = node.joined_config();
         let hostname = node.store.get::<Hostname>(Hostname::NAME).map(|name| name.hostname).filter(|name| !name.is_empty());
         let node_ips = node.store.get::<NodeIps>(NodeIps::NAME).map(|ips| ips.addresses).filter(|ips| !ips.is_empty());

@@ -9,7 +9,7 @@ mod plan;
 
 use std::time::{Duration, SystemTime};
 
-use controlplane::pki::{self, CertificateSpec};
+use controlplane::pki::{self, CertificateId, CertificateSpec};
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -69,6 +69,19 @@ pub fn clock_confirmed(node: &Node) -> bool {
 pub fn present(node: &Node, machine: &Result<Machine, Vec<Missing>>) -> Vec<(CertificateSpec, Present)> {
     let wanted = machine.as_ref().map(|machine| pki::certificates(&machine.config, &machine.facts)).unwrap_or_default();
     wanted.into_iter().map(|spec| (spec.clone(), look(node, &spec))).collect()
+}
+
+/// Those certificates that were signed by an authority which another one follows, and whose successors are not there yet.
+pub fn overtaken(node: &Node, ids: &[CertificateId]) -> Vec<Missing> {
+    let Some(config) = node.joined_config() else { return Vec::new() };
+    let is_overtaken = |id: &&CertificateId| {
+        let authority = id.authority().of(&config.cluster.certificate_authorities);
+        let told = node.store.get::<Certificate>(id.name()).map(|told| told.authority_fingerprint);
+        // One alone was followed by nobody.
+        pki::each(&authority.certificate).nth(1).is_some()
+            && told.is_some_and(|told| Some(told) != pki::fingerprint(&authority.certificate).ok())
+    };
+    ids.iter().filter(is_overtaken).map(|id| Missing::new(format!("certificate {id} of the new authority"))).collect()
 }
 
 fn look(node: &Node, spec: &CertificateSpec) -> Present {

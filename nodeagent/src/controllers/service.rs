@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use controlplane::pki::CertificateId;
 use machine::file::{self, File};
 use machine::service::{ServiceId, ServiceSpec, ServiceStatus};
 use tokio::time::Instant;
 
+use super::pki;
 use crate::controller::{Controller, Wake};
 use crate::files;
 use crate::node::Node;
@@ -59,6 +61,9 @@ impl Program {
 pub trait Subject: std::fmt::Debug + Send + Sync + 'static {
     type Inputs: Send + Sync;
     const NAME: &'static str;
+    /// What the program reads of its machine's certificates. Where their authority is followed by another, it is left as it is until it has those
+    /// of the new one: it is restarted once, and then uses them.
+    const CERTIFICATES: &'static [CertificateId] = &[];
 
     fn observe(&mut self, node: &Node) -> impl Future<Output = anyhow::Result<Self::Inputs>> + Send;
 
@@ -89,7 +94,10 @@ impl<S: Subject> Controller for Supervised<S> {
     const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
-        let want = S::want(&self.subject.observe(node).await?)?;
+        let want = match (S::want(&self.subject.observe(node).await?)?, pki::overtaken(node, S::CERTIFICATES)) {
+            (Want::Running(_), missing) if !missing.is_empty() => Want::Waiting(missing),
+            (want, _) => want,
+        };
         let present = match &want {
             Want::Waiting(_) => Present::default(),
             Want::Absent(id) => present(node, id, Vec::new()),

@@ -64,7 +64,8 @@ fn each_check_says_what_is_missing() {
 
     open(&node, Volume::Etcd, VolumeState::Broken { reason: "superblock".to_owned() });
     service(&node, "kubelet", ServiceState::Waiting { after: vec![ServiceId::new("containerd").unwrap()] });
-    let status = ControllerStatus { state: ControllerState::Failed, waits_for: Vec::new(), error: "no such link".to_owned() };
+    let status =
+        ControllerStatus { state: ControllerState::Failed, waits_for: Vec::new(), error: "no such link".to_owned(), generation: 0 };
     node.store.put("network", &status);
     node.store.put("cp-1", &NodeStatus { ready: false, message: "cni is not ready".to_owned(), ..NodeStatus::default() });
     let told = failing(&node);

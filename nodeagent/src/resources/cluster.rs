@@ -17,6 +17,9 @@ pub struct Certificate {
     pub organizations: Vec<String>,
     /// Common name of who signed it.
     pub authority: String,
+    /// SHA-256 of that one's certificate.
+    #[serde(default)]
+    pub authority_fingerprint: String,
     pub sans: Vec<String>,
     /// RFC 3339, UTC.
     pub not_before: String,

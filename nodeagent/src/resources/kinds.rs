@@ -38,7 +38,19 @@ pub const KINDS: &[Kind] = &[
     ),
     seen(
         "authorities",
-        "Authorities whose keys this control plane got when it joined.",
+        "The cluster's authorities as this machine has them, and how far it follows where one takes another's place.",
+        &[
+            ("PHASE", "status.phase"),
+            ("ISSUES", "status.subject"),
+            ("ACCEPTS", "status.accepts"),
+            ("KEY", "status.key"),
+            ("NOT AFTER", "status.notAfter"),
+            ("WAITS FOR", "status.waitsFor"),
+        ],
+    ),
+    seen(
+        "authoritykeys",
+        "Authorities whose keys this control plane got from another one.",
         &[("SUBJECT", "status.subject"), ("NOT AFTER", "status.notAfter"), ("FINGERPRINT", "status.fingerprint")],
     ),
     seen(

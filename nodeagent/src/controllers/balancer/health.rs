@@ -30,7 +30,8 @@ const PATIENCE: u32 = 2;
 /// Runs until it is aborted.
 pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
     let mut keyring = Keyring::default();
-    let mut client: Option<(Issued, Client)> = None;
+    // By which certificate, and whom it believes: either may be replaced.
+    let mut client: Option<((Issued, String), Client)> = None;
     let mut failures = PATIENCE;
     loop {
         if target.local && !services::is_ready(&node.store, control_plane::API_SERVER) {
@@ -38,9 +39,10 @@ pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
             tell(&node, &pool, &target, false, format!("service {} is not ready", control_plane::API_SERVER));
             started(&node).await;
         }
-        let issued = keyring.get(&node, CertificateId::Agent);
-        if client.as_ref().map(|(used, _)| used) != issued.as_ref() {
-            client = issued.and_then(|issued| Some((issued.clone(), connect(&node, &target, &issued)?)));
+        let trusted = node.config().map(|applied| applied.config.cluster.certificate_authorities.kubernetes.certificate.clone());
+        let wanted = keyring.get(&node, CertificateId::Agent).zip(trusted);
+        if client.as_ref().map(|(used, _)| used) != wanted.as_ref() {
+            client = wanted.and_then(|wanted| Some((wanted.clone(), connect(&node, &target, &wanted.0)?)));
         }
         let asked = Instant::now();
         let error = match &client {

@@ -21,6 +21,7 @@ use crate::agents::{self, Dial, Whom};
 use crate::controllers::machine::Machine;
 use crate::files;
 use crate::node::Node;
+use crate::refusal::Refusal;
 use crate::resources::api_servers::Membership;
 
 /// What a control plane's agent gave.
@@ -107,20 +108,29 @@ fn request(machine: &Machine, specs: &[CertificateSpec], unsigned: &[Unsigned], 
 
 /// The authorities with the keys that belong to the certificates of this machine's config.
 pub async fn authority_keys(node: &Node, machine: &Machine, own: Option<&Issued>) -> Result<(String, CertificateAuthorities), Problem> {
-    let ask = |channel: Channel| -> Answering<GetAuthorityKeysResponse> {
-        Box::pin(async move { ClusterClient::new(channel).get_authority_keys(GetAuthorityKeysRequest {}).await })
+    let wanted = &machine.config.cluster.certificate_authorities;
+    let ask = |channel: Channel| -> Answering<CertificateAuthorities> {
+        let wanted = wanted.clone();
+        Box::pin(async move {
+            let sent = ClusterClient::new(channel).get_authority_keys(GetAuthorityKeysRequest {}).await?.into_inner();
+            // Where one authority follows another, some control planes have the new one's key before others do.
+            let remedy = "it is asked again, and others are";
+            let authorities = with_keys(wanted, &sent).map_err(|error| Refusal::state("NOT_READY", format!("{error:#}"), remedy))?;
+            Ok(Response::new(authorities))
+        })
     };
-    let (through, response) = of_any(node, machine, own, &ask).await?;
-    let mut authorities = machine.config.cluster.certificate_authorities.clone();
+    of_any(node, machine, own, &ask).await
+}
+
+fn with_keys(mut authorities: CertificateAuthorities, sent: &GetAuthorityKeysResponse) -> anyhow::Result<CertificateAuthorities> {
     for id in AuthorityId::ALL {
-        let sent = response.keys.iter().find(|key| key.name == id.name());
-        let sent = sent.with_context(|| format!("{through} sent no key of authority {id}")).map_err(Problem::local)?;
+        let sent = sent.keys.iter().find(|key| key.name == id.name()).with_context(|| format!("no key of authority {id} was sent"))?;
         let authority: &mut CertificateAuthority = id.of_mut(&mut authorities);
-        let own = Authority::from_pem(&authority.certificate, &sent.key);
-        own.with_context(|| format!("the key of authority {id} that {through} sent")).map_err(Problem::local)?;
+        let own = Authority::from_pem(pki::issuing(&authority.certificate), &sent.key);
+        own.with_context(|| format!("the key of authority {id} that was sent"))?;
         authority.key = Some(Secret::new(sent.key.clone()));
     }
-    Ok((through, authorities))
+    Ok(authorities)
 }
 
 type Answering<A> = BoxFuture<'static, Result<Response<A>, Status>>;

@@ -88,7 +88,8 @@ async fn signed(requests: &Api<CertificateSigningRequest>, spec: &CertificateSpe
 
 /// A certificate of the authority, for our key: anything else is not written.
 pub fn checked(config: &Config, spec: &CertificateSpec, unsigned: Unsigned, certificate_pem: String) -> anyhow::Result<Issued> {
-    let authority = &spec.authority.of(&config.cluster.certificate_authorities).certificate;
+    // Of the one that issues: another's would be asked for again at once.
+    let authority = pki::issuing(&spec.authority.of(&config.cluster.certificate_authorities).certificate);
     let found = pki::Certificate::inspect(&certificate_pem)?;
     pki::verify_chain(&certificate_pem, authority, SystemTime::now().max(found.not_before))?;
     ensure!(found.public_key == pki::public_key(&unsigned.key_pem)?, "it is for another key");

@@ -75,7 +75,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
         Err(missing) => return Plan::Waiting(missing.clone()),
     };
     let authorities = &machine.config.cluster.certificate_authorities;
-    let lacks_keys = AuthorityId::ALL.iter().any(|id| id.of(authorities).key.is_none());
+    let lacks_keys = AuthorityId::ALL.iter().any(|id| id.of(authorities).key.is_none() || pki::succeeds(id.of(authorities)));
     if !lacks_keys {
         return settle(seen, machine);
     }

@@ -18,8 +18,9 @@ use crate::admission::tokens::Purpose;
 use crate::controllers::api;
 use crate::controllers::pki::Keyring;
 use crate::controllers::real_cluster::machine_under_test::until;
-use crate::resources::authorities;
+use crate::resources::authorities::HeldKey;
 use crate::resources::join::{JoinState, JoinStatus};
+use crate::store::Resource;
 use machines::{Joiner, Lan};
 
 #[test]
@@ -170,7 +171,7 @@ async fn a_further_control_plane_gets_the_keys(lan: &Lan) -> Result<()> {
     ensure!(AuthorityId::ALL.iter().all(|id| id.of(&config.cluster.certificate_authorities).key.is_some()), "keys are missing");
     let mode = std::fs::metadata(further.node.root.authority_keys())?.permissions().mode();
     ensure!(mode & 0o777 == 0o600, "{mode:o}");
-    ensure!(further.node.store.list(authorities::KIND).len() == 6, "the board does not tell");
+    ensure!(further.node.store.list(HeldKey::KIND).len() == 6, "the board does not tell");
     api::super_user(&config).context("it cannot be the super-user")?;
     let kubeconfig = crate::server::cluster::admin_kubeconfig(&config, "alice", PATIENCE)?;
     ensure!(kubeconfig.contains("client-certificate-data"), "{kubeconfig}");

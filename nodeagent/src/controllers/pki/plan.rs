@@ -47,7 +47,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     Absent,
-    /// The authority in the config did not sign it, or it is not valid now: what the check says.
+    /// The authority that issues did not sign it, or it is not valid now: what the check says.
     Unacceptable(String),
     /// Common name, organization or alternative names are to be others.
     Renamed,
@@ -77,8 +77,11 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     for (spec, present) in &seen.certificates {
         let authority = spec.authority.of(&machine.config.cluster.certificate_authorities);
         match (reason(spec, present, authority, seen.now), &authority.key) {
-            (None, _) => actions.extend(tell(spec, present)),
+            (None, _) => actions.extend(tell(spec, present, authority)),
             (Some(_), _) if !clock_trusted => drop(missing.insert(Missing::new("time from a time server"))),
+            (Some(_), Some(_)) if pki::succeeds(authority) => {
+                missing.insert(Missing::new(format!("key of the new authority {} (machinectl get joins)", spec.authority)));
+            }
             (Some(because), Some(key)) => {
                 let (authority, key) = (authority.clone(), key.clone());
                 actions.push(Action::Issue { spec: Box::new(spec.clone()), authority, key, now: seen.now, because });
@@ -95,7 +98,7 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
 /// Why the certificate cannot stay; none where it can.
 pub fn reason(spec: &CertificateSpec, present: &Present, authority: &CertificateAuthority, now: SystemTime) -> Option<Reason> {
     let Some(pem) = &present.certificate_pem else { return Some(Reason::Absent) };
-    if let Err(error) = pki::verify_chain(pem, &authority.certificate, now) {
+    if let Err(error) = pki::verify_chain(pem, pki::issuing(&authority.certificate), now) {
         return Some(Reason::Unacceptable(error.to_string()));
     }
     let Ok(found) = pki::Certificate::inspect(pem) else { return Some(Reason::Absent) };
@@ -121,17 +124,19 @@ fn jitter(serial: &str) -> f64 {
     f64::from(u16::from_str_radix(end, 16).unwrap_or(0)) / f64::from(u16::MAX)
 }
 
-fn tell(spec: &CertificateSpec, present: &Present) -> Option<Action> {
-    let certificate = describe(present.certificate_pem.as_deref()?)?;
+fn tell(spec: &CertificateSpec, present: &Present, authority: &CertificateAuthority) -> Option<Action> {
+    let certificate = describe(present.certificate_pem.as_deref()?, authority)?;
     (present.told.as_ref() != Some(&certificate)).then_some(Action::Tell { id: spec.id, certificate })
 }
 
-fn describe(pem: &str) -> Option<Certificate> {
+/// It is signed by the authority that issues, or it would not be told of.
+fn describe(pem: &str, authority: &CertificateAuthority) -> Option<Certificate> {
     let found = pki::Certificate::inspect(pem).ok()?;
     Some(Certificate {
         subject: found.common_name,
         organizations: found.organizations,
         authority: found.issuer,
+        authority_fingerprint: pki::fingerprint(&authority.certificate).ok()?,
         sans: found.sans.iter().map(ToString::to_string).collect(),
         not_before: date(found.not_before),
         not_after: date(found.not_after),

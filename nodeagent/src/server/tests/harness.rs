@@ -106,32 +106,8 @@ impl Machine {
     }
 
     async fn start_at(root: Root, init: impl FnOnce(&Root) -> Init, address: SocketAddr) -> Machine {
-        std::fs::create_dir_all(root.path("/dev")).unwrap();
-        std::fs::write(root.path("/dev/console"), "").unwrap();
         let init = init(&root);
-        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
-        init_events::ask(&node).await.unwrap();
-        let identity = Identity::new(&root, SystemTime::now()).unwrap();
-        let credentials = identity.credentials();
-        let fingerprint = credentials.borrow().fingerprint();
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let power = Power::new(node.clone());
-        let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default()));
-        upgrades.settle().await;
-        let audit = Audit::start(node.clone());
-        let api = Api {
-            configs: Arc::new(Configs::new(node.clone(), Clock::new(&root))),
-            bootstrap: Arc::new(Bootstrap::new(node.clone())),
-            admission: Admission::new(node.clone()),
-            power,
-            upgrades,
-            audit: audit.clone(),
-            node: node.clone(),
-        };
-        tokio::spawn(controller::run(identity, node.clone()));
-        tokio::spawn(init_events::follow(node.clone()));
-        tokio::spawn(async move { serve(listener, credentials, api).await.unwrap() });
+        let Served { node, address, fingerprint, audit } = serve_at(&root, address).await;
         Machine { _directory: None, root, node, init, address, fingerprint, audit }
     }
 
@@ -325,4 +301,42 @@ impl ServerCertVerifier for Pinned {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         tls::provider().signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// An agent that listens.
+pub struct Served {
+    pub node: Node,
+    pub address: SocketAddr,
+    pub fingerprint: String,
+    pub audit: Audit,
+}
+
+/// Starts the machine API of the machine with this root, whose init answers already.
+pub async fn serve_at(root: &Root, address: SocketAddr) -> Served {
+    std::fs::create_dir_all(root.path("/dev")).unwrap();
+    std::fs::write(root.path("/dev/console"), "").unwrap();
+    let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
+    init_events::ask(&node).await.unwrap();
+    let identity = Identity::new(root, SystemTime::now()).unwrap();
+    let credentials = identity.credentials();
+    let fingerprint = credentials.borrow().fingerprint();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let power = Power::new(node.clone());
+    let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default()));
+    upgrades.settle().await;
+    let audit = Audit::start(node.clone());
+    let api = Api {
+        configs: Arc::new(Configs::new(node.clone(), Clock::new(root))),
+        bootstrap: Arc::new(Bootstrap::new(node.clone())),
+        admission: Admission::new(node.clone()),
+        power,
+        upgrades,
+        audit: audit.clone(),
+        node: node.clone(),
+    };
+    tokio::spawn(controller::run(identity, node.clone()));
+    tokio::spawn(init_events::follow(node.clone()));
+    tokio::spawn(async move { serve(listener, credentials, api).await.unwrap() });
+    Served { node, address, fingerprint, audit }
 }

@@ -167,3 +167,33 @@ fn a_clock_that_is_behind_is_named_with_both_times() {
     assert!(told.starts_with("the right time: this machine's clock says 2026-12-15T08:00:00Z, and certificate "), "{told}");
     assert!(told.ends_with("is valid from 2026-12-16T08:00:00Z"), "{told}");
 }
+
+/// The kubernetes authority is followed by another, which issues; the old one is still accepted.
+fn succeeded(model: &mut Model, id: AuthorityId) {
+    let old = id.of(&model.secrets.certificate_authorities).certificate.clone();
+    let new = Authority::generate("another", some_day() - DAY, DAY * 3650).unwrap();
+    let certificate = format!("{}{old}", new.certificate_pem());
+    *id.of_mut(&mut model.secrets.certificate_authorities) =
+        machine::config::CertificateAuthority { certificate: certificate.clone(), key: Some(new.key_pem()) };
+    model.machine = changed(&model.machine, |config| id.of_mut(&mut config.cluster.certificate_authorities).certificate = certificate);
+}
+
+#[test]
+fn a_worker_asks_for_certificates_of_the_authority_that_follows() {
+    let mut model = Model::new(|configs| configs.worker);
+    model.settle();
+    succeeded(&mut model, AuthorityId::Machine);
+    assert_eq!(model.settle(), ["certificates machine by the machine's certificate"]);
+    succeeded(&mut model, AuthorityId::Kubelet);
+    assert_eq!(model.settle(), ["certificate kubelet-server"]);
+    succeeded(&mut model, AuthorityId::Kubernetes);
+    assert_eq!(model.settle(), ["certificates machine, kube-proxy, agent by the machine's certificate", "certificate kubelet-client"]);
+}
+
+#[test]
+fn a_control_plane_gets_the_key_of_the_authority_that_follows() {
+    let mut model = Model::new(|configs| configs.controlplane_join);
+    model.settle();
+    succeeded(&mut model, AuthorityId::EtcdPeer);
+    assert_eq!(model.settle(), ["the authorities' keys", "joined"]);
+}

@@ -171,3 +171,39 @@ fn the_board_tells_what_users_ask_for() {
     assert_eq!(told.not_before, "2027-01-15T07:00:00Z");
     assert_eq!(told.not_after, "2028-01-15T08:00:00Z");
 }
+
+/// One authority takes another's place: nothing is issued before the new one issues, then what is its own, and then nothing again.
+#[test]
+fn what_an_authority_issued_is_issued_anew_once_another_takes_its_place() {
+    let mut model = Model::new(machine());
+    model.settle();
+    let old = model.machine.config.cluster.certificate_authorities.etcd_peer.clone();
+    let new = Authority::generate("etcd peers 2", some_day(), DAY * 3650).unwrap();
+    let with = |model: &mut Model, first: &str, rest: &str, key: Option<Secret>| {
+        let pair = CertificateAuthority { certificate: format!("{first}{rest}"), key };
+        model.machine = changed(&model.machine, |config| config.cluster.certificate_authorities.etcd_peer = pair);
+    };
+    with(&mut model, &old.certificate, new.certificate_pem(), old.key.clone());
+    assert_eq!(model.settle(), [], "accepted");
+
+    with(&mut model, new.certificate_pem(), &old.certificate, old.key.clone());
+    let missing = match plan(&model.seen()) {
+        Plan::Waiting(missing) => missing,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(missing, [Missing::new("key of the new authority etcdPeer (machinectl get joins)")]);
+
+    with(&mut model, new.certificate_pem(), &old.certificate, Some(new.key_pem()));
+    let issued = model.settle();
+    assert_eq!(issued.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [CertificateId::EtcdPeer]);
+    assert_all_of(&issued, "is not signed by authority \"etcd peers 2\"");
+    let told = model.present.iter().find(|(id, _)| *id == CertificateId::EtcdPeer).and_then(|(_, present)| present.told.clone()).unwrap();
+    assert_eq!((told.authority.as_str(), Some(told.authority_fingerprint)), ("etcd peers 2", pki::fingerprint(new.certificate_pem()).ok()));
+
+    with(&mut model, new.certificate_pem(), "", Some(new.key_pem()));
+    assert_eq!(model.settle(), [], "the old one is gone");
+}
+
+fn assert_all_of(issued: &[(CertificateId, Reason)], words: &str) {
+    assert!(issued.iter().all(|(_, reason)| reason.to_string().contains(words)), "{issued:?}");
+}

@@ -1,0 +1,270 @@
+//! An init that really runs services, as far as a control plane needs it: each under its account, put again with another spec it is restarted.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use machine::Root;
+use machine::disk::{Slot, Volume};
+use machine::protocol::{self, BootFacts, Event, Request, Response, VolumeState, VolumeStatus};
+use machine::service::{Filesystem, Readiness, ServiceSpec, ServiceState, ServiceStatus};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixDatagram, UnixListener, UnixStream};
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+
+const LOOK: Duration = Duration::from_millis(20);
+const AGAIN: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone)]
+pub struct RealInit {
+    root: Root,
+    components: PathBuf,
+    services: Arc<Mutex<BTreeMap<String, Service>>>,
+    events: broadcast::Sender<Event>,
+}
+
+#[derive(Debug)]
+struct Service {
+    spec: ServiceSpec,
+    status: ServiceStatus,
+    /// Ends the process when it ends.
+    task: JoinHandle<()>,
+}
+
+impl RealInit {
+    pub fn start(root: &Root, components: PathBuf) -> RealInit {
+        let socket = root.init_socket();
+        fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(socket).unwrap();
+        let init = RealInit { root: root.clone(), components, services: Arc::default(), events: broadcast::Sender::new(1024) };
+        let served = init.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(served.clone().serve(stream));
+            }
+        });
+        init
+    }
+
+    async fn serve(self, mut stream: UnixStream) {
+        while let Some(request) = read(&mut stream).await {
+            if request == Request::Subscribe {
+                return self.stream_events(stream).await;
+            }
+            let answer = self.answer(request).await;
+            if stream.write_all(&protocol::encode(&answer).unwrap()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn stream_events(self, mut stream: UnixStream) {
+        let mut events = self.events.subscribe();
+        while let Ok(event) = events.recv().await {
+            if stream.write_all(&protocol::encode(&event).unwrap()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::ListServices => {
+                Response::Services(self.services.lock().unwrap().values().map(|service| service.status.clone()).collect())
+            }
+            Request::PutService(spec) => {
+                self.put(*spec).await;
+                Response::Done
+            }
+            Request::RemoveService(id) => {
+                let service = self.services.lock().unwrap().remove(id.as_str());
+                if let Some(service) = service {
+                    service.task.abort();
+                    let _ = self.events.send(Event::ServiceRemoved(id));
+                }
+                Response::Done
+            }
+            Request::OpenVolume(volume) => Response::Volume(open(volume)),
+            Request::ListVolumes => Response::Volumes(Volume::ALL.map(open).to_vec()),
+            Request::GetBootFacts => {
+                Response::BootFacts(Box::new(BootFacts { boot_id: "this boot".to_owned(), slot: Some(Slot::A), ..BootFacts::default() }))
+            }
+            _ => Response::Done,
+        }
+    }
+
+    async fn put(&self, spec: ServiceSpec) {
+        let id = spec.id.to_string();
+        let before = self.services.lock().unwrap().remove(&id);
+        if let Some(before) = before {
+            if before.spec == spec {
+                self.services.lock().unwrap().insert(id, before);
+                return;
+            }
+            // Its task stops the process as the spec says, and starts the new one after it.
+            self.insert(spec, Some(before.task));
+            return;
+        }
+        self.insert(spec, None);
+    }
+
+    fn insert(&self, spec: ServiceSpec, before: Option<JoinHandle<()>>) {
+        let status = status(&spec, ServiceState::Starting);
+        let _ = self.events.send(Event::Service(status.clone()));
+        let init = self.clone();
+        let run = spec.clone();
+        let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                before.abort();
+                // The value that ends the process goes with the task.
+                let _ = before.await;
+            }
+            init.supervise(run).await;
+        });
+        self.services.lock().unwrap().insert(spec.id.to_string(), Service { spec, status, task });
+    }
+
+    fn tell(&self, spec: &ServiceSpec, state: ServiceState) {
+        let status = status(spec, state);
+        if let Some(service) = self.services.lock().unwrap().get_mut(spec.id.as_str()).filter(|service| service.spec == *spec) {
+            service.status = status.clone();
+        }
+        let _ = self.events.send(Event::Service(status));
+    }
+
+    async fn supervise(&self, spec: ServiceSpec) {
+        loop {
+            self.tell(&spec, ServiceState::Starting);
+            if let Err(error) = self.run_once(&spec).await {
+                eprintln!("{}: {error:#}", spec.id);
+            }
+            self.tell(&spec, ServiceState::Starting);
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Until it ends.
+    async fn run_once(&self, spec: &ServiceSpec) -> Result<()> {
+        self.install(spec)?;
+        let notify_path = self.root.path(&format!("/run/{}.notify", spec.id));
+        let _ = fs::remove_file(&notify_path);
+        let notify = UnixDatagram::bind(&notify_path)?;
+        fs::set_permissions(&notify_path, Permissions::from_mode(0o777))?;
+        let log = File::options().create(true).append(true).open(self.log_path(spec.id.as_str()))?;
+        let child = Command::new(&spec.program)
+            .args(&spec.args)
+            .env_clear()
+            .envs(&spec.environment)
+            .env("NOTIFY_SOCKET", &notify_path)
+            .uid(spec.account.id())
+            .gid(spec.account.id())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", spec.program.display()))?;
+        let mut process = Process { child, deadline: spec.stop.deadline };
+        let mut ready = false;
+        loop {
+            if let Some(exit) = process.child.try_wait()? {
+                anyhow::bail!("it ended with {exit}");
+            }
+            if !ready && is_ready(spec, &notify).await {
+                ready = true;
+                self.tell(spec, ServiceState::Ready);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The program where the image has it, and the directories that it writes to.
+    fn install(&self, spec: &ServiceSpec) -> Result<()> {
+        let component = if spec.id.as_str() == "etcd" { "etcd/bin/etcd" } else { "kubernetes/bin/controlplane" };
+        fs::create_dir_all(spec.program.parent().context("a program in a directory")?)?;
+        if !spec.program.exists() {
+            symlink(self.components.join(component), &spec.program)?;
+        }
+        let Filesystem::ReadOnly { writable } = &spec.filesystem else { return Ok(()) };
+        for directory in writable {
+            fs::create_dir_all(directory)?;
+            fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+            chown(directory, Some(spec.account.id()), Some(spec.account.id()))?;
+        }
+        Ok(())
+    }
+
+    fn log_path(&self, service: &str) -> PathBuf {
+        self.root.path(&format!("/run/{service}.log"))
+    }
+}
+
+/// The end of each service's log.
+pub fn logs(root: &Root) -> String {
+    let tail = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(15).collect();
+        format!("== {}\n{}\n", path.display(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    };
+    let logs = fs::read_dir(root.path("/run")).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    logs.filter(|path| path.extension().is_some_and(|extension| extension == "log")).map(|path| tail(&path)).collect()
+}
+
+/// Stopped when it goes: asked first, killed after its deadline.
+struct Process {
+    child: Child,
+    deadline: Duration,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let Ok(pid) = i32::try_from(self.child.id()) else { return };
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let began = std::time::Instant::now();
+        while began.elapsed() < self.deadline {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn is_ready(spec: &ServiceSpec, notify: &UnixDatagram) -> bool {
+    match &spec.readiness {
+        Readiness::Notify => {
+            let mut message = [0; 256];
+            notify.try_recv(&mut message).is_ok_and(|length| message[..length].starts_with(b"READY=1"))
+        }
+        Readiness::Tcp(address) => TcpStream::connect(address).await.is_ok(),
+        _ => true,
+    }
+}
+
+fn status(spec: &ServiceSpec, state: ServiceState) -> ServiceStatus {
+    ServiceStatus { id: spec.id.clone(), state, pid: None, restarts: 0, last_exit: None, since_boot: Duration::ZERO }
+}
+
+fn open(volume: Volume) -> VolumeStatus {
+    VolumeStatus { volume, state: VolumeState::Open, size_bytes: 1 << 30, device: "/dev/vda6".to_owned() }
+}
+
+async fn read(stream: &mut UnixStream) -> Option<Request> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await.ok()?;
+    let mut body = vec![0; protocol::checked_length(length).unwrap()];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(protocol::decode(&body).unwrap())
+}
