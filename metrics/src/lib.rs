@@ -8,7 +8,9 @@
 pub mod collector;
 pub mod group;
 pub mod kept;
+pub mod names;
 pub mod node;
+pub mod open_metrics;
 pub mod pace;
 pub mod parse;
 pub mod place;
@@ -17,5 +19,6 @@ pub mod sample;
 pub mod tree;
 
 pub use collector::{Collector, Reading, Snapshot};
+pub use names::Names;
 pub use place::{Place, Service};
 pub use sample::Sample;

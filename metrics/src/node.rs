@@ -20,6 +20,8 @@ pub use devices::{Disk, Interface, Label};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Node {
     pub cpu: Option<CpuTimes>,
+    /// Each CPU that is on, by its number.
+    pub cpus: Vec<(u32, Modes)>,
     pub memory: Option<Memory>,
     pub vm: Option<Vm>,
     /// Over 1, 5 and 15 minutes.
@@ -33,19 +35,11 @@ pub struct Node {
     pub rates: Rates,
 }
 
-/// `/proc/stat`, in ticks of 10 ms, of all CPUs together.
+/// `/proc/stat`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTimes {
-    pub user: u64,
-    pub nice: u64,
-    pub system: u64,
-    pub idle: u64,
-    pub iowait: u64,
-    pub irq: u64,
-    pub softirq: u64,
-    pub steal: u64,
-    /// CPUs that are on.
-    pub cpus: u32,
+    /// Of all CPUs together.
+    pub all: Modes,
     /// Seconds since 1970.
     pub boot_time: u64,
     pub context_switches: u64,
@@ -55,10 +49,36 @@ pub struct CpuTimes {
     pub blocked: u64,
 }
 
-impl CpuTimes {
+/// What CPUs did with their time, in ticks of 10 ms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Modes {
+    pub user: u64,
+    pub nice: u64,
+    pub system: u64,
+    pub idle: u64,
+    pub iowait: u64,
+    pub irq: u64,
+    pub softirq: u64,
+    pub steal: u64,
+}
+
+impl Modes {
     /// Ticks in which a CPU worked for this machine.
     pub fn busy(&self) -> u64 {
         self.user + self.nice + self.system + self.irq + self.softirq
+    }
+
+    pub fn named(&self) -> [(&'static str, u64); 8] {
+        [
+            ("user", self.user),
+            ("nice", self.nice),
+            ("system", self.system),
+            ("idle", self.idle),
+            ("iowait", self.iowait),
+            ("irq", self.irq),
+            ("softirq", self.softirq),
+            ("steal", self.steal),
+        ]
     }
 }
 
@@ -110,7 +130,7 @@ pub struct Rates {
 
 impl Node {
     fn rates_since(&self, before: &Node, elapsed: Duration) -> Rates {
-        let busy = |node: &Node| node.cpu.map(|cpu| cpu.busy());
+        let busy = |node: &Node| node.cpu.map(|cpu| cpu.all.busy());
         Rates {
             cpus: per_second(busy(before), busy(self), elapsed.as_secs_f64()).map(|ticks| ticks / TICKS),
             cpu_pressure: Stalls::between(before.cpu_pressure, self.cpu_pressure, elapsed),
@@ -157,7 +177,7 @@ impl Files {
     /// Reads all of them into `node`, whose lists are used again.
     pub fn sweep(&mut self, before: &Node, elapsed: Option<Duration>, node: &mut Node) {
         let Files { directory, buffer, .. } = self;
-        node.cpu = self.stat.read_all(directory, buffer).and_then(parse::stat);
+        node.cpu = self.stat.read_all(directory, buffer).and_then(|text| parse::stat(text, &mut node.cpus));
         node.memory = self.meminfo.read_all(directory, buffer).and_then(parse::meminfo);
         node.vm = self.vmstat.read_all(directory, buffer).and_then(parse::vmstat);
         node.load = self.loadavg.read_all(directory, buffer).and_then(parse::loadavg);
@@ -185,7 +205,7 @@ mod tests {
         }
         files.sweep(&first, Some(Duration::from_millis(200)), &mut second);
         let cpu = second.cpu.unwrap();
-        assert_eq!(cpu.cpus as usize, std::thread::available_parallelism().unwrap().get());
+        assert_eq!(second.cpus.len(), std::thread::available_parallelism().unwrap().get());
         assert!(cpu.boot_time > 1_500_000_000 && cpu.forks > 0);
         let memory = second.memory.unwrap();
         assert!(memory.working_set() > 0 && memory.working_set() < memory.total && memory.available <= memory.total, "{memory:?}");

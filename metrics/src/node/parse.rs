@@ -1,9 +1,11 @@
 //! The formats of /proc (proc(5)).
 
-use super::{CpuTimes, Memory, Vm};
+use super::{CpuTimes, Memory, Modes, Vm};
 use crate::parse::{flat, number, words};
 
-pub fn stat(text: &[u8]) -> Option<CpuTimes> {
+/// Each CPU goes to `cpus`.
+pub fn stat(text: &[u8], cpus: &mut Vec<(u32, Modes)>) -> Option<CpuTimes> {
+    cpus.clear();
     let (mut times, mut seen) = (CpuTimes::default(), false);
     for line in text.split(|byte| *byte == b'\n') {
         let mut words = words(line);
@@ -12,25 +14,24 @@ pub fn stat(text: &[u8]) -> Option<CpuTimes> {
         match key {
             b"cpu" => {
                 seen = true;
-                times.user = value();
-                times.nice = value();
-                times.system = value();
-                times.idle = value();
-                times.iowait = value();
-                times.irq = value();
-                times.softirq = value();
-                times.steal = value();
+                times.all = modes(value);
             }
             b"ctxt" => times.context_switches = value(),
             b"btime" => times.boot_time = value(),
             b"processes" => times.forks = value(),
             b"procs_running" => times.running = value(),
             b"procs_blocked" => times.blocked = value(),
-            other if other.starts_with(b"cpu") => times.cpus += 1,
-            _ => {}
+            other => {
+                let cpu = other.strip_prefix(b"cpu").and_then(number).and_then(|cpu| u32::try_from(cpu).ok());
+                cpus.extend(cpu.map(|cpu| (cpu, modes(value))));
+            }
         }
     }
     seen.then_some(times)
+}
+
+fn modes(mut value: impl FnMut() -> u64) -> Modes {
+    Modes { user: value(), nice: value(), system: value(), idle: value(), iowait: value(), irq: value(), softirq: value(), steal: value() }
 }
 
 /// Lines of `Key:   value kB`.
@@ -84,9 +85,11 @@ mod tests {
     #[test]
     fn cpus_and_times() {
         let text = b"cpu  10 1 20 300 4 5 6 7 0 0\ncpu0 5 0 10 150 2 0 0 0 0 0\ncpu1 5 1 10 150 2 5 6 7 0 0\nintr 5 1\nctxt 99\nbtime 1700000000\nprocesses 42\nprocs_running 2\nprocs_blocked 1\n";
-        let times = stat(text).unwrap();
-        assert_eq!((times.busy(), times.idle, times.steal, times.cpus), (42, 300, 7, 2));
+        let mut cpus = Vec::new();
+        let times = stat(text, &mut cpus).unwrap();
+        assert_eq!((times.all.busy(), times.all.idle, times.all.steal, cpus.len()), (42, 300, 7, 2));
         assert_eq!((times.context_switches, times.boot_time, times.forks, times.running, times.blocked), (99, 1_700_000_000, 42, 2, 1));
+        assert_eq!((cpus[1].0, cpus[1].1.busy()), (1, 27));
     }
 
     #[test]
