@@ -16,6 +16,7 @@ pub mod parse;
 pub mod place;
 pub mod rates;
 pub mod sample;
+pub mod score;
 pub mod tree;
 
 pub use collector::{Collector, Reading, Snapshot};

@@ -8,6 +8,9 @@ use crate::collector::Snapshot;
 use crate::node::{Disk, Interface, Memory, Node, TICKS, Vm};
 use crate::sample::Pressure;
 
+type Count<T> = fn(&T) -> u64;
+type Value<T> = fn(&T) -> f64;
+
 pub fn render(snapshot: &Snapshot, text: &mut Text) {
     let node = &snapshot.node;
     let cpus = Some(node.cpus.len()).filter(|cpus| *cpus > 0);
@@ -52,7 +55,7 @@ fn processors(node: &Node, text: &mut Text) {
 }
 
 fn memory(node: &Node, text: &mut Text) {
-    const MEMORY: [(&str, fn(&Memory) -> u64); 11] = [
+    const MEMORY: [(&str, Count<Memory>); 11] = [
         ("node_memory_MemTotal_bytes", |memory| memory.total),
         ("node_memory_MemFree_bytes", |memory| memory.free),
         ("node_memory_MemAvailable_bytes", |memory| memory.available),
@@ -65,7 +68,7 @@ fn memory(node: &Node, text: &mut Text) {
         ("node_memory_Writeback_bytes", |memory| memory.writeback),
         ("node_memory_Slab_bytes", |memory| memory.slab),
     ];
-    const VM: [(&str, fn(&Vm) -> u64); 5] = [
+    const VM: [(&str, Count<Vm>); 5] = [
         ("node_vmstat_pgfault", |vm| vm.page_faults),
         ("node_vmstat_pgmajfault", |vm| vm.major_page_faults),
         ("node_vmstat_pswpin", |vm| vm.swapped_in_pages),
@@ -94,7 +97,7 @@ fn pressure(node: &Node, text: &mut Text) {
 }
 
 fn disks(disks: &[Disk], text: &mut Text) {
-    const FAMILIES: [(&str, &str, fn(&Disk) -> f64); 7] = [
+    const FAMILIES: [(&str, &str, Value<Disk>); 7] = [
         ("node_disk_reads_completed_total", "Reads", |disk| disk.reads as f64),
         ("node_disk_read_bytes_total", "Bytes read", |disk| disk.read_bytes as f64),
         ("node_disk_read_time_seconds_total", "Time that reads took, added up", |disk| disk.read_msec as f64 / 1e3),
@@ -107,7 +110,7 @@ fn disks(disks: &[Disk], text: &mut Text) {
 }
 
 fn interfaces(interfaces: &[Interface], text: &mut Text) {
-    const FAMILIES: [(&str, &str, fn(&Interface) -> f64); 8] = [
+    const FAMILIES: [(&str, &str, Value<Interface>); 8] = [
         ("node_network_receive_bytes_total", "Bytes received", |interface| interface.received.bytes as f64),
         ("node_network_receive_packets_total", "Packets received", |interface| interface.received.packets as f64),
         ("node_network_receive_errs_total", "Errors while receiving", |interface| interface.received.errors as f64),
