@@ -19,6 +19,7 @@ pub mod power;
 pub mod rollback;
 pub mod services;
 pub mod token;
+pub mod top;
 pub mod upgrade;
 pub mod validate;
 pub mod version;

@@ -37,6 +37,7 @@ use crate::resources::cluster::Certificate;
 use crate::resources::network::{Address, Link};
 use crate::server::{Api, serve, tls};
 use crate::upgrade::Upgrades;
+use crate::usage;
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 
@@ -127,6 +128,7 @@ impl Machine {
             power,
             upgrades,
             audit: audit.clone(),
+            usage: usage::Usage::of(super::scrapes::snapshot(), super::scrapes::names()),
             node: node.clone(),
         };
         tokio::spawn(controller::run(identity, node.clone()));
