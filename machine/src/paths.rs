@@ -41,6 +41,9 @@ paths! {
     boot_facts = "run/corten/boot.json";
     /// Logs of services until EPHEMERAL is open.
     early_log_directory = "run/corten/log";
+    /// The cgroup v2 tree.
+    cgroups = "sys/fs/cgroup";
+    proc = "proc";
     containerd_socket = "run/containerd/containerd.sock";
     /// What the machine was booted from, where that is an installation medium or the network; read-only. Its directory `corten` holds
     /// `root.erofs`, `root.verity` and what else an installation needs.

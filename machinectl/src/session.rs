@@ -17,6 +17,7 @@ use api::v1::file_client::FileClient;
 use api::v1::image_client::ImageClient;
 use api::v1::log_client::LogClient;
 use api::v1::machine_client::MachineClient;
+use api::v1::metrics_client::MetricsClient;
 use api::v1::resource_client::ResourceClient;
 use api::v1::service_control_client::ServiceControlClient;
 use api::v1::upgrade_client::UpgradeClient;
@@ -219,6 +220,7 @@ clients! {
     image: ImageClient;
     log: LogClient;
     machine: MachineClient;
+    metrics: MetricsClient;
     resource: ResourceClient;
     service_control: ServiceControlClient;
     upgrade: UpgradeClient;

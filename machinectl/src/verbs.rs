@@ -20,6 +20,7 @@ pub mod rollback;
 pub mod rotate;
 pub mod services;
 pub mod token;
+pub mod top;
 pub mod upgrade;
 pub mod validate;
 pub mod version;

@@ -65,6 +65,7 @@ use crate::sources;
 use crate::stage::StageEvent;
 use crate::state_record;
 use crate::upgrade::Upgrades;
+use crate::usage::Usage;
 
 /// What the agent is told from outside.
 #[derive(Debug)]
@@ -102,6 +103,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     notify(settings.notify_socket).await;
 
     let audit = Audit::start(node.clone());
+    let usage = Usage::start(&node).context("starting to read what the machine uses")?;
     security::publish(&node);
     tokio::spawn(audit::deliver(node.clone(), audit.clone()));
     tokio::spawn(init_events::follow(node.clone()));
@@ -117,7 +119,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        served = server::serve(listener, credentials, Api { node, configs, bootstrap, admission, power, upgrades, audit }) => served,
+        served = server::serve(listener, credentials, Api { node, configs, bootstrap, admission, power, upgrades, audit, usage }) => served,
         _ = terminated.recv() => {
             boots.end().await;
             Ok(())

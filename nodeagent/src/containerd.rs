@@ -1,7 +1,9 @@
-//! containerd's API, as far as the agent uses it: importing and listing images, trying whether pods can start, and stopping containers before
-//! the machine goes down.
+//! containerd's API, as far as the agent uses it: importing and listing images, trying whether pods can start, what pods are called, and
+//! stopping containers before the machine goes down.
 
+mod cri;
 mod import;
+mod pods;
 mod sandbox;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use futures::future::join_all;
 use tonic::Request;
 
 pub use import::{import_archive, import_pinned};
+pub use pods::names;
 pub use sandbox::try_sandbox;
 
 /// Where the kubelet's images and containers are.

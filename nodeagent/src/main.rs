@@ -46,6 +46,7 @@ mod stage;
 mod state_record;
 mod store;
 mod upgrade;
+mod usage;
 
 use std::path::PathBuf;
 

@@ -12,10 +12,12 @@ mod image;
 mod listener;
 mod log;
 mod machine;
+mod metrics;
 mod passing;
 pub mod permission;
 mod refusals;
 mod resource;
+mod scrape;
 mod service_control;
 mod status;
 mod stream;
@@ -45,6 +47,7 @@ use crate::config::Configs;
 use crate::node::Node;
 use crate::power::Power;
 use crate::upgrade::Upgrades;
+use crate::usage::Usage;
 use gate::GateLayer;
 pub use listener::bind;
 use refusals::Refusals;
@@ -71,6 +74,7 @@ pub struct Api {
     pub power: Power,
     pub upgrades: Arc<Upgrades>,
     pub audit: Audit,
+    pub usage: Usage,
 }
 
 /// Serves the machine API until the future is dropped.
@@ -79,6 +83,8 @@ pub async fn serve(listener: TcpListener, credentials: watch::Receiver<Arc<Crede
     let (sender, connections) = mpsc::channel::<io::Result<listener::Connection>>(8);
     let accepting = listener::accept(listener, credentials, refusals.clone(), sender);
     let serving = Server::builder()
+        // Not every scraper of metrics speaks HTTP/2.
+        .accept_http1(true)
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -110,12 +116,13 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
     use api::v1::image_server::ImageServer;
     use api::v1::log_server::LogServer;
     use api::v1::machine_server::MachineServer;
+    use api::v1::metrics_server::MetricsServer;
     use api::v1::resource_server::ResourceServer;
     use api::v1::service_control_server::ServiceControlServer;
     use api::v1::upgrade_server::UpgradeServer;
 
     let (_, health) = tonic_health::server::health_reporter();
-    Ok(Routes::new(limited!(MachineServer::new(machine::Machine(api.clone()))))
+    let methods = Routes::new(limited!(MachineServer::new(machine::Machine(api.clone()))))
         .add_service(limited!(ConfigServer::new(config::Config(api.clone()))))
         .add_service(limited!(ResourceServer::new(resource::Resource(api.node.clone()))))
         .add_service(limited!(ServiceControlServer::new(service_control::ServiceControl(api.node.clone()))))
@@ -125,11 +132,12 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
         .add_service(limited!(ImageServer::new(image::Image(api.node.clone()))))
         .add_service(limited!(FileServer::new(file::File(api.node.clone()))))
         .add_service(limited!(AuditServer::new(audit::Audit(api.audit.clone()))))
+        .add_service(limited!(MetricsServer::new(metrics::Metrics(api.usage.clone()))))
         .add_service(limited!(UpgradeServer::new(upgrade::Upgrade(api.upgrades.clone()))))
         .add_service(health)
         .add_service(reflection().build_v1().context("preparing the reflection service")?)
-        .add_service(reflection().build_v1alpha().context("preparing the reflection service")?)
-        .prepare())
+        .add_service(reflection().build_v1alpha().context("preparing the reflection service")?);
+    Ok(Routes::from(methods.into_axum_router().merge(scrape::router(api.usage.clone()))).prepare())
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -5,18 +5,15 @@ use std::path::Path;
 
 use anyhow::Context;
 use prost::Message;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Channel;
-use tonic::{Request, Status};
-use tonic_prost::ProstCodec;
+use tonic::Status;
+
+use super::cri::ask;
 
 /// The kubelet removes it, as the sandbox of a pod that it does not know, if the agent dies in between.
 const NAME: &str = "corten-gate";
 const NAMESPACE: &str = "kube-system";
 /// Where the kubelet puts pods that ask for nothing.
 const CGROUP: &str = "/kubepods/besteffort";
-const SERVICE: &str = "/runtime.v1.RuntimeService";
 
 // Of k8s.io/cri-api's runtime/v1/api.proto, the fields that are set here.
 
@@ -81,18 +78,6 @@ pub async fn try_sandbox(socket: &Path, uid: &str) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn ask<Q, A>(channel: &Channel, method: &str, request: Q) -> Result<A, Status>
-where
-    Q: Message + Send + Sync + 'static,
-    A: Message + Default + Send + Sync + 'static,
-{
-    let mut client = Grpc::new(channel.clone());
-    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let path = PathAndQuery::try_from(format!("{SERVICE}/{method}")).map_err(|error| Status::internal(error.to_string()))?;
-    let answer = client.unary(Request::new(request), path, ProstCodec::default()).await?;
-    Ok(answer.into_inner())
 }
 
 /// Without the sandbox's id, which changes with each try and tells a reader nothing.

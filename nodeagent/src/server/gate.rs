@@ -18,6 +18,7 @@ use super::caller::Peer;
 use super::passing;
 use super::permission::{Caller, Decision, Denial, access, permitted};
 use super::refusals::Refusals;
+use super::scrape;
 use super::status::denied;
 use crate::audit::{Audit, Begun};
 use crate::identity;
@@ -108,7 +109,7 @@ where
     if let Err(denial) = gate.ask(&peer, &path) {
         gate.refusals.call(&peer, &path, denial);
         gate.note_denied(&peer, &path, denial);
-        return Ok(denied(denial).into_http());
+        return Ok(if path == scrape::PATH { scrape::denied(denial) } else { denied(denial).into_http() });
     }
     let _permit = match &peer.identity {
         None => Some(gate.strangers.acquire().await),

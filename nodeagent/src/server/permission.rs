@@ -6,6 +6,8 @@ use api::Access;
 use api::v1::{Machines, Role};
 use machine::stage::Stage;
 
+use super::scrape;
+
 /// A caller, as far as permission goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
@@ -45,12 +47,15 @@ pub enum Denial {
 
 /// The health service of gRPC itself: for whoever may call GetVersion.
 const HEALTH: Access = Access { role: Role::Reader, machines: Machines::Unspecified, maintenance: true, recovery: true };
+/// What monitoring asks for, which is told by Resource.List and Metrics.Stream as well.
+const METRICS: Access = Access { role: Role::Reader, machines: Machines::Unspecified, maintenance: false, recovery: false };
 const REFLECTION: Access = Access { role: Role::Reader, machines: Machines::Unspecified, maintenance: false, recovery: false };
 
 /// Methods that are not of our own protos.
-pub const FOREIGN: [(&str, Access); 4] = [
+pub const FOREIGN: [(&str, Access); 5] = [
     ("/grpc.health.v1.Health/Check", HEALTH),
     ("/grpc.health.v1.Health/Watch", HEALTH),
+    (scrape::PATH, METRICS),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", REFLECTION),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", REFLECTION),
 ];

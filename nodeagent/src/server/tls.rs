@@ -74,7 +74,7 @@ impl Credentials {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))

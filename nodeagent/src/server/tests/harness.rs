@@ -37,6 +37,7 @@ use crate::resources::cluster::Certificate;
 use crate::resources::network::{Address, Link};
 use crate::server::{Api, serve, tls};
 use crate::upgrade::Upgrades;
+use crate::usage;
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 
@@ -333,6 +334,7 @@ pub async fn serve_at(root: &Root, address: SocketAddr) -> Served {
         power,
         upgrades,
         audit: audit.clone(),
+        usage: usage::Usage::of(super::scrapes::snapshot(), super::scrapes::names()),
         node: node.clone(),
     };
     tokio::spawn(controller::run(identity, node.clone()));

@@ -1,0 +1,52 @@
+//! A node's figures, smoothed over time: a score must follow what lasts, not every blink.
+
+use std::time::Duration;
+
+use super::Load;
+use crate::node::Node;
+
+/// After this time a change has shown to two thirds.
+const TIME: Duration = Duration::from_secs(10);
+
+/// Grows by one snapshot at a time, however far apart they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Smooth(Option<Load>);
+
+impl Smooth {
+    /// `elapsed`: since the figures before.
+    pub fn add(&mut self, newest: Load, elapsed: Duration) {
+        let weight = 1.0 - (-elapsed.as_secs_f64() / TIME.as_secs_f64()).exp();
+        let step = |before: f64, newest: f64| before + weight * (newest - before);
+        self.0 = Some(self.0.map_or(newest, |before| Load {
+            // What a machine has, and how much memory is in use, is no rate.
+            cpus: newest.cpus,
+            memory_bytes: newest.memory_bytes,
+            memory_used_bytes: newest.memory_used_bytes,
+            cpus_used: step(before.cpus_used, newest.cpus_used),
+            cpu_some: step(before.cpu_some, newest.cpu_some),
+            memory_full: step(before.memory_full, newest.memory_full),
+            io_full: step(before.io_full, newest.io_full),
+        }));
+    }
+
+    pub fn load(&self) -> Option<Load> {
+        self.0
+    }
+}
+
+impl Load {
+    /// None before two sweeps. Where the kernel tells of no pressure, headroom alone decides.
+    pub fn of(node: &Node) -> Option<Load> {
+        let memory = node.memory?;
+        let rates = &node.rates;
+        Some(Load {
+            cpus: node.cpus.len() as f64,
+            cpus_used: rates.cpus?,
+            memory_bytes: memory.total as f64,
+            memory_used_bytes: memory.working_set() as f64,
+            cpu_some: rates.cpu_pressure.some.unwrap_or(0.0),
+            memory_full: rates.memory_pressure.full.unwrap_or(0.0),
+            io_full: rates.io_pressure.full.unwrap_or(0.0),
+        })
+    }
+}

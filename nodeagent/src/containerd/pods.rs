@@ -1,0 +1,115 @@
+//! What the runtime's pods and containers are called, by the kubelet's interface to it (CRI v1).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Context;
+use metrics::Names;
+use metrics::names;
+use prost::Message;
+use tonic::Status;
+
+use super::cri::ask;
+
+/// The label by which the kubelet finds its containers again (k8s.io/cri-api, pkg/kubelet/types/labels.go).
+const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+
+// Of k8s.io/cri-api's runtime/v1/api.proto, the fields that are read here.
+
+#[derive(Clone, PartialEq, Message)]
+struct Everything {}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sandboxes {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<Sandbox>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sandbox {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "2")]
+    metadata: Option<Metadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Containers {
+    #[prost(message, repeated, tag = "1")]
+    containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Container {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "4")]
+    image: Option<Image>,
+    #[prost(string, tag = "5")]
+    image_ref: String,
+    #[prost(map = "string, string", tag = "8")]
+    labels: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Image {
+    #[prost(string, tag = "1")]
+    image: String,
+    /// As the pod's manifest has it.
+    #[prost(string, tag = "18")]
+    user_specified_image: String,
+}
+
+/// All pods and containers that the runtime has, those that have ended among them.
+pub async fn names(socket: &Path) -> anyhow::Result<Names> {
+    let channel = super::connect(socket).await?.channel();
+    let sandboxes: Result<Sandboxes, Status> = ask(&channel, "ListPodSandbox", Everything {}).await;
+    let sandboxes = sandboxes.context("listing the pods' sandboxes")?.items;
+    let containers: Result<Containers, Status> = ask(&channel, "ListContainers", Everything {}).await;
+    Ok(joined(sandboxes, containers.context("listing containers")?.containers))
+}
+
+fn joined(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Names {
+    let mut names = Names::default();
+    for sandbox in sandboxes {
+        names.containers.insert(sandbox.id, names::Container::default());
+        if let Some(Metadata { name, uid, namespace }) = sandbox.metadata {
+            names.pods.insert(uid, names::Pod { namespace, name });
+        }
+    }
+    for mut container in containers {
+        let image = container.image.unwrap_or_default();
+        let image = [image.user_specified_image, image.image, container.image_ref].into_iter().find(|image| !image.is_empty());
+        let name = container.labels.remove(CONTAINER_NAME).unwrap_or_default();
+        names.containers.insert(container.id, names::Container { name, image: image.unwrap_or_default() });
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_have_the_name_that_the_kubelet_gave_and_sandboxes_none() {
+        let metadata = Metadata { name: "cart-1".to_owned(), uid: "u1".to_owned(), namespace: "shop".to_owned() };
+        let sandbox = Sandbox { id: "s1".to_owned(), metadata: Some(metadata) };
+        let image = Image { image: "sha256:1".to_owned(), user_specified_image: "cart:1".to_owned() };
+        let labels = [(CONTAINER_NAME.to_owned(), "cart".to_owned())].into();
+        let container = Container { id: "c1".to_owned(), image: Some(image), image_ref: String::new(), labels };
+        let names = joined(vec![sandbox], vec![container]);
+        assert_eq!(names.pods["u1"], names::Pod { namespace: "shop".to_owned(), name: "cart-1".to_owned() });
+        assert_eq!(names.containers["c1"], names::Container { name: "cart".to_owned(), image: "cart:1".to_owned() });
+        assert_eq!(names.containers["s1"], names::Container::default());
+    }
+}

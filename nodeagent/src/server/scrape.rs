@@ -1,0 +1,100 @@
+//! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS, role reader, HTTP/2 or 1.1.
+//!
+//! A text is made whole, at one moment, and sent in chunks. Whoever takes it too slowly gets the rest no more: what a stalled scrape keeps in
+//! memory is two chunks, and that only until its connection ends.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::routing::get;
+use futures::{Stream, StreamExt, stream};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+use metrics::open_metrics::{self, Format, Text};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::permission::Denial;
+use crate::usage::Usage;
+
+pub const PATH: &str = "/metrics";
+
+/// Texts in memory at a time. A scraper that comes when there are more is told to come again.
+const TEXTS: usize = 8;
+/// How long a scraper may take over a text.
+const DEADLINE: Duration = Duration::from_secs(30);
+const CHUNK_BYTES: usize = 16 * 1024;
+
+#[derive(Debug, Clone)]
+struct Scrapes {
+    usage: Usage,
+    texts: Arc<Semaphore>,
+}
+
+pub fn router(usage: Usage) -> Router {
+    Router::new().route(PATH, get(scrape)).with_state(Scrapes { usage, texts: Arc::new(Semaphore::new(TEXTS)) })
+}
+
+/// What a scraper is told whom the permission table denies: it understands HTTP's own codes, and not gRPC's.
+pub fn denied(denial: Denial) -> Response<tonic::body::Body> {
+    let status = match denial {
+        Denial::NoCertificate | Denial::Expired => StatusCode::UNAUTHORIZED,
+        Denial::IdentityHeld | Denial::Role { .. } | Denial::MachinesOnly => StatusCode::FORBIDDEN,
+        Denial::UnknownMethod => StatusCode::NOT_FOUND,
+        Denial::Stage(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    plain(status, format!("{denial}\n{}\n", denial.remedy())).map(tonic::body::Body::new)
+}
+
+async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<Body> {
+    let Ok(permit) = scrapes.texts.clone().try_acquire_owned() else {
+        let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, format!("{TEXTS} others are being answered; try again in a moment\n"));
+        response.headers_mut().insert(RETRY_AFTER, 1.into());
+        return response;
+    };
+    let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
+    let (snapshot, names) = scrapes.usage.newest();
+    let mut text = Text::new(format);
+    open_metrics::render(&snapshot, &names, &mut text);
+    let mut response = Response::new(Body::from_stream(in_chunks(text.finish(), permit, DEADLINE)));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(format.content_type()));
+    response
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response
+}
+
+/// The text, until the deadline; what was not taken by then ends in an error. The permit lasts as long as the text is in memory.
+fn in_chunks(text: String, permit: OwnedSemaphorePermit, deadline: Duration) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    let (sender, chunks) = mpsc::channel(1);
+    let whole = Arc::new(AtomicBool::new(false));
+    let sent = whole.clone();
+    tokio::spawn(async move {
+        let _permit = permit;
+        let text = Bytes::from(text);
+        let send = async {
+            for at in (0..text.len()).step_by(CHUNK_BYTES) {
+                // A copy, so that a chunk that waits does not keep the whole text.
+                let chunk = Bytes::copy_from_slice(&text[at..text.len().min(at + CHUNK_BYTES)]);
+                if sender.send(Ok(chunk)).await.is_err() {
+                    return;
+                }
+            }
+            sent.store(true, Ordering::Release);
+        };
+        let _ = tokio::time::timeout(deadline, send).await;
+    });
+    let cut = stream::once(async move { (!whole.load(Ordering::Acquire)).then(|| Err(io::ErrorKind::TimedOut.into())) });
+    ReceiverStream::new(chunks).chain(cut.filter_map(async |end| end))
+}

@@ -1,0 +1,90 @@
+//! Scrapers of `/metrics`.
+
+use std::time::SystemTime;
+
+use controlplane::pki::{MachineRole, Usage};
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use metrics::names::{Container, Pod};
+use metrics::place::Quality;
+use metrics::sample::{Cpu, Memory, Sample};
+use metrics::{Names, Place, Reading, Snapshot};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::harness::{DAY, Machine, issue, tls13};
+
+const UID: &str = "0f5a1c1e-9b1c-4c39-8a52-3a7e4a5d9d10";
+
+/// Of a machine that runs one pod.
+pub fn snapshot() -> Snapshot {
+    let sample = Sample {
+        cpu: Some(Cpu { usage_usec: 2_500_000, ..Cpu::default() }),
+        memory: Some(Memory { current: 8192, inactive_file: 1024, ..Memory::default() }),
+        ..Sample::default()
+    };
+    let reading = |place| Reading { place, inode: 1, since: SystemTime::UNIX_EPOCH, sample, rates: Default::default() };
+    let container = Place::Container(Quality::Burstable, UID.into(), "ab".repeat(32).into());
+    Snapshot { groups: vec![reading(Place::Pod(Quality::Burstable, UID.into())), reading(container)], ..Snapshot::default() }
+}
+
+pub fn names() -> Names {
+    let pod = Pod { namespace: "shop".to_owned(), name: "cart-1".to_owned() };
+    let container = Container { name: "cart".to_owned(), image: "cart:1".to_owned() };
+    Names { pods: [(UID.to_owned(), pod)].into(), containers: [("ab".repeat(32), container)].into() }
+}
+
+/// Status and text of an answer over HTTP/1.1.
+async fn scrape(machine: &Machine, mut client: ClientConfig, path: &str, accept: &str) -> (u16, String, String) {
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(machine.address).await.unwrap();
+    let stream = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", "localhost").header("accept", accept).body(Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let kind = headers.get("content-type").map(|kind| kind.to_str().unwrap().to_owned()).unwrap_or_default();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    (status, kind, String::from_utf8(text.to_vec()).unwrap())
+}
+
+fn of_role(role: Option<&str>) -> ClientConfig {
+    tls13(&issue("prometheus", role, Usage::Client, DAY, SystemTime::now()))
+}
+
+#[tokio::test]
+async fn a_reader_scrapes_in_either_format() {
+    let machine = Machine::configured().await;
+    let reader = of_role(Some("os:reader"));
+    let (status, kind, text) = scrape(&machine, reader.clone(), "/metrics", "application/openmetrics-text;version=1.0.0").await;
+    assert_eq!((status, &*kind), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let labels = format!(
+        "container=\"cart\",id=\"/kubepods/burstable/pod{UID}/{id}\",image=\"cart:1\",name=\"{id}\",namespace=\"shop\",pod=\"cart-1\"",
+        id = "ab".repeat(32)
+    );
+    assert!(text.contains(&format!("container_memory_working_set_bytes{{{labels}}} 7168\n")), "{text}");
+    assert!(text.ends_with("# EOF\n"));
+
+    let (status, kind, text) = scrape(&machine, reader, "/metrics", "*/*").await;
+    assert_eq!((status, &*kind), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    assert!(text.contains("pod_cpu_usage_seconds_total{namespace=\"shop\",pod=\"cart-1\"} 2.5\n"), "{text}");
+}
+
+#[tokio::test]
+async fn whoever_may_not_gets_nothing_and_an_http_status() {
+    let machine = Machine::configured().await;
+    let machines = MachineRole::Machine.to_string();
+    for role in [None, Some(&*machines)] {
+        let (status, _, text) = scrape(&machine, of_role(role), "/metrics", "*/*").await;
+        assert_eq!(status, 403, "{role:?}");
+        assert!(!text.contains("container_") && text.contains("os:reader"), "{text}");
+    }
+    let (_, _, text) = scrape(&machine, of_role(Some("os:reader")), "/metrics/", "*/*").await;
+    assert!(!text.contains("container_"), "{text}");
+}
