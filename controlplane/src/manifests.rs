@@ -1,6 +1,6 @@
 //! What is applied to the cluster once its API answers, and again at each boot of a control plane: RBAC, DNS, the user's manifests.
 
-mod coredns;
+pub mod coredns;
 mod rbac;
 mod user;
 

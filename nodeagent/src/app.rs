@@ -25,6 +25,7 @@ use crate::controllers::cluster_node::{self, ClusterNode};
 use crate::controllers::cni::Cni;
 use crate::controllers::containerd::Containerd;
 use crate::controllers::control_plane::{ControlPlane, KubeApiserver, KubeControllerManager, KubeScheduler};
+use crate::controllers::dns::Dns;
 use crate::controllers::etcd::Etcd;
 use crate::controllers::etcd_hold::EtcdHold;
 use crate::controllers::etcd_members::EtcdMembers;
@@ -201,6 +202,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Balancer::default(), node.clone()));
     tokio::spawn(balancer::membership::follow(node.clone()));
     tokio::spawn(controller::run(Manifests, node.clone()));
+    tokio::spawn(controller::run(Dns, node.clone()));
     tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
     tokio::spawn(approver::follow(node.clone()));
     tokio::spawn(controller::run(Approver, node.clone()));

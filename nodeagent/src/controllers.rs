@@ -8,6 +8,7 @@ pub mod cni;
 pub mod containerd;
 pub mod control_plane;
 pub mod directory;
+pub mod dns;
 pub mod etcd;
 pub mod etcd_hold;
 pub mod etcd_members;

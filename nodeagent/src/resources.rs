@@ -7,6 +7,7 @@ pub mod boot;
 pub mod bootstrap;
 pub mod cluster;
 pub mod disks;
+pub mod dns;
 pub mod etcd;
 pub mod etcd_repair;
 pub mod etcd_snapshots;

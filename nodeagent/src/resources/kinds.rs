@@ -114,6 +114,11 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "dnsscales",
+        "How many replicas the cluster's DNS has, and who decides.",
+        &[("REPLICAS", "status.replicas"), ("FITTING", "status.fitting"), ("DECIDED BY", "status.decidedBy"), ("NODES", "status.nodes")],
+    ),
+    seen(
         "etcdmembers",
         "Members of etcd's cluster, as this control plane sees them.",
         &[
