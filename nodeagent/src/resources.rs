@@ -16,6 +16,7 @@ pub mod installation;
 pub mod join;
 pub mod kinds;
 pub mod machine;
+pub mod manifests;
 pub mod network;
 pub mod overlay;
 pub mod security;

@@ -4,7 +4,7 @@
 //! manifest), it is theirs; the annotation `corten.dev/replicas: auto` on the Deployment gives it back. All control planes come to the same
 //! number from the same Nodes, so they need not agree on who writes it.
 //!
-//! reads: machine config, hostname, node IPs, API servers, manifests, clusternodes   writes: dnsscales; replicas of Deployment kube-system/coredns
+//! reads: machine config, hostname, node IPs, API servers, manifestsets, clusternodes   writes: dnsscales; replicas of Deployment kube-system/coredns
 
 mod plan;
 mod seen;
@@ -21,8 +21,9 @@ use crate::controller::{Controller, Wake};
 use crate::controllers::api;
 use crate::node::Node;
 use crate::plan::Plan;
-use crate::resources::cluster::{ApiServer, ManifestStatus};
+use crate::resources::cluster::ApiServer;
 use crate::resources::dns::DnsScale;
+use crate::resources::manifests::ManifestSet;
 use crate::resources::overlay::ClusterNode;
 use plan::{Action, Seen};
 
@@ -40,7 +41,7 @@ impl Controller for Dns {
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let machine = Machine::observe(node);
-        let applied = node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some() && ApiServer::local_ready(&node.store);
+        let applied = ManifestSet::is_applied(&node.store) && ApiServer::local_ready(&node.store);
         let nodes = node.store.all::<ClusterNode>();
         let scale = match &machine {
             Ok(machine) if applied && plan::is_concerned(machine) => {

@@ -196,8 +196,13 @@ pub const KINDS: &[Kind] = &[
     ),
     seen(
         "manifests",
-        "Manifests that this control plane applied to the cluster.",
-        &[("OBJECTS", "status.objects"), ("DIGEST", "status.digest")],
+        "Objects that this control plane applied to the cluster, Corten's own and those of cluster.manifests.",
+        &[("MANIFEST", "status.manifest"), ("STATE", "status.state"), ("TRIES", "status.tries"), ("MESSAGE", "status.message")],
+    ),
+    seen(
+        "manifestsets",
+        "All manifests together, once Corten's own are applied.",
+        &[("OBJECTS", "status.objects"), ("PRUNED", "status.pruned"), ("DIGEST", "status.digest")],
     ),
     seen("nodeips", "Addresses under which Kubernetes knows the machine.", &[("ADDRESSES", "status.addresses")]),
     seen(

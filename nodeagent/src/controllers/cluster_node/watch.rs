@@ -21,7 +21,8 @@ use crate::controllers::overlay::flannel;
 use crate::controllers::pki::Keyring;
 use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
-use crate::resources::cluster::{ApiServer, ManifestStatus, NodeStatus};
+use crate::resources::cluster::{ApiServer, NodeStatus};
+use crate::resources::manifests::ManifestSet;
 use crate::resources::overlay::ClusterNode;
 
 /// Nodes in one answer of a list.
@@ -43,7 +44,7 @@ impl Watch for Nodes {
 
     /// On a control plane the agent's role comes with the manifests.
     fn permitted(node: &Node, machine: &Machine) -> bool {
-        let has_role = !machine.is_control_plane() || node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some();
+        let has_role = !machine.is_control_plane() || ManifestSet::is_applied(&node.store);
         has_role && ApiServer::any_ready(&node.store)
     }
 

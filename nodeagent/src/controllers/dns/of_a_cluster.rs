@@ -9,6 +9,7 @@ use kube::api::DeleteParams;
 use super::*;
 use crate::controllers::cluster_node;
 use crate::controllers::real_cluster::{RealCluster, until};
+use crate::resources::manifests::ManifestStatus;
 
 #[test]
 fn dns_grows_with_the_cluster_and_is_left_to_whoever_scales_it() {
@@ -44,8 +45,11 @@ fn dns_grows_with_the_cluster_and_is_left_to_whoever_scales_it() {
             }
             has(3, "34 nodes have three").await?;
             // Manifests that are applied again, as at each boot, leave the number alone.
-            node.store.remove::<ManifestStatus>(ManifestStatus::NAME);
-            until("they are applied again", || async { node.store.get::<ManifestStatus>(ManifestStatus::NAME).context("not yet") }).await?;
+            node.store.replace::<ManifestStatus>([]);
+            until("it is applied again", || async {
+                node.store.get::<ManifestStatus>("Deployment.apps/kube-system/coredns").context("not yet")
+            })
+            .await?;
             has(3, "it stays").await?;
 
             let params = PatchParams { field_manager: Some("kubectl".to_owned()), ..PatchParams::default() };
