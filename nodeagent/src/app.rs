@@ -59,6 +59,7 @@ use crate::init_events;
 use crate::install;
 use crate::node::Node;
 use crate::power::Power;
+use crate::resolver;
 use crate::security;
 use crate::server::{self, Api};
 use crate::sources;
@@ -184,6 +185,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Watchdog::default(), node.clone()));
     tokio::spawn(publish(node.clone()));
     tokio::spawn(controller::run(Network::new()?, node.clone()));
+    tokio::spawn(resolver::run(node.clone()));
     tokio::spawn(time::run(node.clone()));
     tokio::spawn(controller::run(Kernel::default(), node.clone()));
     tokio::spawn(controller::run(MetadataGuard::default(), node.clone()));

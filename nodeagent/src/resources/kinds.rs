@@ -189,6 +189,7 @@ pub const KINDS: &[Kind] = &[
             ("HARDWARE ADDRESS", "status.hardwareAddress"),
         ],
     ),
+    seen("localresolvers", "The machine's own name server, while it listens.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "machines",
         "This machine: its stage and its config.",

@@ -42,7 +42,7 @@ fn defaults(config: &Config, facts: &Facts) -> Result<Value, ManifestError> {
         "maxParallelImagePulls": 4,
         "podPidsLimit": 4096,
         "protectKernelDefaults": true,
-        "resolvConf": facts.root.resolv_conf(),
+        "resolvConf": facts.root.pods_resolv_conf(),
         "seccompDefault": true,
         "serializeImagePulls": false,
         "streamingConnectionIdleTimeout": "5m0s",
