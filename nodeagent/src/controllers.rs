@@ -3,6 +3,7 @@
 pub mod api;
 pub mod approver;
 pub mod balancer;
+pub mod cloud;
 pub mod cluster_node;
 pub mod cni;
 pub mod containerd;

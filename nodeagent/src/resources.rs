@@ -5,6 +5,7 @@ pub mod audit;
 pub mod authorities;
 pub mod boot;
 pub mod bootstrap;
+pub mod cloud;
 pub mod cluster;
 pub mod disks;
 pub mod dns;

@@ -73,6 +73,11 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "cloudinstances",
+        "Which machine of its cloud this one is.",
+        &[("PLATFORM", "status.platform"), ("PROVIDER ID", "status.providerID")],
+    ),
+    seen(
         "clusternodes",
         "Nodes of the cluster, as far as this machine has to know them.",
         &[
