@@ -43,8 +43,9 @@ impl Controller for Manifests {
     const NAME: &'static str = "manifests";
     const WAKE: Wake = Wake::WhatItReads;
 
+    /// Not at once even if something is due: nothing can be tried while the API server is away.
     fn look_again(&self) -> Duration {
-        self.retries.next(Instant::now()).map_or(Self::LOOK_AGAIN, |wait| wait.min(Self::LOOK_AGAIN))
+        self.retries.next(Instant::now()).map_or(Self::LOOK_AGAIN, |wait| wait.clamp(retries::FIRST, Self::LOOK_AGAIN))
     }
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {

@@ -341,3 +341,56 @@ fn it_stands_at_its_address_and_follows_the_board() {
         });
     });
 }
+
+/// Asks from an address in another network, as a program there does.
+fn asks_from(namespace: &Namespace, source: IpAddr, server: IpAddr) -> Option<Vec<String>> {
+    namespace.enter(|| {
+        let socket = std::net::UdpSocket::bind(SocketAddr::new(source, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        socket.send_to(&question("cp-1.", RecordType::A).to_vec().unwrap(), SocketAddr::new(server, PORT)).unwrap();
+        let mut buffer = [0; 4096];
+        let (length, from) = socket.recv_from(&mut buffer).ok()?;
+        assert_eq!(from, SocketAddr::new(server, PORT), "the answer comes from where the question went");
+        Some(addresses(&Message::from_vec(&buffer[..length]).unwrap()))
+    })
+}
+
+/// A pod on the node, with an address of its own network in each family; and the same link with an address that is no pod's.
+#[test]
+fn pods_reach_it_and_neighbours_do_not() {
+    let (machine, pod) = (Namespace::new(), Namespace::new());
+    machine.run(&format!("ip link add veth0 type veth peer name eth0 netns {}", pod.pid()));
+    for line in ["address add 10.244.0.1/24 dev veth0", "address add fd00:244::1/64 dev veth0 nodad", "address add 192.0.2.1/24 dev veth0"]
+    {
+        machine.run(&format!("ip {line}"));
+    }
+    machine.run("ip link set veth0 up");
+    for line in ["address add 10.244.0.5/24 dev eth0", "address add fd00:244::5/64 dev eth0 nodad", "address add 192.0.2.66/24 dev eth0"] {
+        pod.run(&format!("ip {line}"));
+    }
+    for line in ["link set eth0 up", "route add default via 10.244.0.1", "-6 route add default via fd00:244::1"] {
+        pod.run(&format!("ip {line}"));
+    }
+    machine.enter(|| {
+        // Its threads are in the machine's network, as this one is.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let root = machine::Root::new("/nowhere");
+        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
+        let networks = |config: &mut machine::config::Config| {
+            config.cluster.network.pod_cidrs = vec!["10.244.0.0/16".parse().unwrap(), "fd00:244::/48".parse().unwrap()];
+        };
+        let configured = fixtures::changed(&fixtures::machine("worker"), networks);
+        node.set_config(Applied { generation: 1, config: configured.config });
+        node.store.put("cp-1", &ClusterNode { addresses: vec!["192.0.2.10".parse().unwrap()], ..ClusterNode::default() });
+        runtime.spawn(run(node.clone()));
+        let known = Some(vec!["192.0.2.10".to_owned()]);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        for (source, server) in [("10.244.0.5", IpAddr::V4(ADDRESS)), ("fd00:244::5", IpAddr::V6(ADDRESS_V6))] {
+            while asks_from(&pod, source.parse().unwrap(), server) != known {
+                assert!(std::time::Instant::now() < deadline, "a pod at {source} gets no answer from {server}");
+            }
+        }
+        assert_eq!(asks_from(&pod, "192.0.2.66".parse().unwrap(), IpAddr::V4(ADDRESS)), None, "a neighbour is not answered");
+        runtime.shutdown_background();
+    });
+}

@@ -91,7 +91,7 @@ fn described(outcome: Outcome) -> (ManifestState, String) {
             (ManifestState::Yielded, format!("these fields are left to those who wrote them: {}", fields.join(", ")))
         }
         Outcome::Conflict(fields) => {
-            let remedy = "take them out of the manifest, or have them given up (kubectl apply --server-side --force-conflicts --field-manager=corten)";
+            let remedy = "take them out of the manifest, or out of what else writes them";
             (ManifestState::Conflict, format!("somebody else wrote these fields: {}; {remedy}", fields.join(", ")))
         }
         Outcome::Refused(why) => (ManifestState::Refused, why),
