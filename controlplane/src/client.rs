@@ -1,19 +1,19 @@
 //! The one place of this crate that does I/O: it applies manifests to the API server and asks for health. Retries, waits and deadlines are
 //! the caller's; every call may be repeated.
 
-use std::collections::HashMap;
+mod applier;
+mod field;
+
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::config::{AuthInfo, Config};
-use kube::discovery::{ApiCapabilities, Scope};
 use machine::config::Secret;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::manifests::Manifest;
+pub use applier::{Applier, Outcome};
 
 /// Owner of the fields that Corten applies.
 pub const FIELD_MANAGER: &str = "corten";
@@ -60,12 +60,6 @@ pub enum ClientError {
         manifest: String,
         #[source]
         source: Box<kube::Error>,
-    },
-    #[error("applying {manifest}: it is no Kubernetes object")]
-    BadObject {
-        manifest: String,
-        #[source]
-        source: serde_json::Error,
     },
 }
 
@@ -116,40 +110,4 @@ impl Client {
     pub async fn readyz(&self) -> Result<(), ClientError> {
         self.get("/readyz").await.map(drop)
     }
-
-    /// Applies them in order, by server-side apply; a conflict is resolved in our favour.
-    pub async fn apply(&self, manifests: &[Manifest]) -> Result<(), ClientError> {
-        let mut kinds = HashMap::new();
-        for manifest in manifests {
-            self.apply_one(manifest, &mut kinds).await?;
-        }
-        Ok(())
-    }
-
-    async fn apply_one(&self, manifest: &Manifest, kinds: &mut Kinds) -> Result<(), ClientError> {
-        let object: DynamicObject = serde_json::from_value(manifest.object.clone())
-            .map_err(|source| ClientError::BadObject { manifest: manifest.to_string(), source })?;
-        let (resource, capabilities) = self.resolve(manifest, kinds).await?;
-        let api: Api<DynamicObject> = match capabilities.scope {
-            Scope::Cluster => Api::all_with(self.kube.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(self.kube.clone(), manifest.namespace.as_deref().unwrap_or("default"), &resource),
-        };
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = api.patch(&manifest.name, &params, &Patch::Apply(&object)).await;
-        applied.map(drop).map_err(|source| ClientError::Apply { manifest: manifest.to_string(), source: Box::new(source) })
-    }
-
-    /// What the server calls a kind and whether it is in namespaces; asked once each.
-    async fn resolve(&self, manifest: &Manifest, kinds: &mut Kinds) -> Result<(ApiResource, ApiCapabilities), ClientError> {
-        let kind = GroupVersionKind::gvk(manifest.group(), manifest.version(), &manifest.kind);
-        if let Some(known) = kinds.get(&kind) {
-            return Ok(known.clone());
-        }
-        let found = kube::discovery::pinned_kind(&self.kube, &kind).await;
-        let found = found.map_err(|source| ClientError::Discover { kind: manifest.kind.clone(), source: Box::new(source) })?;
-        kinds.insert(kind, found.clone());
-        Ok(found)
-    }
 }
-
-type Kinds = HashMap<GroupVersionKind, (ApiResource, ApiCapabilities)>;

@@ -108,6 +108,7 @@ paths! {
     registry_hosts = "etc/containerd/certs.d";
     cni_config = "etc/cni/net.d/10-corten.conflist";
     kubernetes = "etc/kubernetes";
+    pods_resolv_conf = "etc/kubernetes/resolv.conf";
     kubelet_config = "etc/kubernetes/kubelet.yaml";
     kubelet_kubeconfig = "etc/kubernetes/kubelet.kubeconfig";
     kube_proxy_config = "etc/kubernetes/kube-proxy.yaml";

@@ -38,6 +38,7 @@ mod node;
 mod plan;
 mod power;
 mod refusal;
+mod resolver;
 mod resources;
 mod security;
 mod server;

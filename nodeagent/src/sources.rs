@@ -12,6 +12,7 @@ mod content;
 mod facts;
 pub mod fetch;
 mod gcp;
+mod instance;
 mod metadata;
 mod nocloud;
 mod openstack;
@@ -36,7 +37,7 @@ use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::resources::sources::{ConfigSource, Outcome};
 use ask::{Asker, Found, Outside, place};
-pub use metadata::ADDRESS as METADATA_ADDRESS;
+pub use metadata::{ADDRESS as METADATA_ADDRESS, Metadata, is_there as has_metadata};
 use plan::{Plan, Source};
 
 /// Looks until the machine has a config.

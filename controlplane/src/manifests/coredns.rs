@@ -1,16 +1,19 @@
 //! CoreDNS as an ordinary Deployment; its image is in the root and imported at boot, so nothing is pulled.
 //!
-//! The number of replicas is left to whoever scales it; a new Deployment has one.
+//! The number of replicas is not among what is applied here: the agents of control planes scale it with the cluster, until somebody else does.
+
+mod replicas;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, Sysctl, Toleration,
-    Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext, Service, ServiceAccount,
+    ServicePort, ServiceSpec, Sysctl, Toleration, TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -20,12 +23,17 @@ use machine::config::Config;
 use super::{Manifest, ManifestError, labels};
 use crate::service::service_address;
 
+pub use replicas::{ClusterSize, replicas};
+
 /// As image-build names what it builds; its version is that of components/coredns/go.mod.
 pub const IMAGE: &str = "corten.dev/coredns:v1.14.7";
 
-const NAMESPACE: &str = "kube-system";
-const NAME: &str = "coredns";
+/// Where the Deployment is, and what it is called.
+pub const NAMESPACE: &str = "kube-system";
+pub const NAME: &str = "coredns";
 const ROLE: &str = "system:coredns";
+/// Label of each node by its name.
+const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Pods, tools and people know DNS by this Service and label.
 const SERVICE: &str = "kube-dns";
 /// Nobody's: any number but 0.
@@ -45,6 +53,7 @@ pub(super) fn manifests(config: &Config) -> Result<Vec<Manifest>, ManifestError>
         Manifest::of(&corefile(&config.cluster.network.dns_domain))?,
         Manifest::of(&service(dns_address(config)?))?,
         Manifest::of(&deployment())?,
+        Manifest::of(&budget())?,
     ])
 }
 
@@ -124,12 +133,47 @@ fn service(address: IpAddr) -> Service {
 fn deployment() -> Deployment {
     let template =
         PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(all_labels()), ..ObjectMeta::default() }), spec: Some(pod()) };
-    let spec = DeploymentSpec {
-        selector: LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() },
-        template,
-        ..DeploymentSpec::default()
-    };
+    let spec = DeploymentSpec { selector: own_pods(), strategy: Some(strategy()), template, ..DeploymentSpec::default() };
     Deployment { metadata: metadata(NAME), spec, ..Deployment::default() }
+}
+
+/// One at a time, and never all: a new one may have no node to run on beside the old ones.
+fn strategy() -> DeploymentStrategy {
+    let rolling = RollingUpdateDeployment { max_unavailable: Some(IntOrString::Int(1)), ..RollingUpdateDeployment::default() };
+    DeploymentStrategy { type_: Some("RollingUpdate".to_owned()), rolling_update: Some(rolling) }
+}
+
+/// Draining nodes takes one at a time. One that does not work anyway never holds up a drain.
+fn budget() -> PodDisruptionBudget {
+    let spec = PodDisruptionBudgetSpec {
+        max_unavailable: Some(IntOrString::Int(1)),
+        selector: Some(own_pods()),
+        unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+        ..PodDisruptionBudgetSpec::default()
+    };
+    PodDisruptionBudget { metadata: metadata(NAME), spec: Some(spec), ..PodDisruptionBudget::default() }
+}
+
+/// Over nodes, and over zones where nodes have any. Wishes only: DNS that runs at one place is better than none.
+fn spread() -> Vec<TopologySpreadConstraint> {
+    let constraint = |key: &str| TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(own_pods()),
+        // The pods of an old template, on their way out, do not count.
+        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
+        ..TopologySpreadConstraint::default()
+    };
+    [HOSTNAME, "topology.kubernetes.io/zone"].map(constraint).to_vec()
+}
+
+/// What spreading weighs against other scores, this wish wins in most clusters: no two on one node.
+fn apart() -> Affinity {
+    let term = PodAffinityTerm { label_selector: Some(own_pods()), topology_key: HOSTNAME.to_owned(), ..PodAffinityTerm::default() };
+    let wish = WeightedPodAffinityTerm { weight: 100, pod_affinity_term: term };
+    let anti = PodAntiAffinity { preferred_during_scheduling_ignored_during_execution: Some(vec![wish]), ..PodAntiAffinity::default() };
+    Affinity { pod_anti_affinity: Some(anti), ..Affinity::default() }
 }
 
 fn pod() -> PodSpec {
@@ -140,6 +184,8 @@ fn pod() -> PodSpec {
         service_account_name: Some(NAME.to_owned()),
         priority_class_name: Some("system-cluster-critical".to_owned()),
         dns_policy: Some("Default".to_owned()),
+        affinity: Some(apart()),
+        topology_spread_constraints: Some(spread()),
         tolerations: Some(vec![toleration("CriticalAddonsOnly"), toleration("node-role.kubernetes.io/control-plane")]),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
@@ -203,6 +249,10 @@ fn quantities<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, Quan
 
 fn selector() -> BTreeMap<String, String> {
     BTreeMap::from([("k8s-app".to_owned(), SERVICE.to_owned())])
+}
+
+fn own_pods() -> LabelSelector {
+    LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() }
 }
 
 fn all_labels() -> BTreeMap<String, String> {

@@ -9,7 +9,7 @@ pub(super) fn parse(name: &str, contents: &str) -> Result<Vec<Manifest>, Manifes
     let unreadable = |source: serde_saphyr::Error| ManifestError::Parse { name: name.to_owned(), source: source.into() };
     let documents: Vec<Value> = serde_saphyr::from_multiple(contents).map_err(unreadable)?;
     let objects = documents.into_iter().filter(|document| !document.is_null()).flat_map(items);
-    objects.enumerate().map(|(index, object)| Manifest::from_value(object, name, index + 1)).collect()
+    objects.enumerate().map(|(index, object)| Manifest::of_user(object, name, index + 1)).collect()
 }
 
 fn items(document: Value) -> Vec<Value> {
@@ -33,8 +33,9 @@ mod tests {
                     apps/v1\n  kind: DaemonSet\n  metadata: {name: b, namespace: a}\n";
         let objects = parse("x", text).expect("readable");
         let names: Vec<String> = objects.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["Namespace a", "DaemonSet a/b"]);
-        assert_eq!((objects[1].group(), objects[1].version()), ("apps", "v1"));
+        assert_eq!(names, ["Namespace/a", "DaemonSet.apps/a/b"]);
+        assert_eq!(objects[0].object["metadata"]["annotations"]["corten.dev/manifest"], "x");
+        assert_eq!((objects[1].reference.group(), objects[1].reference.version()), ("apps", "v1"));
     }
 
     #[test]

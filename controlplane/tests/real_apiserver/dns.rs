@@ -45,7 +45,10 @@ pub async fn services_have_names(machine: &mut MachineUnderTest, admin: &Client)
 
 fn corefile_of(machine: &MachineUnderTest) -> Result<String> {
     let all = manifests(&machine.config)?;
-    let map = all.iter().find(|manifest| manifest.kind == "ConfigMap" && manifest.name == "coredns").context("no ConfigMap")?;
+    let map = all
+        .iter()
+        .find(|manifest| manifest.reference.kind == "ConfigMap" && manifest.reference.name == "coredns")
+        .context("no ConfigMap")?;
     Ok(map.object["data"]["Corefile"].as_str().context("no Corefile")?.to_owned())
 }
 

@@ -8,7 +8,7 @@ mod machine_under_test;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use controlplane::client::Client;
+use controlplane::client::{Applier, Client, Outcome};
 use controlplane::manifests::manifests;
 use controlplane::pki::{self, AuthorityId, CertificateId, CertificateRequest, Usage};
 use controlplane::{Facts, apiserver, controller_manager, etcd, scheduler};
@@ -116,8 +116,13 @@ async fn anonymous_requests_reach_health_checks_only(machine: &MachineUnderTest)
 
 async fn manifests_apply_and_apply_again(machine: &MachineUnderTest, super_user: &Client) -> Result<()> {
     let all = manifests(&machine.config)?;
-    super_user.apply(&all).await?;
-    super_user.apply(&all).await.context("the second time")?;
+    for round in ["first", "second"] {
+        let mut applier = Applier::new(super_user);
+        for manifest in &all {
+            let outcome = applier.apply(manifest).await?;
+            ensure!(outcome == Outcome::Applied, "{manifest} the {round} time: {outcome:?}");
+        }
+    }
     let dns = Api::<Service>::namespaced(super_user.kube().clone(), "kube-system").get("kube-dns").await?;
     let address = dns.spec.and_then(|spec| spec.cluster_ip);
     ensure!(address.as_deref() == Some("10.96.0.10"), "kube-dns has address {address:?}");

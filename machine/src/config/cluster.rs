@@ -47,6 +47,9 @@ pub struct Cluster {
     /// etcd. Default: as Corten sets it up.
     #[serde(default)]
     pub etcd: Etcd,
+    /// Whether a cloud's own controller, which you bring as a manifest, sees to the Nodes. Default: none.
+    #[serde(default)]
+    pub cloud_provider: CloudProvider,
     /// Manifests applied to the cluster once its API answers. Default: none.
     #[serde(default)]
     pub manifests: Vec<Manifest>,
@@ -86,6 +89,16 @@ pub struct NodeCidrMaskSizes {
     pub ipv4: u8,
     /// Prefix length of a node's IPv6 part. Default: 64.
     pub ipv6: u8,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum CloudProvider {
+    /// Nodes are ready for pods as they come.
+    #[default]
+    None,
+    /// Nodes come with a taint that the cloud's controller takes away once it has seen to them.
+    External,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

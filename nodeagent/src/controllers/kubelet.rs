@@ -1,6 +1,7 @@
 //! Keeps the kubelet as the machine config says.
 //!
-//! reads: machine config, hostname, node IPs, volumes (EPHEMERAL), certificates (kubelet-client, kubelet-server), services
+//! reads: machine config, hostname, node IPs, volumes (EPHEMERAL), certificates (kubelet-client, kubelet-server), services,
+//! what init found at boot, cloudinstances
 //! writes: the kubelet's config and kubeconfig, service kubelet
 
 mod plan;
@@ -14,11 +15,12 @@ use machine::disk::Volume;
 use machine::service::ServiceStatus;
 use tokio::time::Instant;
 
-use super::control_plane;
 use super::machine::Machine;
 use super::service::{Subject, Want};
+use super::{cloud, control_plane};
 use crate::node::Node;
 use crate::plan::Missing;
+use crate::resources::cloud::CloudInstance;
 use crate::resources::services;
 
 pub const ID: &str = "kubelet";
@@ -35,6 +37,9 @@ pub struct Inputs {
     ephemeral_open: bool,
     /// Fingerprints of the certificates that stand in the files named in the config.
     certificates: Vec<(CertificateId, Option<String>)>,
+    /// It registers as a machine of a cloud: its controller has to know which one.
+    is_of_a_cloud: bool,
+    provider_id: Option<String>,
     /// On a control plane: its own API server listens. That is earlier than /readyz, and all that a kubelet needs: it is let in without a role.
     api_server_listens: bool,
     /// init has it: it ran before this agent, or before this change.
@@ -50,8 +55,12 @@ impl Subject for Kubelet {
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Inputs> {
         let certificate = |id: CertificateId| (id, super::pki::fingerprint(&node.store, id));
+        let machine = Machine::observe(node);
+        let platform = node.boot_facts().platform;
         let mut inputs = Inputs {
-            machine: Machine::observe(node),
+            is_of_a_cloud: machine.as_ref().is_ok_and(|machine| cloud::is_needed(&machine.config, &platform)),
+            provider_id: node.store.get::<CloudInstance>(CloudInstance::NAME).map(|instance| instance.provider_id),
+            machine,
             ephemeral_open: services::is_open(&node.store, Volume::Ephemeral),
             certificates: [CertificateId::KubeletClient, CertificateId::KubeletServer].map(certificate).to_vec(),
             api_server_listens: services::is_ready(&node.store, control_plane::API_SERVER),

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
-use crate::resources::network::{Address, Hostname, Lease, Link, NodeIps, Resolvers, Route};
+use crate::resources::network::{Address, Hostname, Lease, Link, LocalResolver, NodeIps, Resolvers, Route};
 use crate::store::Resource;
 pub use kernel::{connect, publish};
 use plan::{Action, Seen};
@@ -59,6 +59,7 @@ impl Controller for Network {
             files: render::File::ALL.map(|file| (file, apply::read_text(&file.path(&node.root)))).into(),
             hostname: apply::kernel_hostname(),
             resolvers: node.store.get::<Resolvers>(Resolvers::NAME),
+            local_resolver: node.store.get::<LocalResolver>(LocalResolver::NAME),
             name: node.store.get::<Hostname>(Hostname::NAME),
             node_ips: node.store.get::<NodeIps>(NodeIps::NAME),
         })

@@ -20,7 +20,7 @@ use super::pki::Pki;
 use crate::controller::{self, Controller};
 use crate::init_client::InitClient;
 use crate::node::{Applied, Node};
-use crate::resources::cluster::ManifestStatus;
+use crate::resources::manifests::ManifestSet;
 use crate::resources::network::{Hostname, NodeIps};
 use crate::resources::time::TimeStatus;
 use machine_under_test::MachineUnderTest;
@@ -81,8 +81,8 @@ impl RealCluster {
         machine.start(controller_manager::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
         self.spawn(Pki::default());
         self.spawn(Balancer::default());
-        self.spawn(Manifests);
-        let applied = || self.node.store.get::<ManifestStatus>(ManifestStatus::NAME);
+        self.spawn(Manifests::default());
+        let applied = || self.node.store.get::<ManifestSet>(ManifestSet::NAME);
         until("the manifests are applied", || async {
             applied().ok_or_else(|| anyhow::anyhow!("{:?} {:?}", self.node.store.list("controllers"), self.node.store.list("apiservers")))
         })

@@ -1,4 +1,4 @@
-//! What the machine knows of its cluster: certificates, API servers, its own Node, what it applied.
+//! What the machine knows of its cluster: certificates, API servers, its own Node.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -66,16 +66,6 @@ pub struct NodeStatus {
     pub kubelet_version: String,
 }
 
-/// A set of manifests that this control plane applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ManifestStatus {
-    /// `<kind> <namespace>/<name>` each.
-    pub objects: Vec<String>,
-    /// Digest of what was applied.
-    pub digest: String,
-}
-
 /// A container image archive of the root, named by the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,16 +83,8 @@ impl Resource for ApiServer {
 impl Resource for NodeStatus {
     const KIND: &'static str = "nodes";
 }
-impl Resource for ManifestStatus {
-    const KIND: &'static str = "manifests";
-}
 impl Resource for ImageStatus {
     const KIND: &'static str = "imagearchives";
-}
-
-impl ManifestStatus {
-    /// Name of the only set.
-    pub const NAME: &'static str = "cluster";
 }
 
 impl ApiServer {

@@ -85,6 +85,11 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "cloudinstances",
+        "Which machine of its cloud this one is.",
+        &[("PLATFORM", "status.platform"), ("PROVIDER ID", "status.providerID")],
+    ),
+    seen(
         "clusternodes",
         "Nodes of the cluster, as far as this machine has to know them.",
         &[
@@ -124,6 +129,11 @@ pub const KINDS: &[Kind] = &[
             ("HOLDS", "status.holds"),
             ("USED AS", "status.usedAs"),
         ],
+    ),
+    seen(
+        "dnsscales",
+        "How many replicas the cluster's DNS has, and who decides.",
+        &[("REPLICAS", "status.replicas"), ("FITTING", "status.fitting"), ("DECIDED BY", "status.decidedBy"), ("NODES", "status.nodes")],
     ),
     seen(
         "etcdmembers",
@@ -196,6 +206,7 @@ pub const KINDS: &[Kind] = &[
             ("HARDWARE ADDRESS", "status.hardwareAddress"),
         ],
     ),
+    seen("localresolvers", "The machine's own name server, while it listens.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "machines",
         "This machine: its stage and its config.",
@@ -203,8 +214,13 @@ pub const KINDS: &[Kind] = &[
     ),
     seen(
         "manifests",
-        "Manifests that this control plane applied to the cluster.",
-        &[("OBJECTS", "status.objects"), ("DIGEST", "status.digest")],
+        "Objects that this control plane applied to the cluster, Corten's own and those of cluster.manifests.",
+        &[("MANIFEST", "status.manifest"), ("STATE", "status.state"), ("TRIES", "status.tries"), ("MESSAGE", "status.message")],
+    ),
+    seen(
+        "manifestsets",
+        "All manifests together, once Corten's own are applied.",
+        &[("OBJECTS", "status.objects"), ("PRUNED", "status.pruned"), ("DIGEST", "status.digest")],
     ),
     seen("nodeips", "Addresses under which Kubernetes knows the machine.", &[("ADDRESSES", "status.addresses")]),
     seen(

@@ -72,6 +72,13 @@ pub struct Resolvers {
     pub nameservers: Vec<IpAddr>,
 }
 
+/// The machine's own name server, while it listens; one object, `local`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalResolver {
+    pub addresses: Vec<IpAddr>,
+}
+
 /// The machine's name; one object, `hostname`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +110,9 @@ impl Resource for Lease {
 impl Resource for Resolvers {
     const KIND: &'static str = "resolvers";
 }
+impl Resource for LocalResolver {
+    const KIND: &'static str = "localresolvers";
+}
 impl Resource for Hostname {
     const KIND: &'static str = "hostnames";
 }
@@ -112,6 +122,9 @@ impl Resource for NodeIps {
 
 impl Resolvers {
     pub const NAME: &'static str = "resolvers";
+}
+impl LocalResolver {
+    pub const NAME: &'static str = "local";
 }
 impl Hostname {
     pub const NAME: &'static str = "hostname";

@@ -21,6 +21,9 @@ pub struct ClusterNode {
     pub pod_cidrs: Vec<IpNet>,
     /// Its InternalIP addresses.
     pub addresses: Vec<IpAddr>,
+    /// Its processors, in thousandths of a core.
+    #[serde(default)]
+    pub cpu_millis: u64,
     /// What it tells of its end of the overlay; none before it told any.
     pub announcement: Option<Announcement>,
     /// Why that cannot be used; empty when it can.

@@ -13,6 +13,8 @@ use super::metadata::ADDRESS;
 
 /// The longest that the service gives.
 const TOKEN_LIFETIME_SECONDS: u32 = 21_600;
+pub const USER_DATA: &str = "/latest/user-data";
+pub const IDENTITY: &str = "/latest/dynamic/instance-identity/document";
 const LIFETIME: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 
@@ -29,8 +31,8 @@ pub fn token(answer: &Answer) -> Result<HeaderValue, BadAnswer> {
     if token.is_empty() { Err(BadAnswer::Form("token")) } else { Ok(token) }
 }
 
-pub fn request(token: &HeaderValue) -> http::Result<Request<Empty<Bytes>>> {
-    Request::get("/latest/user-data").header(HOST, ADDRESS).header(TOKEN, token).body(Empty::new())
+pub fn request(path: &str, token: &HeaderValue) -> http::Result<Request<Empty<Bytes>>> {
+    Request::get(path).header(HOST, ADDRESS).header(TOKEN, token).body(Empty::new())
 }
 
 /// Whether the token is not valid any more: it has run out, or the machine was moved.

@@ -12,10 +12,11 @@ use super::answer::{BadAnswer, content};
 use super::fetch::Answer;
 use super::metadata::ADDRESS;
 
+pub const USER_DATA: &str = "/metadata/instance/compute/userData?api-version=2021-01-01&format=text";
+pub const COMPUTE: &str = "/metadata/instance/compute?api-version=2021-01-01&format=json";
 const METADATA: HeaderName = HeaderName::from_static("metadata");
 
-pub fn request() -> http::Result<Request<Empty<Bytes>>> {
-    let path = "/metadata/instance/compute/userData?api-version=2021-01-01&format=text";
+pub fn request(path: &str) -> http::Result<Request<Empty<Bytes>>> {
     Request::get(path).header(HOST, ADDRESS).header(METADATA, "true").body(Empty::new())
 }
 

@@ -11,10 +11,13 @@ use super::fetch::Answer;
 
 /// The name of 169.254.169.254 there. It needs no name server.
 const NAME: &str = "metadata.google.internal";
+pub const USER_DATA: &str = "/computeMetadata/v1/instance/attributes/user-data";
+pub const PROJECT: &str = "/computeMetadata/v1/project/project-id";
+pub const ZONE: &str = "/computeMetadata/v1/instance/zone";
+pub const NAME_OF_INSTANCE: &str = "/computeMetadata/v1/instance/name";
 const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
 
-pub fn request() -> http::Result<Request<Empty<Bytes>>> {
-    let path = "/computeMetadata/v1/instance/attributes/user-data";
+pub fn request(path: &str) -> http::Result<Request<Empty<Bytes>>> {
     Request::get(path).header(HOST, NAME).header(FLAVOR, "Google").body(Empty::new())
 }
 

@@ -9,8 +9,11 @@ use super::answer::{BadAnswer, content};
 use super::fetch::Answer;
 use super::metadata::ADDRESS;
 
-pub fn request() -> http::Result<Request<Empty<Bytes>>> {
-    Request::get("/openstack/latest/user_data").header(HOST, ADDRESS).body(Empty::new())
+pub const USER_DATA: &str = "/openstack/latest/user_data";
+pub const META_DATA: &str = "/openstack/latest/meta_data.json";
+
+pub fn request(path: &str) -> http::Result<Request<Empty<Bytes>>> {
+    Request::get(path).header(HOST, ADDRESS).body(Empty::new())
 }
 
 pub fn user_data(answer: Answer) -> Result<Option<Bytes>, BadAnswer> {

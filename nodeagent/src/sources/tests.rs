@@ -2,6 +2,7 @@
 
 mod asking;
 mod clouds;
+mod instances;
 mod looking;
 mod server;
 

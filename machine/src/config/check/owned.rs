@@ -20,6 +20,7 @@ macro_rules! owned {
 const AUTHORITIES: &str = "it is made from cluster.certificateAuthorities";
 const ETCD: &str = "Corten runs etcd and knows where it is";
 const FILE: &str = "Corten writes this file";
+const CLOUD: &str = "set cluster.cloudProvider";
 const KUBECONFIG: &str = "Corten writes its kubeconfig";
 const MASKS: &str = "set cluster.network.nodeCIDRMaskSizes";
 const NODE_NAME: &str = "the Node is named by machine.hostname";
@@ -63,6 +64,7 @@ owned! {
         PODS => ["cluster-cidr"],
         MASKS => ["node-cidr-mask-size*"],
         "set cluster.network.cni" => ["allocate-node-cidrs"],
+        CLOUD => ["cloud-provider"],
         LEADER => ["leader-elect"],
         PORT => ["secure-port"],
         EMULATION => ["emulated-version"],
@@ -114,6 +116,8 @@ owned! {
         "set machine.kubelet.labels" => ["node-labels"],
         "set machine.kubelet.taints" => ["register-with-taints"],
         "set machine.kubelet.nodeIP" => ["node-ip"],
+        CLOUD => ["cloud-provider"],
+        "set machine.kubelet.config.providerID" => ["provider-id"],
         NODE_NAME => ["hostname-override"],
         STATIC_PODS => ["pod-manifest-path", "manifest-url*"],
         "Corten runs containerd" => ["container-runtime*", "image-service-endpoint", "runtime-cgroups"],

@@ -13,7 +13,8 @@ use crate::controllers::api;
 use crate::controllers::machine::Machine;
 use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
-use crate::resources::cluster::{ApiServer, ManifestStatus};
+use crate::resources::cluster::ApiServer;
+use crate::resources::manifests::ManifestSet;
 use crate::resources::signing_requests::{CLIENT_SIGNER, PendingRequest, SERVING_SIGNER};
 
 /// The super-user's certificate is short-lived: each watch ends before it.
@@ -33,8 +34,7 @@ impl Watch for SigningRequests {
 
     /// A control plane whose API server is ready.
     fn permitted(node: &Node, machine: &Machine) -> bool {
-        let manifests = node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some();
-        machine.is_control_plane() && ApiServer::local_ready(&node.store) && manifests
+        machine.is_control_plane() && ApiServer::local_ready(&node.store) && ManifestSet::is_applied(&node.store)
     }
 
     async fn watch(&mut self, node: &Node, machine: &Machine) -> anyhow::Result<()> {

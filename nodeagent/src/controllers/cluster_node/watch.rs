@@ -1,5 +1,5 @@
 //! Follows the cluster's Nodes with the agent's identity, by one watch for all who have to know of them, and puts what is of interest on the
-//! board: of this machine's own more than of the others. Where Corten connects no pods, the others are of no interest.
+//! board: of this machine's own more than of the others, who are of interest where Corten connects pods, and to control planes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +21,8 @@ use crate::controllers::overlay::flannel;
 use crate::controllers::pki::Keyring;
 use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
-use crate::resources::cluster::{ApiServer, ManifestStatus, NodeStatus};
+use crate::resources::cluster::{ApiServer, NodeStatus};
+use crate::resources::manifests::ManifestSet;
 use crate::resources::overlay::ClusterNode;
 
 /// Nodes in one answer of a list.
@@ -43,14 +44,18 @@ impl Watch for Nodes {
 
     /// On a control plane the agent's role comes with the manifests.
     fn permitted(node: &Node, machine: &Machine) -> bool {
-        let has_role = !machine.is_control_plane() || node.store.get::<ManifestStatus>(ManifestStatus::NAME).is_some();
+        let has_role = !machine.is_control_plane() || ManifestSet::is_applied(&node.store);
         has_role && ApiServer::any_ready(&node.store)
     }
 
     async fn watch(&mut self, node: &Node, machine: &Machine) -> anyhow::Result<()> {
         let issued = self.keyring.get(node, CertificateId::Agent).context("certificate agent is not there yet")?;
         let api: Api<KubernetesNode> = Api::all(api::balanced(&machine.config, &issued)?.kube().clone());
-        let view = View { node, own: &machine.facts.node_name, others: machine.config.cluster.network.cni == Cni::Overlay };
+        let view = View {
+            node,
+            own: &machine.facts.node_name,
+            others: machine.is_control_plane() || machine.config.cluster.network.cni == Cni::Overlay,
+        };
         let only_ours = format!("metadata.name={}", view.own);
         let (list, watch) = match view.others {
             true => (ListParams::default().limit(PAGE), WatchParams::default()),
@@ -144,8 +149,23 @@ pub fn of_the_cluster(node: &KubernetesNode) -> ClusterNode {
         ready: status.conditions.iter().flatten().any(is),
         pod_cidrs: pod_cidrs(node.spec.as_ref()),
         addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
+        cpu_millis: status
+            .capacity
+            .iter()
+            .flatten()
+            .find(|(resource, _)| *resource == "cpu")
+            .and_then(|(_, cpu)| millis(&cpu.0))
+            .unwrap_or_default(),
         announcement,
         problem,
+    }
+}
+
+/// Of a quantity of processors, as kubelets write it: `4` or `3920m`.
+fn millis(quantity: &str) -> Option<u64> {
+    match quantity.strip_suffix('m') {
+        Some(millis) => millis.parse().ok(),
+        None => quantity.parse::<u64>().ok()?.checked_mul(1000),
     }
 }
 

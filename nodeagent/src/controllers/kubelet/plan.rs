@@ -29,7 +29,7 @@ pub fn want(inputs: &Inputs) -> anyhow::Result<Want> {
     if comes_first && !inputs.known && inputs.waited < PATIENCE {
         return Ok(Want::Waiting(vec![Missing::new("API server")]));
     }
-    Ok(Want::Running(Box::new(program(machine)?)))
+    Ok(Want::Running(Box::new(program(machine, inputs.provider_id.as_deref())?)))
 }
 
 /// What is missing, the API server left aside.
@@ -40,10 +40,13 @@ pub fn missing(inputs: &Inputs) -> Vec<Missing> {
     }
     let absent = inputs.certificates.iter().filter(|(_, fingerprint)| fingerprint.is_none());
     missing.extend(absent.map(|(id, _)| Missing::new(format!("certificate {id}"))));
+    if inputs.is_of_a_cloud && inputs.provider_id.is_none() {
+        missing.push(Missing::new("instance identity (machinectl get controllers cloud)"));
+    }
     missing
 }
 
-fn program(machine: &Machine) -> anyhow::Result<Program> {
+fn program(machine: &Machine, provider_id: Option<&str>) -> anyhow::Result<Program> {
     let root = &machine.facts.root;
     let certificate = |id: CertificateId| (root.kubelet_pki().join(format!("{id}.crt")), root.kubelet_pki().join(format!("{id}.key")));
     let (serving_certificate, serving_key) = certificate(CertificateId::KubeletServer);
@@ -53,7 +56,7 @@ fn program(machine: &Machine) -> anyhow::Result<Program> {
 
     let auth = Auth::Files { certificate: &client_certificate, key: &client_key };
     let kubeconfig = kubeconfig::render(&machine.config.cluster.name, &balancer::url(), authority, ID, auth)?;
-    let config = yaml::to_string(&render::config(machine, &paths)?)?;
+    let config = yaml::to_string(&render::config(machine, provider_id, &paths)?)?;
     let file = |path, contents: &str| File { path, mode: 0o600, account: Account::Root, contents: contents.as_bytes().to_vec() };
     let files = vec![file(root.kubelet_config(), &config), file(root.kubelet_kubeconfig(), &kubeconfig)];
     Ok(Program::new(files, spec(machine)?).rereading([file(paths.client_ca, authority)]))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use controlplane::Facts;
 use controlplane::manifests::{self, ManifestError};
-use machine::config::{Config, Role};
+use machine::config::{CloudProvider, Config, Role};
 use machine::service::Slice;
 use serde_json::{Map, Value, json};
 
@@ -23,9 +23,13 @@ pub struct Paths {
     pub key: PathBuf,
 }
 
-pub fn config(machine: &Machine, paths: &Paths) -> Result<Map<String, Value>, ManifestError> {
+pub fn config(machine: &Machine, provider_id: Option<&str>, paths: &Paths) -> Result<Map<String, Value>, ManifestError> {
     let Machine { config, facts } = machine;
-    Ok(layered(defaults(config, facts)?, &config.machine.kubelet.config, owned(config, facts, paths)))
+    let mut defaults = defaults(config, facts)?;
+    if let Some(id) = provider_id {
+        defaults["providerID"] = id.into();
+    }
+    Ok(layered(defaults, &config.machine.kubelet.config, owned(config, facts, paths)))
 }
 
 /// What the user may change.
@@ -42,7 +46,7 @@ fn defaults(config: &Config, facts: &Facts) -> Result<Value, ManifestError> {
         "maxParallelImagePulls": 4,
         "podPidsLimit": 4096,
         "protectKernelDefaults": true,
-        "resolvConf": facts.root.resolv_conf(),
+        "resolvConf": facts.root.pods_resolv_conf(),
         "seccompDefault": true,
         "serializeImagePulls": false,
         "streamingConnectionIdleTimeout": "5m0s",
@@ -100,6 +104,9 @@ pub fn args(machine: &Machine) -> Vec<String> {
         format!("--hostname-override={}", facts.node_name),
         format!("--node-ip={}", node_ips.join(",")),
     ];
+    if config.cluster.cloud_provider == CloudProvider::External {
+        args.push("--cloud-provider=external".to_owned());
+    }
     args.extend(config.machine.kubelet.extra_args.iter().map(|(flag, value)| format!("--{flag}={value}")));
     args
 }

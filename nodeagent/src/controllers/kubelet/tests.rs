@@ -1,3 +1,5 @@
+use machine::config::CloudProvider;
+
 use super::*;
 use crate::controllers::fixtures::{changed, machine, print, running, waits_for};
 
@@ -6,6 +8,8 @@ fn inputs(machine: Machine) -> Inputs {
     Inputs {
         machine: Ok(machine),
         ephemeral_open: true,
+        is_of_a_cloud: false,
+        provider_id: None,
         certificates: [CertificateId::KubeletClient, CertificateId::KubeletServer].map(fingerprint).to_vec(),
         api_server_listens: true,
         known: false,
@@ -20,6 +24,25 @@ fn goldens() {
         let text = print(&program, &["kubelet.yaml"]);
         crate::golden::check(&format!("src/controllers/kubelet/golden/{case}.txt"), &text);
     }
+}
+
+#[test]
+fn a_machine_of_a_cloud_says_which_one_it_is() {
+    let external = || changed(&machine("worker"), |config| config.cluster.cloud_provider = CloudProvider::External);
+    let unknown = Inputs { is_of_a_cloud: true, ..inputs(external()) };
+    assert_eq!(waits_for(&plan::want(&unknown).unwrap()), ["instance identity (machinectl get controllers cloud)"]);
+    let known = Inputs { provider_id: Some("aws:///eu-central-1a/i-1".to_owned()), ..unknown };
+    let text = print(&running(plan::want(&known).unwrap()), &["kubelet.yaml"]);
+    crate::golden::check("src/controllers/kubelet/golden/cloud.txt", &text);
+    // Outside of the clouds somebody else knows it, or the cloud's controller finds it by its name.
+    let text = print(&running(plan::want(&inputs(external())).unwrap()), &["kubelet.yaml"]);
+    assert!(text.contains("--cloud-provider=external") && !text.contains("providerID"), "{text}");
+    let said = changed(&external(), |config| {
+        config.machine.kubelet.config.insert("providerID".to_owned(), "corten:///1".into());
+    });
+    let text =
+        print(&running(plan::want(&Inputs { provider_id: Some("aws:///a/b".to_owned()), ..inputs(said) }).unwrap()), &["kubelet.yaml"]);
+    assert!(text.contains("providerID: corten:///1"), "{text}");
 }
 
 #[test]

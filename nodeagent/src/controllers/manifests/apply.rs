@@ -1,76 +1,100 @@
-//! Applies manifests as a short-lived super-user (before they are there, nobody has a role), and deletes what is no longer among them.
+//! Carries actions out as a short-lived super-user: before the manifests are there, nobody has a role.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Context;
-use controlplane::client::Client;
-use controlplane::manifests::Manifest;
-use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, GroupVersionKind};
-use kube::discovery::{Scope, pinned_kind};
+use controlplane::client::{Applier, Client, Outcome};
+use tokio::time::{Instant, timeout};
 
-use super::plan::Action;
-use super::record::{self, Reference};
+use super::plan::{Action, Wanted};
+use super::{Manifests, PRUNING, inventory, prune};
 use crate::controllers::api::super_user;
+use crate::controllers::machine::Machine;
 use crate::node::Node;
 use crate::resources::bootstrap;
-use crate::resources::cluster::ManifestStatus;
+use crate::resources::manifests::{ManifestSet, ManifestState, ManifestStatus};
 
-pub async fn apply(action: Action, node: &Node) -> anyhow::Result<()> {
+/// For one object: longer than an admission webhook may take.
+const DEADLINE: Duration = Duration::from_secs(35);
+
+pub async fn apply(controller: &mut Manifests, action: Action, node: &Node) -> anyhow::Result<()> {
+    let machine = Machine::observe(node).map_err(|missing| anyhow::anyhow!("{missing:?} went missing"))?;
+    let own = machine.facts.node_name.as_str();
     match action {
-        Action::Apply { manifests, status } => {
-            let config = node.joined_config().context("the machine has no config any more")?;
-            bring_about(&super_user(&config)?, &manifests).await.context("applying the cluster's manifests")?;
-            node.store.put(ManifestStatus::NAME, &status);
-            Ok(())
+        Action::Record { digest, references } => {
+            let client = super_user(&machine.config)?;
+            timeout(DEADLINE, inventory::add(&client, own, &references)).await.context("writing down what is applied")??;
+            controller.recorded = Some(digest);
         }
-        Action::Complete(record) => bootstrap::save(node, &record),
-    }
-}
-
-/// An object is written down before it is made, and until it is deleted: a power cut in between leaves nothing behind that nobody knows of.
-async fn bring_about(client: &Client, manifests: &[Manifest]) -> anyhow::Result<()> {
-    let wanted: BTreeSet<Reference> = manifests.iter().map(Reference::of).collect();
-    let recorded = record::load(client).await?;
-    if !wanted.is_subset(&recorded) {
-        record::save(client, &recorded.union(&wanted).cloned().collect()).await?;
-    }
-    client.apply(manifests).await?;
-    let (unwanted, left) = record::surplus(&recorded, &wanted);
-    for reference in &unwanted {
-        delete(client, reference).await.with_context(|| format!("deleting {reference}, which no manifest holds any more"))?;
-    }
-    for reference in &left {
-        tracing::warn!("{reference} is in no manifest any more; it is left alone, for others may keep things in it");
-    }
-    if recorded != wanted {
-        record::save(client, &wanted).await?;
+        Action::Apply(wanted) => try_all(controller, &super_user(&machine.config)?, wanted, node).await?,
+        Action::Tell(set) => node.store.put(ManifestSet::NAME, &set),
+        Action::Complete(record) => bootstrap::save(node, &record)?,
+        Action::Prune { references, set } => {
+            let pruned = prune::prune(&super_user(&machine.config)?, own, &references, node).await?;
+            let is_wanted = |id: &str| references.iter().any(|reference| reference.to_string() == id);
+            // Of others only what was found now is told.
+            for id in node.store.all::<ManifestStatus>().into_keys().filter(|id| !is_wanted(id) && !pruned.told.contains_key(id)) {
+                node.store.remove::<ManifestStatus>(&id);
+            }
+            controller.retries.keep(|id| id == PRUNING || is_wanted(id));
+            for (id, status) in &pruned.told {
+                tell(node, id, status);
+            }
+            if pruned.complete {
+                controller.retries.forget(PRUNING);
+                node.store.put(ManifestSet::NAME, &set);
+            } else {
+                controller.retries.failed(PRUNING, Instant::now());
+            }
+        }
     }
     Ok(())
 }
 
-/// One that is gone is deleted; one whose kind is gone is gone with it.
-async fn delete(client: &Client, reference: &Reference) -> anyhow::Result<()> {
-    let (group, version) = reference.api_version.rsplit_once('/').unwrap_or(("", &reference.api_version));
-    let kind = GroupVersionKind::gvk(group, version, &reference.kind);
-    let (resource, capabilities) = match pinned_kind(client.kube(), &kind).await {
-        Err(error) if is_gone(&error) => return Ok(()),
-        other => other?,
-    };
-    let api: Api<DynamicObject> = match capabilities.scope {
-        Scope::Cluster => Api::all_with(client.kube().clone(), &resource),
-        Scope::Namespaced => Api::namespaced_with(client.kube().clone(), reference.namespace.as_deref().unwrap_or("default"), &resource),
-    };
-    match api.delete(&reference.name, &DeleteParams::background()).await {
-        Err(error) if !is_gone(&error) => Err(error.into()),
-        _ => Ok(()),
+/// An error is that of an API server that does not answer.
+async fn try_all(controller: &mut Manifests, client: &Client, wanted: Vec<Wanted>, node: &Node) -> anyhow::Result<()> {
+    let mut applier = Applier::new(client);
+    for wanted in wanted {
+        let (state, message) = match timeout(DEADLINE, applier.apply(&wanted.manifest)).await {
+            Ok(outcome) => described(outcome?),
+            Err(_) => (ManifestState::Refused, format!("no answer within {} s", DEADLINE.as_secs())),
+        };
+        let before = wanted.told.as_ref().filter(|told| told.digest == wanted.digest);
+        if before.is_none() {
+            controller.retries.forget(&wanted.id);
+        }
+        if state.is_final() {
+            controller.retries.forget(&wanted.id);
+        } else {
+            controller.retries.failed(&wanted.id, Instant::now());
+        }
+        let tries = before.map_or(0, |told| told.tries).saturating_add(1);
+        tell(node, &wanted.id, &ManifestStatus { manifest: wanted.origin().to_owned(), state, message, digest: wanted.digest, tries });
     }
+    Ok(())
 }
 
-fn is_gone(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => status.code == 404,
-        kube::Error::Discovery(_) => true,
-        _ => false,
+/// What does not go as wanted is an event as well, once.
+fn tell(node: &Node, id: &str, status: &ManifestStatus) {
+    let known = node.store.all::<ManifestStatus>().remove(id);
+    let is_new = known.is_none_or(|known| (known.state, &known.message) != (status.state, &status.message));
+    if is_new && !status.message.is_empty() {
+        node.events.emit("cluster", "Manifest", format!("{id} of manifest {}: {}", status.manifest, status.message));
+    }
+    node.store.put(id, status);
+}
+
+fn described(outcome: Outcome) -> (ManifestState, String) {
+    match outcome {
+        Outcome::Applied => (ManifestState::Applied, String::new()),
+        Outcome::Yielded(fields) => {
+            (ManifestState::Yielded, format!("these fields are left to those who wrote them: {}", fields.join(", ")))
+        }
+        Outcome::Conflict(fields) => {
+            let remedy = "take them out of the manifest, or out of what else writes them";
+            (ManifestState::Conflict, format!("somebody else wrote these fields: {}; {remedy}", fields.join(", ")))
+        }
+        Outcome::Refused(why) => (ManifestState::Refused, why),
+        Outcome::UnknownKind => (ManifestState::Waiting, "the API server does not know this kind, or not yet".to_owned()),
     }
 }

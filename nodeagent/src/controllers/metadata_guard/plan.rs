@@ -1,7 +1,7 @@
 //! Where there is a metadata service, and the rules that keep pods from it.
 
 use crate::plan::Plan;
-use crate::sources::METADATA_ADDRESS;
+use crate::sources::{METADATA_ADDRESS, has_metadata};
 
 pub const TABLE: &str = "corten-metadata";
 
@@ -24,8 +24,7 @@ pub fn plan(seen: &Seen) -> Plan<String> {
 
 /// The rules for nft; none where nobody has to be kept from anything.
 pub fn wanted(platform: &str, kubernetes: bool) -> Option<String> {
-    let cloud = matches!(platform, "aws" | "azure" | "gcp" | "openstack");
-    (cloud && kubernetes).then(rules)
+    (has_metadata(platform) && kubernetes).then(rules)
 }
 
 /// In one transaction, so that there is no moment without. The first line is for a table that is not there: deleting it would be an error.

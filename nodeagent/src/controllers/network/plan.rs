@@ -11,7 +11,7 @@ use machine::config::{Config, Interface};
 use super::kernel::Kernel;
 use super::render;
 use crate::plan::Plan;
-use crate::resources::network::{Address, Hostname, Lease, Link, NodeIps, Resolvers, Route};
+use crate::resources::network::{Address, Hostname, Lease, Link, LocalResolver, NodeIps, Resolvers, Route};
 
 /// Metric of a route that a DHCP server gave: the same as of one in the config without a metric.
 const DHCP_METRIC: u32 = 1024;
@@ -31,6 +31,8 @@ pub struct Seen {
     /// As uname(2) has it.
     pub hostname: String,
     pub resolvers: Option<Resolvers>,
+    /// The machine's own, while it listens.
+    pub local_resolver: Option<LocalResolver>,
     pub name: Option<Hostname>,
     pub node_ips: Option<NodeIps>,
 }
@@ -155,7 +157,9 @@ fn name_actions(seen: &Seen) -> Vec<Action> {
     if seen.hostname != hostname.hostname {
         actions.push(Action::SetHostname(hostname.hostname.clone()));
     }
-    for (file, contents) in render::files(&hostname.hostname, &resolvers, &node_ips) {
+    let pods = seen.config.as_ref().map(|config| config.cluster.network.pod_cidrs.as_slice()).unwrap_or_default();
+    let servers = render::NameServers { outside: &resolvers, local: seen.local_resolver.as_ref(), pods };
+    for (file, contents) in render::files(&hostname.hostname, servers, &node_ips) {
         if seen.files.get(&file) != Some(&contents) {
             actions.push(Action::WriteFile(file, contents));
         }

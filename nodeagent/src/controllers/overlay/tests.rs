@@ -111,6 +111,7 @@ impl Member {
                 .map(parse)
                 .collect(),
             announcement: None,
+            cpu_millis: 2000,
             problem: String::new(),
         }
     }

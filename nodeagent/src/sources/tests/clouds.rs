@@ -19,11 +19,14 @@ pub fn aws(user_data: Option<Vec<u8>>, uses: u32) -> impl FnMut(&Request) -> Rep
                 _ => Reply::status(400),
             }
         }
-        ("GET", "/latest/user-data") => {
+        ("GET", path @ ("/latest/user-data" | "/latest/dynamic/instance-identity/document")) => {
             if left == 0 || request.header("x-aws-ec2-metadata-token") != Some(&format!("token-{number}==")) {
                 return Reply::status(401);
             }
             left -= 1;
+            if path != "/latest/user-data" {
+                return Reply::ok(include_str!("clouds/aws-identity.json"));
+            }
             user_data.as_ref().map_or(Reply::status(404), Reply::ok)
         }
         _ => Reply::status(404),
@@ -39,6 +42,9 @@ pub fn gcp(user_data: Option<Vec<u8>>) -> impl FnMut(&Request) -> Reply + Send {
         }
         match (request.method.as_str(), request.path.as_str(), &user_data) {
             ("GET", "/computeMetadata/v1/instance/attributes/user-data", Some(data)) => Reply::new(200, FLAVOR, data),
+            ("GET", "/computeMetadata/v1/project/project-id", _) => Reply::new(200, FLAVOR, "my-project"),
+            ("GET", "/computeMetadata/v1/instance/zone", _) => Reply::new(200, FLAVOR, "projects/123456789012/zones/europe-west3-c"),
+            ("GET", "/computeMetadata/v1/instance/name", _) => Reply::new(200, FLAVOR, "node-1"),
             _ => Reply::new(404, FLAVOR, "not found"),
         }
     }
@@ -51,6 +57,9 @@ pub fn azure(user_data: Vec<u8>) -> impl FnMut(&Request) -> Reply + Send {
         }
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/metadata/instance/compute/userData?api-version=2021-01-01&format=text") => Reply::ok(STANDARD.encode(&user_data)),
+            ("GET", "/metadata/instance/compute?api-version=2021-01-01&format=json") => {
+                Reply::ok(include_str!("clouds/azure-compute.json"))
+            }
             ("GET", _) => Reply::status(400),
             _ => Reply::status(405),
         }
@@ -60,6 +69,7 @@ pub fn azure(user_data: Vec<u8>) -> impl FnMut(&Request) -> Reply + Send {
 pub fn openstack(user_data: Option<Vec<u8>>) -> impl FnMut(&Request) -> Reply + Send {
     move |request| match (request.method.as_str(), request.path.as_str(), &user_data) {
         ("GET", "/openstack/latest/user_data", Some(data)) => Reply::ok(data),
+        ("GET", "/openstack/latest/meta_data.json", _) => Reply::ok(include_str!("clouds/openstack-meta_data.json")),
         _ => Reply::status(404),
     }
 }

@@ -44,3 +44,12 @@ fn a_node_is_described() {
 fn an_empty_node_is_not_ready() {
     assert_eq!(describe(&KubernetesNode::default()), NodeStatus::default());
 }
+
+#[test]
+fn processors_are_read_as_kubelets_write_them() {
+    for (quantity, expected) in
+        [("4", Some(4000)), ("3920m", Some(3920)), ("0", Some(0)), ("", None), ("2.5", None), ("99999999999999999999", None)]
+    {
+        assert_eq!(millis(quantity), expected, "{quantity}");
+    }
+}

@@ -26,7 +26,7 @@ use crate::controllers::pki::Pki;
 use crate::controllers::real_cluster::machine_under_test::{MachineUnderTest, until};
 use crate::init_client::InitClient;
 use crate::node::{Applied, Node};
-use crate::resources::cluster::ManifestStatus;
+use crate::resources::manifests::ManifestSet;
 use crate::resources::network::{Hostname, NodeIps};
 use crate::resources::time::TimeStatus;
 use crate::server::testing::{Machine, service};
@@ -77,14 +77,14 @@ impl Lan {
         let node = agent.node.clone();
         configure(&node, &machine.facts.node_name, address(CONTROL_PLANE), machine.config.clone());
         start(&node);
-        tokio::spawn(controller::run(Manifests, node.clone()));
+        tokio::spawn(controller::run(Manifests::default(), node.clone()));
         tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
         tokio::spawn(approver::follow(node.clone()));
         tokio::spawn(controller::run(Approver, node.clone()));
         until("the manifests are applied", || async {
             // The played init knows nothing of it, and tells all that it knows when it is asked first.
             node.store.put("kube-apiserver", &service("kube-apiserver", ServiceState::Ready));
-            node.store.get::<ManifestStatus>(ManifestStatus::NAME).map(drop).with_context(|| format!("{:?}", controllers(&node)))
+            node.store.get::<ManifestSet>(ManifestSet::NAME).map(drop).with_context(|| format!("{:?}", controllers(&node)))
         })
         .await?;
         self.agent = Some(agent);

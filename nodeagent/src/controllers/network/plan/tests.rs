@@ -1,6 +1,7 @@
 //! The network's decisions, against a model of the kernel that carries actions out.
 
 use super::*;
+use crate::controllers::fixtures::{changed, machine};
 use crate::resources::network::LeaseRoute;
 
 fn ethernet(index: u32, up: bool) -> Link {
@@ -125,4 +126,30 @@ fn without_a_default_route_the_node_ip_is_on_an_ethernet_link() {
         kernel.addresses.insert(Address { link: link.into(), address: address.parse().unwrap(), owned: true });
     }
     assert_eq!(node_ip(&kernel, &[], true), Some("10.0.2.15".parse().unwrap()));
+}
+
+#[test]
+fn names_are_asked_of_the_machine_itself_while_it_listens() {
+    let mut seen = in_maintenance();
+    settle(&mut seen);
+    assert_eq!(seen.files[&render::File::PodsResolvConf], "nameserver 10.0.2.3\n");
+    let addresses = ["169.254.116.108", "fd6b:2f1c:74a9::53"].map(|address| address.parse().unwrap()).to_vec();
+    seen.local_resolver = Some(LocalResolver { addresses });
+    settle(&mut seen);
+    assert_eq!(seen.files[&render::File::ResolvConf], "nameserver 169.254.116.108\nnameserver 10.0.2.3\n");
+    for (pods, expected) in [
+        (vec!["10.244.0.0/16"], "nameserver 169.254.116.108\n"),
+        (vec!["fd00::/48"], "nameserver fd6b:2f1c:74a9::53\n"),
+        (vec!["10.244.0.0/16", "fd00::/48"], "nameserver 169.254.116.108\nnameserver fd6b:2f1c:74a9::53\n"),
+    ] {
+        let config = changed(&machine("worker"), |config| {
+            config.cluster.network.pod_cidrs = pods.iter().map(|pods| pods.parse().unwrap()).collect();
+        });
+        let configured = Seen { config: Some(config.config), ..seen.clone() };
+        let Plan::Act(actions) = plan(&configured) else { panic!("the file has to be written") };
+        assert!(actions.contains(&Action::WriteFile(render::File::PodsResolvConf, expected.to_owned())), "{pods:?}: {actions:?}");
+    }
+    seen.local_resolver = None;
+    settle(&mut seen);
+    assert_eq!(seen.files[&render::File::ResolvConf], "nameserver 10.0.2.3\n");
 }

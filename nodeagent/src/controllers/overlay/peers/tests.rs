@@ -15,6 +15,7 @@ fn node(number: u8) -> ClusterNode {
         pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],
         addresses: vec![address.parse().unwrap()],
         announcement: Some(Announcement { backend: VXLAN.to_owned(), ends: vec![end(&address, number)] }),
+        cpu_millis: 2000,
         problem: String::new(),
     }
 }

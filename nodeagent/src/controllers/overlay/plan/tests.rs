@@ -22,6 +22,7 @@ fn node(number: u16) -> ClusterNode {
         pod_cidrs: vec![format!("10.{}.{low}.0/24", 244 + high).parse().unwrap(), format!("fd00:0:0:{number:x}::/64").parse().unwrap()],
         addresses: ends.iter().map(|address| address.parse().unwrap()).collect(),
         announcement: Some(Announcement { backend: VXLAN.to_owned(), ends: (0..).zip(&ends).map(end).collect() }),
+        cpu_millis: 2000,
         problem: String::new(),
     }
 }
