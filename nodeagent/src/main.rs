@@ -38,6 +38,7 @@ mod plan;
 mod power;
 mod refusal;
 mod resources;
+mod scores;
 mod security;
 mod server;
 mod sources;

@@ -17,6 +17,7 @@ pub mod kinds;
 pub mod machine;
 pub mod network;
 pub mod overlay;
+pub mod scores;
 pub mod security;
 pub mod services;
 pub mod signing_requests;
