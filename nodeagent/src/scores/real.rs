@@ -62,7 +62,7 @@ fn new_pods_keep_off_a_node_under_pressure_and_need_nobody_to_say_so() {
                 nodes.patch_status(name, &Default::default(), &Patch::Merge(status)).await?;
             }
             let accounts: Api<ServiceAccount> = Api::namespaced(admin.kube().clone(), "default");
-            until("pods have an account", || async { Ok(accounts.get("default").await.map(drop).context("no account")?) }).await?;
+            until("pods have an account", || async { accounts.get("default").await.map(drop).context("no account") }).await?;
 
             let scores = Scores::default();
             let told = tokio::spawn(tell(scores.clone()));
