@@ -6,6 +6,8 @@ pub const API_SERVER_PORT: u16 = 6443;
 pub const CONTROLLER_MANAGER_PORT: u16 = 10257;
 /// kube-scheduler, loopback only.
 pub const SCHEDULER_PORT: u16 = 10259;
+/// Scores of nodes for kube-scheduler, which the agent of a control plane gives; loopback only.
+pub const SCORES_PORT: u16 = 10262;
 /// etcd for its clients.
 pub const ETCD_CLIENT_PORT: u16 = 2379;
 /// etcd for its peers.

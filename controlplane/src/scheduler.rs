@@ -12,7 +12,7 @@ use crate::facts::Facts;
 use crate::flags::{self, emulation, flags, merge};
 use crate::kubeconfig;
 use crate::pki::{AuthorityId, CertificateId};
-use crate::ports::SCHEDULER_PORT;
+use crate::ports::{SCHEDULER_PORT, SCORES_PORT};
 use crate::render::{Files, Read, RenderError, Rendered, text};
 use crate::service::{API_SERVER, CIPHER_SUITES, MIB, SCHEDULER, control_plane_service, service_id};
 
@@ -59,5 +59,26 @@ fn configuration(config: &Config, kubeconfig: &str) -> Map<String, Value> {
     };
     connection.insert("kubeconfig".to_owned(), json!(kubeconfig));
     file.insert("clientConnection".to_owned(), Value::Object(connection));
+    if config.cluster.scheduler.pressure.weight > 0 {
+        let mut extenders = match file.remove("extenders") {
+            Some(Value::Array(extenders)) => extenders,
+            _ => Vec::new(),
+        };
+        extenders.push(pressure(config.cluster.scheduler.pressure.weight));
+        file.insert("extenders".to_owned(), Value::Array(extenders));
+    }
     file
+}
+
+/// The agent's scores. It is asked by name of nodes only: without `nodeCacheCapable` each question would carry every Node whole, and the
+/// scheduler's own rules would take all nodes for empty (kubernetes/kubernetes #141781). Without its answer scheduling goes on.
+fn pressure(weight: u32) -> Value {
+    json!({
+        "urlPrefix": format!("http://127.0.0.1:{SCORES_PORT}"),
+        "prioritizeVerb": "prioritize",
+        "weight": weight,
+        "nodeCacheCapable": true,
+        "ignorable": true,
+        "httpTimeout": "100ms",
+    })
 }

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -45,7 +45,12 @@ pub struct Tree {
     inotify: OwnedFd,
     watched: HashMap<i32, Place>,
     events: Box<[MaybeUninit<u8>]>,
+    /// Since when some branch is not watched, although it is there: the kernel gave no more watches (fs.inotify.max_user_watches).
+    blind: Option<Instant>,
 }
+
+/// How long what cannot be watched may go unseen.
+const BLIND: Duration = Duration::from_secs(10);
 
 /// Room for about a hundred events; those of a burst are read in several turns.
 const EVENTS_BYTES: usize = 16 * 1024;
@@ -63,7 +68,7 @@ impl Tree {
     pub fn watch(root: &Path) -> Result<(Tree, Vec<Change>), Error> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(Error::Inotify)?;
         let events = vec![MaybeUninit::uninit(); EVENTS_BYTES].into_boxed_slice();
-        let mut tree = Tree { root: root.to_owned(), inotify, watched: HashMap::new(), events };
+        let mut tree = Tree { root: root.to_owned(), inotify, watched: HashMap::new(), events, blind: None };
         let changes = vec![tree.walk()?];
         Ok((tree, changes))
     }
@@ -85,6 +90,9 @@ impl Tree {
         loop {
             let events = self.read()?;
             if events.is_empty() {
+                if self.blind.is_some_and(|since| since.elapsed() >= BLIND) {
+                    changes.push(self.walk()?);
+                }
                 return Ok(changes);
             }
             events.into_iter().try_for_each(|event| self.follow(event, &mut changes))?;
@@ -131,6 +139,7 @@ impl Tree {
 
     /// Watches and lists the tree from the top.
     fn walk(&mut self) -> Result<Change, Error> {
+        self.blind = None;
         self.watch_directory(&Place::Root)?;
         let mut changes = Vec::new();
         let mut places = vec![Place::Root];
@@ -146,9 +155,14 @@ impl Tree {
 
     fn appeared(&mut self, place: Place, changes: &mut Vec<Change>) {
         changes.push(Change::Appeared(place.clone()));
-        // One that is gone again says so by its parent's watch.
-        if !place.is_branch() || self.watch_directory(&place).is_err() {
+        if !place.is_branch() {
             return;
+        }
+        match self.watch_directory(&place) {
+            Ok(()) => {}
+            // One that is gone again says so by its parent's watch.
+            Err(Error::Watch(_, Errno::NOENT | Errno::NOTDIR)) => return,
+            Err(_) => self.blind = self.blind.or(Some(Instant::now())),
         }
         for child in self.children(&place) {
             self.appeared(child, changes);

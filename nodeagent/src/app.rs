@@ -62,6 +62,7 @@ use crate::install;
 use crate::node::Node;
 use crate::power::Power;
 use crate::resolver;
+use crate::scores::{self, Scores};
 use crate::security;
 use crate::server::{self, Api};
 use crate::sources::{self, Metadata};
@@ -117,6 +118,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(sources::watch(node.clone(), configs.clone()));
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
+    let scores = Scores::default();
+    tokio::spawn(scores::follow(node.clone(), usage.clone(), scores.clone()));
+    tokio::spawn(scores::publish(node.clone(), scores.clone()));
+    tokio::spawn(scores::extender::serve(node.clone(), scores));
     tokio::spawn(boots.clone().follow());
     tokio::spawn(Gate::new(node.clone(), upgrades.clone(), power.clone(), Clock::new(&root)).run());
 

@@ -40,6 +40,7 @@ mod power;
 mod refusal;
 mod resolver;
 mod resources;
+mod scores;
 mod security;
 mod server;
 mod sources;

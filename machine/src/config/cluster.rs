@@ -216,6 +216,16 @@ pub struct Scheduler {
     pub extra_args: BTreeMap<String, String>,
     /// Fields of upstream's KubeSchedulerConfiguration. Default: none.
     pub config: Map<String, Value>,
+    /// Where pods go by how busy nodes are. Default: as Corten sets it up.
+    pub pressure: SchedulerPressure,
+}
+
+/// What the measured load and pressure of nodes count for, beside the scheduler's own rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SchedulerPressure {
+    /// As much as so many of the scheduler's own rules of weight 1; 0: nothing. Default: 2.
+    pub weight: u32,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -311,6 +321,12 @@ impl Default for ClusterNetwork {
 impl Default for NodeCidrMaskSizes {
     fn default() -> NodeCidrMaskSizes {
         NodeCidrMaskSizes { ipv4: 24, ipv6: 64 }
+    }
+}
+
+impl Default for SchedulerPressure {
+    fn default() -> SchedulerPressure {
+        SchedulerPressure { weight: 2 }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controlplane::client::Client;
-use controlplane::{apiserver, controller_manager, etcd, pki};
+use controlplane::{apiserver, controller_manager, etcd, pki, scheduler};
 use kube::api::{Api, PostParams};
 use machine::config::Config;
 use machine::service::{ServiceState, ServiceStatus};
@@ -44,6 +44,22 @@ impl RealCluster {
         change: impl FnOnce(&mut Config) + Send + 'static,
         test: F,
     ) {
+        RealCluster::run_with(change, false, test);
+    }
+
+    /// The same with a scheduler.
+    pub fn run_scheduling<F: AsyncFnOnce(&RealCluster) -> anyhow::Result<()> + Send + 'static>(
+        change: impl FnOnce(&mut Config) + Send + 'static,
+        test: F,
+    ) {
+        RealCluster::run_with(change, true, test);
+    }
+
+    fn run_with<F: AsyncFnOnce(&RealCluster) -> anyhow::Result<()> + Send + 'static>(
+        change: impl FnOnce(&mut Config) + Send + 'static,
+        scheduling: bool,
+        test: F,
+    ) {
         let running = std::thread::spawn(move || {
             let mut machine = MachineUnderTest::new().unwrap();
             change(&mut machine.config);
@@ -55,7 +71,7 @@ impl RealCluster {
             let cluster = RealCluster { node, machine };
             runtime.block_on(async move {
                 let mut cluster = cluster;
-                let done = match cluster.start().await {
+                let done = match cluster.start(scheduling).await {
                     Ok(()) => test(&cluster).await,
                     Err(error) => Err(error),
                 };
@@ -65,7 +81,7 @@ impl RealCluster {
         running.join().unwrap();
     }
 
-    async fn start(&mut self) -> anyhow::Result<()> {
+    async fn start(&mut self, scheduling: bool) -> anyhow::Result<()> {
         let machine = &mut self.machine;
         let membership = etcd::Membership::bootstrap(&machine.facts)?;
         machine.start(etcd::render(&machine.config, &machine.facts, &machine.credentials, &membership)?).await?;
@@ -79,6 +95,9 @@ impl RealCluster {
         self.node.store.put(API_SERVER, &status);
         let machine = &mut self.machine;
         machine.start(controller_manager::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
+        if scheduling {
+            machine.start(scheduler::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
+        }
         self.spawn(Pki::default());
         self.spawn(Balancer::default());
         self.spawn(Manifests::default());

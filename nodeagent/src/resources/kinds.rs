@@ -257,6 +257,22 @@ pub const KINDS: &[Kind] = &[
         &[("LINK", "status.link"), ("TO", "status.to"), ("VIA", "status.via"), ("METRIC", "status.metric")],
     ),
     seen(
+        "scores",
+        "How well each node would do with one more pod, on control planes: 0 to 10.",
+        &[
+            ("SCORE", "status.score"),
+            ("HEADROOM", "status.headroom"),
+            ("CALM", "status.calm"),
+            ("CPU", "status.cpu"),
+            ("MEMORY", "status.memory"),
+            ("CPU SOME", "status.cpuSome"),
+            ("MEMORY FULL", "status.memoryFull"),
+            ("IO FULL", "status.ioFull"),
+            ("PENDING CPUS", "status.pendingCpus"),
+            ("STALE", "status.stale"),
+        ],
+    ),
+    seen(
         "security",
         "How this boot was checked and measured.",
         &[("SECURE BOOT", "status.secureBoot"), ("LOCKDOWN", "status.lockdown"), ("TPM", "status.tpm"), ("PCR 11", "status.pcr11")],

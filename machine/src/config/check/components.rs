@@ -12,6 +12,9 @@ use crate::config::structure::quoted;
 use crate::config::upstream;
 use crate::config::yaml::Node;
 
+/// As much as the scheduler takes (pkg/scheduler/framework, MaxTotalScore leaves room for more).
+const PRESSURE_WEIGHT_MAX: u32 = 100;
+
 pub fn check(config: &Config, check: &mut Check<'_>) {
     let cluster = &config.cluster;
     let flags_of = [
@@ -39,6 +42,11 @@ pub fn check(config: &Config, check: &mut Check<'_>) {
         check.problems.extend(upstream::check(&Node::from(&config.value())));
     }
     audit_policy(&cluster.api_server.audit_policy, check);
+    let weight = cluster.scheduler.pressure.weight;
+    if weight > PRESSURE_WEIGHT_MAX {
+        let expected = format!("a number from 0 to {PRESSURE_WEIGHT_MAX}");
+        check.add(&Path::of("cluster.scheduler.pressure.weight"), weight.to_string(), expected, "0 switches it off");
+    }
 }
 
 fn each_flag(path: &Path, flags: &BTreeMap<String, String>, table: &[Owned], check: &mut Check<'_>) {

@@ -1,5 +1,6 @@
 //! Follows the cluster's Nodes with the agent's identity, by one watch for all who have to know of them, and puts what is of interest on the
-//! board: of this machine's own more than of the others, who are of interest where Corten connects pods, and to control planes.
+//! board: of this machine's own more than of the others, who are of interest where Corten connects pods, and to control planes, which score them
+//! and scale the cluster's DNS by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -51,11 +52,8 @@ impl Watch for Nodes {
     async fn watch(&mut self, node: &Node, machine: &Machine) -> anyhow::Result<()> {
         let issued = self.keyring.get(node, CertificateId::Agent).context("certificate agent is not there yet")?;
         let api: Api<KubernetesNode> = Api::all(api::balanced(&machine.config, &issued)?.kube().clone());
-        let view = View {
-            node,
-            own: &machine.facts.node_name,
-            others: machine.is_control_plane() || machine.config.cluster.network.cni == Cni::Overlay,
-        };
+        let others = machine.config.cluster.network.cni == Cni::Overlay || machine.is_control_plane();
+        let view = View { node, own: &machine.facts.node_name, others };
         let only_ours = format!("metadata.name={}", view.own);
         let (list, watch) = match view.others {
             true => (ListParams::default().limit(PAGE), WatchParams::default()),

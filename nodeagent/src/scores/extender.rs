@@ -1,0 +1,179 @@
+//! What the scheduler asks, as its extender (k8s.io/kube-scheduler, extender/v1): `POST /prioritize` with a pod and the names of the nodes that it
+//! fits on, on loopback. It answers with a score for each. The scheduler goes on without an answer, and takes none that is late.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use controlplane::ports::SCORES_PORT;
+use http::{Response, StatusCode};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use metrics::score::Pending;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::quantity;
+use super::{Scores, Told};
+use crate::node::Node;
+
+/// A pod with this annotation, of value `ignore`, goes where the scheduler's other rules send it.
+const OPT_OUT: &str = "corten.dev/pressure";
+
+/// What the scheduler itself counts for a container that requests nothing (pkg/scheduler/util, DefaultMilliCPURequest and
+/// DefaultMemoryRequest).
+const LEAST_CPUS: f64 = 0.1;
+const LEAST_MEMORY_BYTES: f64 = 200.0 * 1024.0 * 1024.0;
+
+const BIND_AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Deserialize)]
+struct Arguments {
+    #[serde(rename = "Pod", alias = "pod")]
+    pod: Option<Pod>,
+    #[serde(rename = "NodeNames", alias = "nodenames", alias = "nodeNames")]
+    node_names: Option<Vec<String>>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct HostPriority {
+    #[serde(rename = "Host")]
+    host: String,
+    #[serde(rename = "Score")]
+    score: i64,
+}
+
+/// Answers the scheduler of this machine for as long as the agent lives. Workers have none that would ask.
+pub async fn serve(node: Node, scores: Scores) {
+    super::follow::until_control_plane(&node).await;
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), SCORES_PORT);
+    loop {
+        if let Err(error) = listen(address, scores.clone()).await {
+            tracing::warn!("{error:#}");
+        }
+        tokio::time::sleep(BIND_AGAIN).await;
+    }
+}
+
+async fn listen(address: SocketAddr, scores: Scores) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} for the scheduler"))?;
+    axum::serve(listener, router(scores)).await.with_context(|| format!("serving the scheduler on {address}"))
+}
+
+/// A list of 5,000 names and a large pod are less than the 2 MiB that axum takes in.
+pub fn router(scores: Scores) -> Router {
+    Router::new().route("/prioritize", post(prioritize)).with_state(scores)
+}
+
+async fn prioritize(State(scores): State<Scores>, body: Bytes) -> Response<String> {
+    let answer = |status, text: String| {
+        let mut response = Response::new(text);
+        *response.status_mut() = status;
+        response
+    };
+    let arguments: Arguments = match serde_json::from_slice(&body) {
+        Ok(arguments) => arguments,
+        Err(error) => return answer(StatusCode::BAD_REQUEST, format!("no ExtenderArgs: {error}")),
+    };
+    let Some(names) = arguments.node_names else {
+        let text = "NodeNames: none; expected the scheduler to be configured with nodeCacheCapable: true".to_owned();
+        return answer(StatusCode::BAD_REQUEST, text);
+    };
+    let priorities = decide(&scores, &arguments.pod.unwrap_or_default(), &names, Instant::now());
+    match serde_json::to_string(&priorities) {
+        Ok(text) => answer(StatusCode::OK, text),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn decide(scores: &Scores, pod: &Pod, nodes: &[String], now: Instant) -> Vec<HostPriority> {
+    let opted_out = pod.metadata.annotations.as_ref().and_then(|all| all.get(OPT_OUT)).is_some_and(|value| value == "ignore");
+    let told = scores.of(nodes, now);
+    if let Some(uid) = &pod.metadata.uid {
+        // Where the scores do not decide, any of the nodes may get it.
+        let even: Vec<Told> = told.iter().map(|told| Told { score: 0, ..told.clone() }).collect();
+        scores.expect(uid, requests(pod), if opted_out { &even } else { &told }, now);
+    }
+    let score = |told: &Told| if opted_out { 0 } else { i64::from(told.score) };
+    told.iter().map(|told| HostPriority { host: told.node.clone(), score: score(told) }).collect()
+}
+
+/// Of all containers together, as the scheduler adds them up but for init containers, which end.
+fn requests(pod: &Pod) -> Pending {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.map(of_container).fold(Pending::default(), Pending::and)
+}
+
+fn of_container(container: &Container) -> Pending {
+    let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let of = |name: &str, least: f64| requests.and_then(|all| quantity::parse(&all.get(name)?.0)).map_or(least, |value| value.max(0.0));
+    Pending { cpus: of("cpu", LEAST_CPUS), memory_bytes: of("memory", LEAST_MEMORY_BYTES) }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics::score::Load;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn scores() -> Scores {
+        let scores = Scores::default();
+        let idle = Load { cpus: 4.0, memory_bytes: 8e9, ..Load::default() };
+        scores.add("idle", idle, Instant::now());
+        scores.add("pressed", Load { cpus_used: 4.0, cpu_some: 0.9, ..idle }, Instant::now());
+        scores
+    }
+
+    async fn ask(scores: &Scores, arguments: Value) -> (StatusCode, String) {
+        let request = http::Request::post("/prioritize").body(axum::body::Body::from(arguments.to_string())).unwrap();
+        let response = router(scores.clone()).oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn pod(uid: &str, annotations: Value) -> Value {
+        json!({ "metadata": { "name": "a", "uid": uid, "annotations": annotations }, "spec": { "containers": [{ "name": "a" }] } })
+    }
+
+    #[tokio::test]
+    async fn as_the_scheduler_asks_and_reads() {
+        let (status, text) = ask(&scores(), json!({ "Pod": pod("1", json!({})), "Nodes": null, "NodeNames": ["pressed", "idle"] })).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(text, r#"[{"Host":"pressed","Score":0},{"Host":"idle","Score":10}]"#);
+    }
+
+    #[tokio::test]
+    async fn a_pod_may_opt_out_and_a_node_that_nobody_knows_is_in_the_middle() {
+        let opted_out = json!({ "Pod": pod("1", json!({ "corten.dev/pressure": "ignore" })), "NodeNames": ["pressed", "idle"] });
+        let (_, text) = ask(&scores(), opted_out).await;
+        assert_eq!(text, r#"[{"Host":"pressed","Score":0},{"Host":"idle","Score":0}]"#);
+        let (_, text) = ask(&scores(), json!({ "Pod": pod("1", json!({})), "NodeNames": ["stranger"] })).await;
+        assert_eq!(text, r#"[{"Host":"stranger","Score":5}]"#);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_question_is_refused() {
+        for arguments in [json!([]), json!({ "Pod": pod("1", json!({})), "Nodes": { "items": [] } })] {
+            let (status, text) = ask(&scores(), arguments).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_are_added_up_and_what_asks_for_nothing_counts_a_little() {
+        let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [
+            { "name": "a", "resources": { "requests": { "cpu": "1500m", "memory": "1Gi" } } },
+            { "name": "b", "resources": { "requests": { "cpu": "2" } } },
+        ] } }))
+        .unwrap();
+        let requests = requests(&pod);
+        assert_eq!((requests.cpus, requests.memory_bytes), (3.5, 1_073_741_824.0 + LEAST_MEMORY_BYTES));
+    }
+}
