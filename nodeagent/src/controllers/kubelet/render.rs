@@ -30,7 +30,7 @@ pub fn config(machine: &Machine, paths: &Paths) -> Result<Map<String, Value>, Ma
 
 /// What the user may change.
 fn defaults(config: &Config, facts: &Facts) -> Result<Value, ManifestError> {
-    Ok(json!({
+    let mut defaults = json!({
         "authentication": { "webhook": { "enabled": true, "cacheTTL": "2m0s" } },
         "clusterDNS": [manifests::dns_address(config)?],
         "containerLogMaxFiles": 5,
@@ -48,7 +48,12 @@ fn defaults(config: &Config, facts: &Facts) -> Result<Value, ManifestError> {
         "streamingConnectionIdleTimeout": "5m0s",
         "systemReserved": reserved(config.machine.role),
         "tlsMinVersion": "VersionTLS13",
-    }))
+    });
+    if facts.node_ips.first().is_some_and(IpAddr::is_ipv6) {
+        // Upstream's own is IPv4's.
+        defaults["address"] = json!("::");
+    }
+    Ok(defaults)
 }
 
 /// What the rest of Corten leans on.
