@@ -130,6 +130,12 @@ impl Connection {
         Connection { nodes, ..self.clone() }
     }
 
+    /// Machines that cannot be reached from here, through control planes that can; none where the user said which way to go, or there is no other.
+    pub fn through(&self, endpoints: Vec<HostPort>, nodes: Vec<HostPort>) -> Option<Connection> {
+        let possible = self.endpoints.is_empty() && !endpoints.is_empty() && !nodes.is_empty() && !self.is_maintenance();
+        possible.then(|| Connection { endpoints, nodes, ..self.clone() })
+    }
+
     /// One of the machines that are meant, whichever answers first in their order: for what is the same through any of them.
     pub async fn any(&self) -> Result<Connection, Failure> {
         let (nodes, trust) = self.reach()?;

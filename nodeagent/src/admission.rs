@@ -73,9 +73,11 @@ impl Admission {
 
     async fn admit(&self, asked: &Asked, config: &Config, client: &Client) -> Result<decide::MachineRecord, Refusal> {
         for _ in 0..TRIES {
+            let token = shown_token(asked, config, client).await.map_err(unavailable)?;
+            decide::token_counts(asked, token.as_ref(), wall_seconds())?;
             let kept = record::machines(client).await.map_err(unavailable)?;
             let known = Known {
-                token: shown_token(asked, config, client).await.map_err(unavailable)?,
+                token,
                 machines: kept.iter().map(|kept| kept.record.clone()).collect(),
                 nodes: record::nodes(client).await.map_err(unavailable)?,
                 networks: config.cluster.network.pod_cidrs.iter().chain(&config.cluster.network.service_cidrs).copied().collect(),
@@ -155,7 +157,10 @@ async fn shown_token(asked: &Asked, config: &Config, client: &Client) -> anyhow:
     if let Some(kept) = record::token(client, &shown.id).await? {
         return Ok(Some(kept.record));
     }
-    Ok(config_token(config).filter(|own| own.id == shown.id))
+    match config_token(config).filter(|own| own.id == shown.id) {
+        Some(own) if !record::has_ended(client, &own.id).await? => Ok(Some(own)),
+        _ => Ok(None),
+    }
 }
 
 /// That of the machine config.

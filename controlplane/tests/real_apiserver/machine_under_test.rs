@@ -42,8 +42,13 @@ pub struct MachineUnderTest {
 impl MachineUnderTest {
     /// Moves the calling thread, and all that it starts, into namespaces of their own.
     pub fn new() -> Result<MachineUnderTest> {
+        MachineUnderTest::with(NODE_IP.into(), |_| {})
+    }
+
+    /// The same with another address of the node, and another config.
+    pub fn with(node_ip: IpAddr, change: impl FnOnce(&mut Config)) -> Result<MachineUnderTest> {
         let components = components()?;
-        own_network()?;
+        own_network(node_ip)?;
         own_mounts()?;
         let directory = tempfile::tempdir()?;
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
@@ -52,16 +57,26 @@ impl MachineUnderTest {
         let document = generate::generate("demo", "https://demo.example:6443", &secrets, &Options::new(now))?.controlplane;
         let mut config = Config { cluster: document.cluster, machine: document.machine };
         config.cluster.manifests.push(Manifest { name: "users-own".to_owned(), contents: USERS_MANIFEST.to_owned() });
-        let facts = Facts {
-            root: Root::new(directory.path()),
-            node_name: "cp-1".to_owned(),
-            node_ips: vec![IpAddr::from(NODE_IP)],
-            emulated: None,
-        };
+        change(&mut config);
+        let facts = Facts { root: Root::new(directory.path()), node_name: "cp-1".to_owned(), node_ips: vec![node_ip], emulated: None };
         let mut credentials = Credentials::from_config(&config);
         for spec in pki::certificates(&config, &facts) {
             credentials.issued.insert(spec.id, secrets.issue(spec.authority, &spec.request, now)?);
         }
+        Ok(MachineUnderTest { config, facts, credentials, secrets, components, running: Vec::new(), directory })
+    }
+
+    /// Another control plane of the same cluster, in the network of the thread that starts its services.
+    pub fn beside(&self, node_name: &str, node_ip: IpAddr) -> Result<MachineUnderTest> {
+        let directory = tempfile::tempdir()?;
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
+        let facts = Facts { root: Root::new(directory.path()), node_name: node_name.to_owned(), node_ips: vec![node_ip], emulated: None };
+        let (config, secrets) = (self.config.clone(), self.secrets.clone());
+        let mut credentials = Credentials::from_config(&config);
+        for spec in pki::certificates(&config, &facts) {
+            credentials.issued.insert(spec.id, secrets.issue(spec.authority, &spec.request, SystemTime::now())?);
+        }
+        let components = self.components.clone();
         Ok(MachineUnderTest { config, facts, credentials, secrets, components, running: Vec::new(), directory })
     }
 
@@ -113,6 +128,12 @@ impl MachineUnderTest {
         let (_, mut child) = self.running.remove(index);
         child.kill()?;
         Ok(child.wait().map(drop)?)
+    }
+
+    /// Its process, for signals.
+    pub fn pid(&self, service: &str) -> Result<u32> {
+        let running = self.running.iter().find(|(name, _)| name == service);
+        Ok(running.with_context(|| format!("{service} was not started"))?.1.id())
     }
 
     async fn await_ready(&mut self, spec: &ServiceSpec, notify: &tokio::net::UnixDatagram) -> Result<()> {
@@ -289,9 +310,9 @@ fn components() -> Result<PathBuf> {
 }
 
 /// The ports are fixed, so the test brings its own network: loopback, with the node's address on it.
-fn own_network() -> Result<()> {
+fn own_network(node_ip: IpAddr) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace; this test needs root")?;
-    let address = format!("{}/32", IpAddr::from(NODE_IP));
+    let address = format!("{node_ip}/{}", if node_ip.is_ipv4() { 32 } else { 128 });
     for args in [["link", "set", "lo", "up"].as_slice(), &["address", "add", &address, "dev", "lo"]] {
         let status = Command::new("ip").args(args).status().context("starting ip (Debian: iproute2)")?;
         ensure!(status.success(), "ip {args:?}: {status}");

@@ -1,5 +1,6 @@
 //! The configs of a local cluster: one for each kind of machine, and from these each machine's own.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use controlplane::client_config::{ClientConfig, Context};
@@ -9,7 +10,7 @@ use machine::config::{Role, yaml};
 use serde_json::{Value, json};
 use testbed::{Accelerator, NAME_SERVER};
 
-use super::layout::{self, Place};
+use super::layout::Place;
 use super::state::{CLIENT_CONFIG, CONFIG, Folder, Member, Record};
 use crate::failure::Failure;
 use crate::verbs::generate::{Patches, names, texts, write_client, write_secrets};
@@ -35,18 +36,23 @@ pub fn make(folder: &Folder, record: &Record, allow_scheduling_on_control_planes
 fn ours(record: &Record) -> Value {
     // CoreDNS does not start without one.
     let network = json!({ "nameservers": [NAME_SERVER] });
-    let kubelet = json!({ "nodeIP": { "subnets": [layout::segment()] } });
-    let mut ours = json!({ "machine": { "network": network, "kubelet": kubelet } });
+    let kubelet = json!({ "nodeIP": { "subnets": [record.ip_family.segment()] } });
+    let mut ours = json!({
+        "machine": { "network": network, "kubelet": kubelet },
+        "cluster": { "network": record.ip_family.cluster_network() },
+    });
     let emulated = |member: &Member| member.machine.as_ref().is_some_and(|machine| machine.accelerator != Accelerator::Kvm);
     if record.machines.iter().any(emulated) {
         // Emulated CPUs stall for longer than etcd's defaults (100 ms, 1 s) bear.
-        ours["cluster"] = json!({ "etcd": { "extraArgs": { "heartbeat-interval": "500", "election-timeout": "5000" } } });
+        ours["cluster"]["etcd"] = json!({ "extraArgs": { "heartbeat-interval": "500", "election-timeout": "5000" } });
     }
     ours
 }
 
+/// Their machine APIs, from each other.
 fn control_planes(record: &Record) -> Vec<String> {
-    record.control_planes().map(|member| member.place.address().to_string()).collect()
+    let agent = |member: &Member| SocketAddr::new(member.place.address(record.ip_family), api::PORT).to_string();
+    record.control_planes().map(agent).collect()
 }
 
 /// The machine APIs of control planes, from here.
@@ -72,11 +78,10 @@ pub fn of(folder: &Folder, record: &Record, member: &Member, founds: bool) -> Re
 /// With what is the machine's own, where the user has said nothing else.
 fn own(mut document: Value, record: &Record, place: Place) -> Value {
     let user = document["machine"].clone();
-    patch::merge(&mut document, &place.fields());
+    patch::merge(&mut document, &place.fields(record.ip_family));
     let said = json!({ "machine": { "hostname": user["hostname"], "network": { "interfaces": user["network"]["interfaces"] } } });
     patch::merge(&mut document, &without_nothing(said));
-    let agents = control_planes(record).into_iter().map(|address| format!("{address}:{}", api::PORT)).collect::<Vec<_>>();
-    patch::merge(&mut document, &json!({ "cluster": { "controlPlanes": agents } }));
+    patch::merge(&mut document, &json!({ "cluster": { "controlPlanes": control_planes(record) } }));
     document
 }
 
@@ -109,6 +114,7 @@ fn client(folder: &Folder) -> Result<ClientConfig, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::layout::{self, IpFamily};
     use crate::cluster::state::tests::record;
 
     fn folder() -> (tempfile::TempDir, Folder) {
@@ -141,5 +147,23 @@ mod tests {
         assert_eq!(worker.cluster.control_planes, ["10.5.0.10:50000", "10.5.0.11:50000"]);
         assert_eq!(worker.cluster.endpoint, "https://127.0.0.1:6443");
         assert_eq!(context(&folder).expect("a context").endpoints, ["127.0.0.1:50000", "127.0.0.1:50000"]);
+    }
+    #[test]
+    fn with_ipv6_no_machine_needs_ipv4() {
+        let (_clusters, folder) = folder();
+        let mut record = record();
+        record.ip_family = IpFamily::Ipv6;
+        record.machines = layout::places(1, 1).into_iter().map(Member::new).collect();
+        for member in &mut record.machines {
+            member.machine = Some(crate::cluster::state::tests::running(&folder.directory, member.place));
+        }
+        make(&folder, &record, true, &Patches::default()).expect("made");
+        let text = of(&folder, &record, record.member("worker-1").expect("a member"), false).expect("a config");
+        let worker = machine::config::load(&text, "worker-1").unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(worker.machine.network.interfaces[1].addresses[0].to_string(), "fd05::100/64");
+        assert_eq!(worker.cluster.control_planes, ["[fd05::10]:50000"]);
+        let network = &worker.cluster.network;
+        let all = network.pod_cidrs.iter().chain(&network.service_cidrs).chain(&worker.machine.kubelet.node_ip.subnets);
+        assert_eq!(all.map(ToString::to_string).collect::<Vec<_>>(), ["fd05:0:1::/56", "fd05:0:2::/112", "fd05::/64"]);
     }
 }

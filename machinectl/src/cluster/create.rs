@@ -10,7 +10,7 @@ use testbed::{Machine, free_port};
 
 use super::configs;
 use super::growth::{Growth, answers};
-use super::layout::{MOST_WORKERS, Place, places};
+use super::layout::{IpFamily, MOST_WORKERS, Place, places};
 use super::power;
 use super::state::{CLIENT_CONFIG, Folder, KUBECONFIG, Member, Record};
 use super::waiting::Deadline;
@@ -50,6 +50,9 @@ pub struct Create {
     /// Let no packet of the machines leave the host
     #[arg(long)]
     isolated: bool,
+    /// Of the machines among each other, of pods and of Services
+    #[arg(long, value_name = "FAMILY", default_value = "ipv4")]
+    ip_family: IpFamily,
     /// kvm, tcg or icount [default: KVM where a guest really runs under it, else emulation]
     #[arg(long, value_name = "NAME", env = "CORTEN_ACCEL", hide_env_values = true)]
     accelerator: Option<String>,
@@ -110,6 +113,7 @@ impl Create {
             memory_bytes: self.memory.0,
             disk_bytes: self.disk.0,
             isolated: self.isolated,
+            ip_family: self.ip_family,
             accelerator: self.accelerator.clone(),
             limit: self.limit,
             kubernetes_port: Some(free_port()?),

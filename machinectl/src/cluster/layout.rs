@@ -1,7 +1,8 @@
 //! Names and addresses of a local cluster's machines.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use clap::ValueEnum;
 use machine::HardwareAddress;
 use machine::config::Role;
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,44 @@ use serde_json::{Value, json};
 /// The segment between the machines. Behind its first network card, which leads to the host, each has the same address.
 const SEGMENT: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 0);
 const SEGMENT_BITS: u8 = 24;
+/// The same over IPv6, and what pods and Services have then.
+const SEGMENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd05, 0, 0, 0, 0, 0, 0, 0);
+const SEGMENT_V6_BITS: u8 = 64;
+const PODS_V6: &str = "fd05:0:1::/56";
+const SERVICES_V6: &str = "fd05:0:2::/112";
 /// The first control plane's last octet, and the first worker's.
 const CONTROL_PLANES: u8 = 10;
 const WORKERS: u8 = 100;
 /// As many of each have an address.
 pub const MOST_CONTROL_PLANES: u8 = 90;
 pub const MOST_WORKERS: u8 = 150;
+
+/// The one kind of addresses that machines, pods and Services of a cluster have. The way from the host to a machine is IPv4's always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IpFamily {
+    #[default]
+    Ipv4,
+    Ipv6,
+}
+
+impl IpFamily {
+    /// The segment in the notation of configs.
+    pub fn segment(self) -> String {
+        match self {
+            IpFamily::Ipv4 => format!("{SEGMENT}/{SEGMENT_BITS}"),
+            IpFamily::Ipv6 => format!("{SEGMENT_V6}/{SEGMENT_V6_BITS}"),
+        }
+    }
+
+    /// `cluster.network` of the machine config, where it is not what it is anyway.
+    pub fn cluster_network(self) -> Value {
+        match self {
+            IpFamily::Ipv4 => json!({}),
+            IpFamily::Ipv6 => json!({ "podCIDRs": [PODS_V6], "serviceCIDRs": [SERVICES_V6] }),
+        }
+    }
+}
 
 /// One machine of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +70,20 @@ impl Place {
         }
     }
 
-    /// On the segment.
-    pub fn address(self) -> Ipv4Addr {
+    /// On the segment. Of an IPv6 address the last digits read like the IPv4 address's: `fd05::100` is worker-1.
+    pub fn address(self, family: IpFamily) -> IpAddr {
+        let v4 = self.address_v4();
+        match family {
+            IpFamily::Ipv4 => v4.into(),
+            IpFamily::Ipv6 => {
+                let last = u16::from(v4.octets()[3]);
+                let digits = (last / 100) << 8 | (last / 10 % 10) << 4 | last % 10;
+                Ipv6Addr::from_bits(SEGMENT_V6.to_bits() | u128::from(digits)).into()
+            }
+        }
+    }
+
+    fn address_v4(self) -> Ipv4Addr {
         let first = match self.role {
             Role::ControlPlane => CONTROL_PLANES,
             Role::Worker => WORKERS,
@@ -49,7 +94,7 @@ impl Place {
 
     /// 52:54:00 is QEMU's.
     pub fn hardware_address(self) -> HardwareAddress {
-        let [_, b, c, d] = self.address().octets();
+        let [_, b, c, d] = self.address_v4().octets();
         HardwareAddress([0x52, 0x54, 0x00, b, c, d])
     }
 
@@ -60,16 +105,12 @@ impl Place {
     }
 
     /// What is this machine's alone, for its config.
-    pub fn fields(self) -> Value {
-        let address = format!("{}/{}", self.address(), SEGMENT_BITS);
+    pub fn fields(self, family: IpFamily) -> Value {
+        let bits = if family == IpFamily::Ipv4 { SEGMENT_BITS } else { SEGMENT_V6_BITS };
+        let address = format!("{}/{bits}", self.address(family));
         let interfaces = json!([{ "name": "eth0", "dhcp": true }, { "name": "eth1", "addresses": [address] }]);
         json!({ "machine": { "hostname": self.name(), "network": { "interfaces": interfaces } } })
     }
-}
-
-/// The segment in the notation of configs.
-pub fn segment() -> String {
-    format!("{SEGMENT}/{SEGMENT_BITS}")
 }
 
 /// The first machines of a cluster, in the order in which they are started.
@@ -86,7 +127,7 @@ mod tests {
     fn every_machine_has_a_name_and_an_address_of_its_own() {
         let places = places(3, 2);
         let shown: Vec<_> =
-            places.iter().map(|place| format!("{} {} {}", place.name(), place.address(), place.hardware_address())).collect();
+            places.iter().map(|place| format!("{} {} {}", place.name(), place.address(IpFamily::Ipv4), place.hardware_address())).collect();
         assert_eq!(
             shown,
             [
@@ -97,7 +138,10 @@ mod tests {
                 "worker-2 10.5.0.101 52:54:00:05:00:65",
             ]
         );
-        assert_eq!(Place { role: Role::Worker, number: MOST_WORKERS }.address(), Ipv4Addr::new(10, 5, 0, 249));
+        let last = Place { role: Role::Worker, number: MOST_WORKERS };
+        assert_eq!(last.address(IpFamily::Ipv4), IpAddr::from([10, 5, 0, 249]));
+        let of_v6 = [Place::FIRST, Place { role: Role::Worker, number: 1 }, last].map(|place| place.address(IpFamily::Ipv6).to_string());
+        assert_eq!(of_v6, ["fd05::10", "fd05::100", "fd05::249"]);
     }
 
     #[test]

@@ -40,9 +40,17 @@ pub enum Quorum {
 }
 
 impl Peer {
-    /// Asks the machine APIs of control planes. One that does not answer counts as a member that is away.
+    /// Asks the machine APIs of control planes; one that cannot be reached from here is asked through those that can. One that does not answer
+    /// so either counts as a member that is away.
     pub async fn ask(connection: &Connection) -> Result<Vec<Peer>, Failure> {
-        let answers = connection.each(QUICK, async |session| ask(&session).await).await?;
+        let mut answers = connection.each(QUICK, async |session| ask(&session).await).await?;
+        let passing = answers.done.iter().filter(|(_, peer)| peer.is_some()).map(|(node, _)| node.clone()).collect();
+        let silent = connection.nodes.iter().filter(|node| answers.done.iter().all(|(done, _)| done != *node)).cloned().collect();
+        if let Some(through) = connection.through(passing, silent) {
+            let passed_on = through.each(QUICK, async |session| ask(&session).await).await?;
+            answers.done.extend(passed_on.done);
+            answers.failed = passed_on.failed;
+        }
         // Without its remedy: that is for whoever meant to call that machine.
         let trouble = |failure: Failure| failure.remedy("").to_string();
         let silent = answers.failed.into_iter().map(|failure| Peer { boot_id: None, kubernetes: None, trouble: Some(trouble(failure)) });

@@ -49,7 +49,7 @@ pub struct List {
     output: Output,
 }
 
-/// Give a worker no more certificates; those that it has count until they end
+/// Give a machine no more certificates; those that it has count until they end. A control plane leaves etcd first
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// Name of its node
@@ -81,9 +81,20 @@ impl Revoke {
         world.connection.one(QUICK, ask).await?;
         if !world.quiet {
             write(&format!("machine {} is revoked; take its Node out of the cluster with: kubectl delete node {0}\n", self.name));
+            if was_control_plane(world, &self.name).await? {
+                write(
+                    "it holds the authorities' keys, and can issue certificates by itself: if it is in others' hands, rotate all authorities\n",
+                );
+            }
         }
         Ok(())
     }
+}
+
+async fn was_control_plane(world: &World, name: &str) -> Result<bool, Failure> {
+    let ask = async |session: Session| session.ask(session.cluster().list_machines(ListMachinesRequest {})).await;
+    let machines = world.connection.one(QUICK, ask).await?.machines;
+    Ok(machines.iter().any(|machine| machine.node == name && machine.role() == MachineRole::ControlPlane))
 }
 
 fn table(machines: &[JoinedMachine]) -> Table {

@@ -113,30 +113,45 @@ fn credential<'a>(asked: &Asked, known: &'a Known, record: Option<&MachineRecord
             }
         },
         Credential::Token(shown) => {
-            let fresh = "put a token of machinectl token create into cluster.joinToken";
-            let found =
-                shown.as_ref().and_then(|shown| known.token.as_ref().filter(|record| record.id == shown.id && record.hash == shown.hash()));
-            let Some(token) = found else { return refused("TOKEN_UNKNOWN", "the join token is wrong".to_owned(), fresh) };
-            if token.revoked {
-                return refused("TOKEN_REVOKED", format!("the join token {} is revoked", token.id), fresh);
-            }
-            if let Some(expired) = token.expires.filter(|expires| *expires <= known.now) {
-                let since = known.now - expired;
-                return refused("TOKEN_EXPIRED", format!("the join token {} expired {since} seconds ago", token.id), fresh);
-            }
-            if token.role != Some(asked.role) && !(token.role.is_none() && (asked.role == Role::Worker || asked.proved_control_plane)) {
-                let remedy = "make one for the role: machinectl token create --role; a control plane's config also needs the cluster's encryptionKey";
-                return refused("TOKEN_ROLE", format!("the join token {} is not for a {}", token.id, words(asked.role)), remedy);
-            }
-            if let Some(node) = token.node.as_ref().filter(|node| **node != asked.node) {
-                return refused("TOKEN_NODE", format!("the join token {} is for node {node}, not for {}", token.id, asked.node), fresh);
-            }
+            let token = good_token(asked, shown.as_ref(), known)?;
             if record.is_some_and(|record| record.revoked && record.key == asked.key) {
                 return revoked(asked);
             }
             Ok(Some(token))
         }
     }
+}
+
+/// By the token alone, which costs the cluster little to look at: whether it is worth looking at the rest.
+pub fn token_counts(asked: &Asked, token: Option<&TokenRecord>, now: u64) -> Result<(), Refusal> {
+    let known = Known { token: token.cloned(), now, ..Known::default() };
+    match &asked.credential {
+        Credential::Certificate { .. } => Ok(()),
+        Credential::Token(shown) => good_token(asked, shown.as_ref(), &known).map(drop),
+    }
+}
+
+fn good_token<'a>(asked: &Asked, shown: Option<&Token>, known: &'a Known) -> Result<&'a TokenRecord, Refusal> {
+    let refused = |reason, problem: String, remedy: &str| Err(Refusal::state(reason, problem, remedy));
+    let fresh = "put a token of machinectl token create into cluster.joinToken";
+    let found = shown.and_then(|shown| known.token.as_ref().filter(|record| record.id == shown.id && record.hash == shown.hash()));
+    let Some(token) = found else { return refused("TOKEN_UNKNOWN", "the join token is wrong".to_owned(), fresh) };
+    if token.revoked {
+        return refused("TOKEN_REVOKED", format!("the join token {} is revoked", token.id), fresh);
+    }
+    if let Some(expired) = token.expires.filter(|expires| *expires <= known.now) {
+        let since = known.now - expired;
+        return refused("TOKEN_EXPIRED", format!("the join token {} expired {since} seconds ago", token.id), fresh);
+    }
+    if token.role != Some(asked.role) && !(token.role.is_none() && (asked.role == Role::Worker || asked.proved_control_plane)) {
+        let remedy =
+            "make one for the role: machinectl token create --role; a control plane's config also needs the cluster's encryptionKey";
+        return refused("TOKEN_ROLE", format!("the join token {} is not for a {}", token.id, words(asked.role)), remedy);
+    }
+    if let Some(node) = token.node.as_ref().filter(|node| **node != asked.node) {
+        return refused("TOKEN_NODE", format!("the join token {} is for node {node}, not for {}", token.id, asked.node), fresh);
+    }
+    Ok(token)
 }
 
 fn revoked<T>(asked: &Asked) -> Result<T, Refusal> {

@@ -1,6 +1,6 @@
 //! What the cluster keeps of its machines and tokens: objects in kube-system, which every control plane's agent reads and writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::IpAddr;
 
@@ -10,9 +10,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Node as KubernetesNode, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
-use serde::Serialize;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::decide::MachineRecord;
 use super::token::TokenRecord;
@@ -23,6 +23,7 @@ const LABEL: &str = "corten.dev/record";
 const KEY: &str = "record";
 const MACHINE: &str = "machine";
 const TOKEN: &str = "token";
+const ENDED: &str = "corten-join-tokens-ended";
 
 /// A record and the version of the object that it was read from.
 #[derive(Debug, Clone)]
@@ -79,6 +80,47 @@ pub async fn token(client: &Client, id: &str) -> anyhow::Result<Option<Kept<Toke
 pub async fn tokens(client: &Client) -> anyhow::Result<Vec<Kept<TokenRecord>>> {
     let listed = secrets(client).list(&ListParams::default().labels(&format!("{LABEL}={TOKEN}"))).await;
     listed.with_context(|| format!("listing the tokens' records in {NAMESPACE}"))?.items.into_iter().map(read_token).collect()
+}
+
+/// Ids of tokens whose records are gone. One of them may stand in a machine config still, where it would count as the cluster's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Always 1.
+    version: u32,
+    ids: BTreeSet<String>,
+}
+
+pub async fn has_ended(client: &Client, id: &str) -> anyhow::Result<bool> {
+    Ok(ended(client).await?.is_some_and(|ended| ended.record.ids.contains(id)))
+}
+
+async fn ended(client: &Client) -> anyhow::Result<Option<Kept<Ended>>> {
+    let found = config_maps(client).get_opt(ENDED).await.with_context(|| format!("reading ConfigMap {NAMESPACE}/{ENDED}"))?;
+    let read = |map: ConfigMap| {
+        let text = map.data.and_then(|mut data| data.remove(KEY)).with_context(|| format!("ConfigMap {NAMESPACE}/{ENDED} has no {KEY}"))?;
+        Ok(Kept { record: parse(&text, "ConfigMap", ENDED)?, version: map.metadata.resource_version })
+    };
+    found.map(read).transpose()
+}
+
+/// Deletes the records of tokens; their ids are written down before.
+pub async fn delete_tokens(client: &Client, ids: &BTreeSet<String>) -> anyhow::Result<()> {
+    let before = ended(client).await?;
+    let mut record = before.as_ref().map(|before| before.record.clone()).unwrap_or_default();
+    record.version = 1;
+    record.ids.extend(ids.iter().cloned());
+    let data = Some(BTreeMap::from([(KEY.to_owned(), text(&record)?)]));
+    let mut map = ConfigMap { metadata: metadata(ENDED, "ended"), data, ..ConfigMap::default() };
+    map.metadata.resource_version = before.as_ref().and_then(|before| before.version.clone());
+    write(&config_maps(client), before.is_some(), ENDED, &map, ENDED).await?;
+    for id in ids {
+        let name = token_name(id);
+        match secrets(client).delete(&name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            deleted => drop(deleted.with_context(|| format!("deleting Secret {NAMESPACE}/{name}"))?),
+        }
+    }
+    Ok(())
 }
 
 fn read_token(secret: Secret) -> anyhow::Result<Kept<TokenRecord>> {

@@ -1,22 +1,28 @@
 //! Join tokens that administrators make and revoke, and the machines that have joined. Only hashes are kept.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use controlplane::client::Client;
 use controlplane::secrets::join_token;
-use machine::config::Role;
+use machine::config::{Host, HostPort, Role};
 
 use super::decide::MachineRecord;
 use super::record::{self, Conflict};
 use super::token::{Token, TokenRecord};
 use super::{Admission, MAX_NODE_NAME, TRIES, config_token, unavailable};
 use crate::clock::wall_seconds;
+use crate::controllers::etcd_members::{self, Found};
+use crate::controllers::pki::Keyring;
 use crate::refusal::Refusal;
 
 /// How long a token is valid unless it is said.
 const USUAL: Duration = Duration::from_secs(86_400);
 /// Longer than anybody may mean, short enough for every clock's arithmetic.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// For so long a machine that comes late is told that its token expired, and when.
+const KEPT_AFTER_ITS_END: Duration = Duration::from_secs(7 * 86_400);
 
 /// What a token is to be for.
 #[derive(Debug, Clone)]
@@ -48,6 +54,7 @@ impl Admission {
         let secret = join_token().map_err(anyhow::Error::from)?;
         let token: Token = secret.reveal().parse().map_err(|()| anyhow::anyhow!("the new token has another form than tokens have"))?;
         let record = describe(&token, purpose, wall_seconds())?;
+        sweep(&client).await.map_err(unavailable)?;
         record::write_token(&client, None, &record).await.map_err(unavailable)?;
         let words = format!("join token {} was made by {}", record.id, record.by);
         self.node.events.emit(format!("token/{}", record.id), "Created", words);
@@ -59,7 +66,11 @@ impl Admission {
         let (config, client) = self.cluster()?;
         let kept = record::tokens(&client).await.map_err(unavailable)?;
         let mut tokens: Vec<TokenRecord> = kept.into_iter().map(|kept| kept.record).collect();
-        tokens.extend(config_token(&config).filter(|own| tokens.iter().all(|token| token.id != own.id)));
+        if let Some(own) = config_token(&config).filter(|own| tokens.iter().all(|token| token.id != own.id))
+            && !record::has_ended(&client, &own.id).await.map_err(unavailable)?
+        {
+            tokens.push(own);
+        }
         Ok(tokens)
     }
 
@@ -88,30 +99,62 @@ impl Admission {
         Ok(record::machines(&client).await.map_err(unavailable)?.into_iter().map(|kept| kept.record).collect())
     }
 
-    /// A worker gets nothing any more.
+    /// A machine gets nothing any more. A control plane has to be out of etcd before: what it holds is the cluster's until then.
     pub async fn revoke_machine(&self, node: &str, by: &str) -> Result<(), Refusal> {
         let (_, client) = self.cluster()?;
         for _ in 0..TRIES {
-            if settled(revoke(&client, node).await?)? {
+            if settled(self.revoke(&client, node).await?)? {
                 self.node.events.emit(format!("machine/{node}"), "Revoked", format!("machine {node} was revoked by {by}"));
                 return Ok(());
             }
         }
         Err(busy())
     }
+
+    async fn revoke(&self, client: &Client, node: &str) -> Result<anyhow::Result<()>, Refusal> {
+        let machines = record::machines(client).await.map_err(unavailable)?;
+        let Some(kept) = machines.iter().find(|kept| kept.record.node == node) else {
+            return Err(Refusal::not_found(format!("machine {node}"), "see machinectl machines list"));
+        };
+        if kept.record.role == Role::ControlPlane {
+            let seen = etcd_members::observe(&self.node, &mut Keyring::default(), None).await;
+            out_of_etcd(&kept.record, &seen.found)?;
+        }
+        let revoked = MachineRecord { revoked: true, ..kept.record.clone() };
+        Ok(record::write_machine(client, Some(kept), &revoked).await)
+    }
 }
 
-async fn revoke(client: &Client, node: &str) -> Result<anyhow::Result<()>, Refusal> {
-    let machines = record::machines(client).await.map_err(unavailable)?;
-    let Some(kept) = machines.iter().find(|kept| kept.record.node == node) else {
-        return Err(Refusal::not_found(format!("machine {node}"), "see machinectl machines list"));
+/// That etcd knows no member on this machine.
+fn out_of_etcd(record: &MachineRecord, found: &Found) -> Result<(), Refusal> {
+    let Found::Cluster(cluster) = found else {
+        let problem = format!("whether control plane {} has a member of etcd cannot be told", record.node);
+        return Err(Refusal::state("ETCD_SILENT", problem, "see machinectl etcd members, and try again"));
     };
-    if kept.record.role == Role::ControlPlane {
-        let problem = format!("machine {node} is a control plane: it holds the authorities' keys, and can issue certificates by itself");
-        return Err(Refusal::state("CONTROL_PLANE", problem, "reset the machine, and make the cluster's authorities anew if it is lost"));
+    let is_its = |url: &String| HostPort::of_https(url).is_ok_and(|url| record.addresses.iter().any(|ip| url.host == Host::Address(*ip)));
+    match cluster.members.iter().find(|member| member.name == record.node || member.peer_urls.iter().any(is_its)) {
+        None => Ok(()),
+        Some(member) => {
+            let problem = format!("control plane {} has member {} of etcd", record.node, member.id);
+            let remedy = "take it out first: reset the machine, or, if it is lost, machinectl etcd remove";
+            Err(Refusal::state("ETCD_MEMBER", problem, remedy))
+        }
     }
-    let revoked = MachineRecord { revoked: true, ..kept.record.clone() };
-    Ok(record::write_machine(client, Some(kept), &revoked).await)
+}
+
+/// Deletes what is left of tokens that ended long ago. Whoever writes at the same time does the same.
+async fn sweep(client: &Client) -> anyhow::Result<()> {
+    let now = wall_seconds();
+    let over = |record: &TokenRecord| record.expires.is_some_and(|expires| expires.saturating_add(KEPT_AFTER_ITS_END.as_secs()) <= now);
+    let kept = record::tokens(client).await?;
+    let ids: BTreeSet<String> = kept.into_iter().map(|kept| kept.record).filter(over).map(|record| record.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    match record::delete_tokens(client, &ids).await {
+        Err(error) if error.is::<Conflict>() => Ok(()),
+        deleted => deleted,
+    }
 }
 
 /// Whether it was written, and not somebody else's at the same time.
@@ -129,8 +172,11 @@ fn busy() -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use controlplane::etcd::{Member, MemberId};
+
     use super::*;
     use crate::admission::decide::{Asked, Credential, Known, decide};
+    use crate::etcd::members::Cluster;
 
     fn purpose() -> Purpose {
         Purpose {
@@ -169,6 +215,36 @@ mod tests {
             let refusal = decide(&asked(node), &known(now, record)).unwrap_err().to_string();
             assert!(refusal.contains(words), "{refusal}");
         }
+    }
+
+    #[test]
+    fn a_control_plane_is_revoked_once_it_is_out_of_etcd() {
+        let record = MachineRecord {
+            version: 1,
+            node: "cp-2".to_owned(),
+            role: Role::ControlPlane,
+            key: String::new(),
+            addresses: vec!["192.0.2.11".parse().unwrap()],
+            token: String::new(),
+            joined_at: 0,
+            revoked: false,
+        };
+        let cluster = |name: &str, address: &str| {
+            let peer_urls = vec![format!("https://{address}:2380")];
+            let member = Member { id: MemberId(7), name: name.to_owned(), peer_urls, client_urls: Vec::new(), learner: false };
+            Found::Cluster(Cluster { id: 1, members: vec![member], server: String::new() })
+        };
+        for (found, words) in [
+            (cluster("cp-2", "192.0.2.99"), "has member 7 of etcd"),
+            // It has not started yet.
+            (cluster("", "192.0.2.11"), "has member 7 of etcd"),
+            (Found::Silence(Vec::new()), "cannot be told"),
+            (Found::NobodyToAsk, "cannot be told"),
+        ] {
+            let refusal = out_of_etcd(&record, &found).unwrap_err().to_string();
+            assert!(refusal.contains(words), "{refusal}");
+        }
+        out_of_etcd(&record, &cluster("cp-1", "192.0.2.10")).unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod plan;
 mod problem;
 
 #[cfg(test)]
-mod real;
+pub mod real;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime};

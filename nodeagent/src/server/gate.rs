@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::audited::{Ear, until_end};
 use super::caller::Peer;
+use super::joining::Joining;
 use super::passing;
 use super::permission::{Caller, Decision, Denial, access, permitted};
 use super::refusals::Refusals;
@@ -39,7 +40,7 @@ const LONG: [&str; 8] = [
     "/corten.machine.v1.Upgrade/Upload",
 ];
 
-/// Calls of strangers whose requests are taken in at a time: each may be as long as a message may be.
+/// Calls of strangers that are answered at a time: in maintenance each may be as long as a message may be.
 const STRANGERS: usize = 16;
 
 /// Wraps the methods into [`Gate`].
@@ -48,12 +49,13 @@ pub struct GateLayer {
     node: Node,
     refusals: Arc<Refusals>,
     strangers: Arc<Semaphore>,
+    joining: Arc<Joining>,
     audit: Audit,
 }
 
 impl GateLayer {
     pub fn new(node: Node, refusals: Arc<Refusals>, audit: Audit) -> GateLayer {
-        GateLayer { node, refusals, strangers: Arc::new(Semaphore::new(STRANGERS)), audit }
+        GateLayer { node, refusals, strangers: Arc::new(Semaphore::new(STRANGERS)), joining: Arc::default(), audit }
     }
 }
 
@@ -111,6 +113,18 @@ where
         gate.note_denied(&peer, &path, denial);
         return Ok(if path == scrape::PATH { scrape::denied(denial) } else { denied(denial).into_http() });
     }
+    let joins = peer.identity.is_none() && for_anybody(&path);
+    let mut turn = None;
+    if joins {
+        let taken = gate.joining.take_in(peer.address.ip(), request).await;
+        match taken {
+            Ok((whole, its)) => (request, turn) = (whole, Some(its)),
+            Err(refusal) => {
+                gate.refusals.call(&peer, &path, &refusal);
+                return Ok(Status::from(refusal).into_http());
+            }
+        }
+    }
     let _permit = match &peer.identity {
         None => Some(gate.strangers.acquire().await),
         Some(_) => None,
@@ -124,7 +138,6 @@ where
         let passed = tokio::time::timeout(deadline, passing::pass_on(&gate.node, &peer, target, request)).await;
         return Ok(passed.unwrap_or_else(|_| Err(late(deadline))).unwrap_or_else(|status| status.into_http()));
     }
-    let joins = peer.identity.is_none() && for_anybody(&path);
     let begun = match changes(&path) && !joins {
         true => Some(gate.audit.begin(call(&peer, &path)).await),
         false => None,
@@ -136,6 +149,9 @@ where
         Err(_) => late(deadline).into_http(),
     };
     gate.tell(&peer, &path, &response);
+    if let Some(turn) = turn.filter(|_| refusal(&response).is_some()) {
+        turn.end_later();
+    }
     let begun = if joins { gate.note_joining(&peer, &path, refusal(&response)).await } else { begun };
     Ok(match begun {
         Some(begun) => until_end(response, begun, ear),

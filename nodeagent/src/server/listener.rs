@@ -19,12 +19,16 @@ use tonic::transport::server::Connected;
 
 use super::caller::{Identity, Peer};
 use super::refusals::Refusals;
+use super::shares::Shares;
 use super::tls::{Credentials, Shown};
 
 /// Connections that are open at a time, those in their handshake included.
 const MAX_CONNECTIONS: usize = 256;
 /// Those among them of strangers on a configured machine: machines that join. They must not keep out whoever has a certificate.
 const MAX_STRANGERS: usize = 64;
+/// How many one address may have of those that have not shown a certificate: a machine that joins needs one.
+const HANDSHAKES_EACH: usize = 32;
+const STRANGERS_EACH: usize = 8;
 /// How long such a connection may last: a join takes a few seconds.
 const STRANGERS_DEADLINE: Duration = Duration::from_secs(60);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,8 +42,10 @@ pub struct Connection {
     peer: Peer,
     /// Of a stranger's: when it ends.
     ends: Option<Pin<Box<Sleep>>>,
-    /// Count towards [`MAX_CONNECTIONS`] and [`MAX_STRANGERS`] for as long as the connection lives.
-    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    /// Counts towards [`MAX_CONNECTIONS`] for as long as the connection lives.
+    _permit: OwnedSemaphorePermit,
+    /// Towards [`MAX_STRANGERS`] and [`STRANGERS_EACH`].
+    _stranger: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 /// Binds the port for IPv4 and IPv6; for IPv4 alone where the kernel has no IPv6.
@@ -60,7 +66,11 @@ pub async fn accept(
     connections: mpsc::Sender<io::Result<Connection>>,
 ) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    let strangers = Arc::new(Strangers {
+        all: Arc::new(Semaphore::new(MAX_STRANGERS)),
+        each: Shares::new(STRANGERS_EACH),
+        handshakes: Shares::new(HANDSHAKES_EACH),
+    });
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -70,9 +80,13 @@ pub async fn accept(
         match accepted {
             Ok((stream, address)) => {
                 let (credentials, refusals, connections) = (credentials.borrow().clone(), refusals.clone(), connections.clone());
+                // Whoever opens more than that at once is not answered at all.
+                let Ok(handshake) = strangers.handshakes.of(address.ip()).try_acquire_owned() else { continue };
                 let strangers = strangers.clone();
                 tokio::spawn(async move {
-                    match connect(stream, address, &credentials, (permit, strangers), &refusals).await {
+                    let connected = connect(stream, address, &credentials, (permit, &strangers), &refusals).await;
+                    drop(handshake);
+                    match connected {
                         Ok(connection) => drop(connections.send(Ok(connection)).await),
                         Err(error) => tracing::debug!(%address, "{error:#}"),
                     }
@@ -86,11 +100,25 @@ pub async fn accept(
     }
 }
 
+/// Bounds on connections of those that have not shown a certificate.
+struct Strangers {
+    all: Arc<Semaphore>,
+    each: Shares,
+    handshakes: Shares,
+}
+
+impl Strangers {
+    fn count(&self, address: IpAddr) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = self.each.of(address).try_acquire_owned().ok()?;
+        Some([own, self.all.clone().try_acquire_owned().ok()?])
+    }
+}
+
 async fn connect(
     stream: TcpStream,
     address: SocketAddr,
     credentials: &Credentials,
-    (permit, strangers): (OwnedSemaphorePermit, Arc<Semaphore>),
+    (permit, strangers): (OwnedSemaphorePermit, &Strangers),
     refusals: &Refusals,
 ) -> anyhow::Result<Connection> {
     let shown = Shown::default();
@@ -101,12 +129,12 @@ async fn connect(
         Ok(stream) => {
             let peer = Peer { address: plain(address), identity: identity(&stream)?.map(Arc::new) };
             let stranger = peer.identity.is_none() && !credentials.are_open();
-            let strangers = match stranger {
-                true => Some(strangers.try_acquire_owned().context("too many connections of machines without a certificate")?),
+            let counted = match stranger {
+                true => Some(strangers.count(address.ip()).context("too many connections of machines without a certificate")?),
                 false => None,
             };
             let ends = stranger.then(|| Box::pin(tokio::time::sleep(STRANGERS_DEADLINE)));
-            Ok(Connection { stream, peer, ends, _permits: (permit, strangers) })
+            Ok(Connection { stream, peer, ends, _permit: permit, _stranger: counted })
         }
         Err(error) => {
             let subject = shown.lock().unwrap_or_else(PoisonError::into_inner).take();

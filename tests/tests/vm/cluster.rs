@@ -1,5 +1,6 @@
 //! Clusters of several machines on a segment of their own.
 
+mod ipv6;
 mod three;
 mod workers;
 
@@ -10,8 +11,14 @@ use tests::place;
 
 /// So many control planes and workers, all of them healthy.
 fn cluster(name: &str, control_planes: u32, workers: u32) -> anyhow::Result<Cluster> {
+    cluster_with(name, control_planes, workers, &[])
+}
+
+/// The same with further arguments.
+fn cluster_with(name: &str, control_planes: u32, workers: u32, further: &[&str]) -> anyhow::Result<Cluster> {
     let numbers = [control_planes.to_string(), workers.to_string()];
-    let extra = ["--control-planes", &numbers[0], "--workers", &numbers[1]].map(str::to_owned).to_vec();
+    let extra = ["--control-planes", &numbers[0], "--workers", &numbers[1]].into_iter().chain(further.iter().copied());
+    let extra = extra.map(str::to_owned).collect();
     Cluster::create(&Options { name: name.to_owned(), extra, ..Options::default() })
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use testbed::{ProcessId, RunningMachine};
 
-use super::super::layout::Place;
+use super::super::layout::{IpFamily, Place};
 use crate::failure::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Record {
     pub memory_bytes: u64,
     pub disk_bytes: u64,
     pub isolated: bool,
+    #[serde(default)]
+    pub ip_family: IpFamily,
     /// The accelerator that the user asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<String>,
@@ -130,6 +132,7 @@ pub mod tests {
             memory_bytes: 1,
             disk_bytes: 2,
             isolated: true,
+            ip_family: IpFamily::Ipv4,
             accelerator: None,
             limit: None,
             kubernetes_port: Some(6443),

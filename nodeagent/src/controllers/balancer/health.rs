@@ -23,7 +23,9 @@ use crate::store::Resource;
 const WHILE_DOWN: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(5);
 const OF_THE_ANSWER: u32 = 3;
 const WHILE_UP: Duration = Duration::from_secs(3);
+/// How long the only server may take to answer; and one beside others, which is not missed.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+const BESIDE_OTHERS: Duration = Duration::from_secs(2);
 /// Failures in a row after which a server that was ready no longer is: a busy one may be late once.
 const PATIENCE: u32 = 2;
 
@@ -46,13 +48,18 @@ pub async fn run(node: Node, pool: Arc<Pool>, target: Target) {
         }
         let asked = Instant::now();
         let error = match &client {
-            Some((_, client)) => ask(client).await,
+            Some((_, client)) => ask(client, if pool.has_other(target.address) { BESIDE_OTHERS } else { ANSWER_DEADLINE }).await,
             None => Some("the agent has no certificate for it".to_owned()),
         };
         failures = if error.is_some() { failures.saturating_add(1) } else { 0 };
         let ready = failures < PATIENCE;
         tell(&node, &pool, &target, ready, error.unwrap_or_default());
-        tokio::time::sleep(if ready { WHILE_UP } else { while_down(asked.elapsed()) }).await;
+        let pause = match failures {
+            0 => WHILE_UP,
+            _ if ready => *WHILE_DOWN.start(),
+            _ => while_down(asked.elapsed()),
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -90,12 +97,12 @@ fn connect(node: &Node, target: &Target, issued: &Issued) -> Option<Client> {
 }
 
 /// What is wrong; none when it is ready.
-async fn ask(client: &Client) -> Option<String> {
-    match timeout(ANSWER_DEADLINE, client.readyz()).await {
+async fn ask(client: &Client, deadline: Duration) -> Option<String> {
+    match timeout(deadline, client.readyz()).await {
         Ok(Ok(())) => None,
         // The rest of a long answer changes with each step of the server's start.
         Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::from(error)).lines().next().unwrap_or_default().to_owned()),
-        Err(_) => Some(format!("no answer within {} s", ANSWER_DEADLINE.as_secs())),
+        Err(_) => Some(format!("no answer within {} s", deadline.as_secs())),
     }
 }
 

@@ -37,6 +37,11 @@ impl Pool {
         self.lock().remove(&address);
     }
 
+    /// Whether there is another server than this one.
+    pub fn has_other(&self, address: SocketAddr) -> bool {
+        self.lock().keys().any(|other| *other != address)
+    }
+
     /// This machine's own server, else the one with the fewest connections; `tried` are left out.
     pub fn choose(&self, tried: &[SocketAddr]) -> Option<Choice<'_>> {
         let mut servers = self.lock();

@@ -2,7 +2,10 @@
 //!
 //! Needs root, for namespaces, and the components that `make components` builds; it fails without them.
 
-mod machines;
+mod failover;
+mod hostile;
+mod load;
+pub mod machines;
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
@@ -14,7 +17,9 @@ use kube::Api;
 use kube::api::PostParams;
 use machine::config::{Config, Role};
 
+use crate::admission::token::TokenRecord;
 use crate::admission::tokens::Purpose;
+use crate::admission::{Admission, record};
 use crate::controllers::api;
 use crate::controllers::pki::Keyring;
 use crate::controllers::real_cluster::machine_under_test::until;
@@ -30,6 +35,24 @@ fn machines_join() -> Result<()> {
     let checked = runtime.block_on(async {
         lan.start_control_plane().await?;
         check(&lan).await
+    });
+    checked.with_context(|| lan.logs())
+}
+
+#[test]
+fn machines_join_over_ipv6_alone() -> Result<()> {
+    let mut lan = Lan::ipv6()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checked = runtime.block_on(async {
+        lan.start_control_plane().await?;
+        let worker = lan.join("worker-1", 101, lan.worker()).await?;
+        joined(&worker).await?;
+        its_certificates_are_the_clusters(&worker)?;
+        worker.run(its_kubelet_registers).await?;
+        let machines = lan.admission()?.machines().await?;
+        ensure!(machines.iter().any(|machine| machine.addresses == [lan.address(101)]), "{machines:?}");
+        let further = lan.join("cp-2", 11, lan.further_control_plane()).await?;
+        joined(&further).await
     });
     checked.with_context(|| lan.logs())
 }
@@ -156,7 +179,25 @@ async fn a_token_lets_in_one_machine_until_it_is_revoked(lan: &Lan) -> Result<()
     admission.revoke_machine("worker-4", "os:admin/alice").await?;
     ensure!(admission.machines().await?.iter().any(|machine| machine.node == "worker-4" && machine.revoked), "not revoked");
     let refusal = admission.revoke_machine(&lan.control_plane_name(), "").await.expect_err("a control plane").to_string();
-    ensure!(refusal.contains("it holds the authorities' keys"), "{refusal}");
+    ensure!(refusal.contains("of etcd"), "{refusal}");
+    admission.revoke_machine("cp-2", "os:admin/alice").await.context("a control plane without a member of etcd")?;
+    what_ended_long_ago_is_deleted(lan, &admission).await
+}
+
+async fn what_ended_long_ago_is_deleted(lan: &Lan, admission: &Admission) -> Result<()> {
+    let client = lan.super_user()?;
+    let token =
+        |id: &str, expires| TokenRecord { expires, ..TokenRecord::of_config(&format!("{id}.0123456789abcdef").parse().expect("a token")) };
+    let now = crate::clock::wall_seconds();
+    for old in [token("old001", Some(now - 8 * 86_400)), token("new001", Some(now - 86_400)), token("always", None)] {
+        record::write_token(&client, None, &old).await?;
+    }
+    let purpose = Purpose { role: Role::Worker, node: None, valid_for: None, by: String::new() };
+    admission.create_token(purpose).await?;
+    let left: Vec<String> = admission.tokens().await?.into_iter().map(|token| token.id).collect();
+    let has = |id: &str| left.iter().any(|left| left == id);
+    ensure!(!has("old001") && has("new001") && has("always"), "{left:?}");
+    ensure!(record::has_ended(&client, "old001").await? && !record::has_ended(&client, "new001").await?, "its id is not kept");
     Ok(())
 }
 

@@ -15,7 +15,7 @@ const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 102
 pub const OOM_SCORE_ADJUST: i16 = -998;
 
 pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {
-    let defaults = json!({
+    let mut defaults = json!({
         "metricsBindAddress": METRICS,
         "enableProfiling": false,
         // The kernel controller sets these sysctls: kube-proxy would need root for the size of the hash table.
@@ -23,6 +23,10 @@ pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {
             "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s", "udpTimeout": "0s", "udpStreamTimeout": "0s",
         },
     });
+    if machine.facts.node_ips.first().is_some_and(IpAddr::is_ipv6) {
+        // By it kube-proxy also knows which family comes first. Upstream's own is IPv4's.
+        defaults["bindAddress"] = json!("::");
+    }
     let owned = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",

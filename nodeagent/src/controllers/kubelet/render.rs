@@ -34,7 +34,7 @@ pub fn config(machine: &Machine, provider_id: Option<&str>, paths: &Paths) -> Re
 
 /// What the user may change.
 fn defaults(config: &Config, facts: &Facts) -> Result<Value, ManifestError> {
-    Ok(json!({
+    let mut defaults = json!({
         "authentication": { "webhook": { "enabled": true, "cacheTTL": "2m0s" } },
         "clusterDNS": [manifests::dns_address(config)?],
         "containerLogMaxFiles": 5,
@@ -52,7 +52,12 @@ fn defaults(config: &Config, facts: &Facts) -> Result<Value, ManifestError> {
         "streamingConnectionIdleTimeout": "5m0s",
         "systemReserved": reserved(config.machine.role),
         "tlsMinVersion": "VersionTLS13",
-    }))
+    });
+    if facts.node_ips.first().is_some_and(IpAddr::is_ipv6) {
+        // Upstream's own is IPv4's.
+        defaults["address"] = json!("::");
+    }
+    Ok(defaults)
 }
 
 /// What the rest of Corten leans on.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressProtocol};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressProtocol};
 use netlink_packet_route::route::{RouteMessage, RouteProtocol};
 use nix::errno::Errno;
 use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
@@ -80,6 +80,11 @@ async fn add_address(netlink: &Handle, address: &Address) -> anyhow::Result<()> 
     let index = index(netlink, &address.link).await?;
     let mut request = netlink.address().add(index, address.address.addr(), address.address.prefix_len()).replace();
     request.message_mut().attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    // An IPv6 address is of no use for a second or two while the kernel looks for another that has it (RFC 4862, 5.4): etcd could not listen
+    // on it. Nobody looks for IPv4's either.
+    if address.address.addr().is_ipv6() {
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
     tolerate(request.execute().await, &PRESENT, || format!("adding address {}", address.name()))
 }
 

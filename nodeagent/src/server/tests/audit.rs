@@ -92,7 +92,7 @@ async fn strangers_that_ask_to_join_do_not_fill_the_log() {
     let machine = Machine::configured().await;
     let before = until(&machine, 0, 2).await.last().map_or(0, |record| record.number);
     let mut stranger = ClusterClient::new(machine.connect(without_certificate()).await.unwrap());
-    for _ in 0..50 {
+    for _ in 0..30 {
         stranger.issue_certificate(IssueCertificateRequest::default()).await.unwrap_err();
     }
     // A change after them, to wait for: what is written is in order.

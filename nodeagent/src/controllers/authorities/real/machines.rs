@@ -227,7 +227,7 @@ fn start(node: &Node) {
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeScheduler>>::default(), node.clone()));
     tokio::spawn(controller::run(Balancer::default(), node.clone()));
     tokio::spawn(balancer::membership::follow(node.clone()));
-    tokio::spawn(controller::run(Manifests, node.clone()));
+    tokio::spawn(controller::run(Manifests::default(), node.clone()));
     tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
     tokio::spawn(approver::follow(node.clone()));
     tokio::spawn(controller::run(Approver, node.clone()));

@@ -1,18 +1,22 @@
 //! A control plane and machines that join it, each with its network on one segment.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
+use controlplane::client::Client;
 use controlplane::pki::{self, AuthorityId};
+use controlplane::ports::{API_SERVER_PORT, ETCD_CLIENT_PORT};
 use controlplane::{apiserver, controller_manager, etcd};
 use machine::Root;
 use machine::config::{Config, Role};
 use machine::service::ServiceState;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::Admission;
@@ -32,20 +36,25 @@ use crate::resources::time::TimeStatus;
 use crate::server::testing::{Machine, service};
 use crate::stage::StageEvent;
 
-const CONTROL_PLANE: u8 = 10;
+pub const CONTROL_PLANE: u8 = 10;
 
 /// The segment, with a control plane whose thread is the caller's.
 pub struct Lan {
     control_plane: MachineUnderTest,
+    ipv6: bool,
     /// Once it runs.
     agent: Option<Machine>,
 }
 
-fn address(last: u8) -> IpAddr {
+pub fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
 
-fn ip(line: &str) -> Result<()> {
+fn address_v6(last: u8) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into()
+}
+
+pub fn ip(line: &str) -> Result<()> {
     let output = Command::new("ip").args(line.split(' ')).output().context("starting ip (Debian: iproute2)")?;
     ensure!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -54,28 +63,55 @@ fn ip(line: &str) -> Result<()> {
 impl Lan {
     /// Moves the calling thread into namespaces of its own.
     pub fn new() -> Result<Lan> {
-        let mut control_plane = MachineUnderTest::new()?;
+        let control_plane = MachineUnderTest::new()?;
         for line in ["link add lan type bridge", "address add 192.0.2.1/24 dev lan", "link set lan up"] {
             ip(line)?;
         }
+        Ok(Lan::of(control_plane, false))
+    }
+
+    /// With IPv6 alone: but for loopback, no machine has another address.
+    pub fn ipv6() -> Result<Lan> {
+        let control_plane = MachineUnderTest::with(address_v6(CONTROL_PLANE), |config| {
+            let network = &mut config.cluster.network;
+            network.pod_cidrs = vec!["fd00:1::/56".parse().expect("a network")];
+            network.service_cidrs = vec!["fd00:2::/112".parse().expect("a network")];
+        })?;
+        // Unlike ARP, a neighbour is told of addresses of the link alone that it asks on.
+        let own = format!("address add {}/64 dev lan nodad", address_v6(CONTROL_PLANE));
+        for line in ["link add lan type bridge", "link set lan up", &own] {
+            ip(line)?;
+        }
+        Ok(Lan::of(control_plane, true))
+    }
+
+    fn of(mut control_plane: MachineUnderTest, ipv6: bool) -> Lan {
+        let at = |port| SocketAddr::new(control_plane.facts.node_ips[0], port);
+        let (endpoint, agent) = (format!("https://{}", at(API_SERVER_PORT)), at(api::PORT).to_string());
         let cluster = &mut control_plane.config.cluster;
-        cluster.endpoint = format!("https://{}:6443", address(CONTROL_PLANE));
-        cluster.control_planes = vec![format!("{}:50000", address(CONTROL_PLANE))];
-        Ok(Lan { control_plane, agent: None })
+        (cluster.endpoint, cluster.control_planes) = (endpoint, vec![agent]);
+        Lan { control_plane, ipv6, agent: None }
+    }
+
+    pub fn address(&self, last: u8) -> IpAddr {
+        if self.ipv6 { address_v6(last) } else { address(last) }
+    }
+
+    pub async fn start_etcd(&mut self) -> Result<()> {
+        let machine = &mut self.control_plane;
+        let membership = etcd::Membership::bootstrap(&machine.facts)?;
+        machine.start(etcd::render(&machine.config, &machine.facts, &machine.credentials, &membership)?).await
     }
 
     pub async fn start_control_plane(&mut self) -> Result<()> {
+        self.start_etcd().await?;
+        self.start_api_server().await?;
         let machine = &mut self.control_plane;
-        let membership = etcd::Membership::bootstrap(&machine.facts)?;
-        machine.start(etcd::render(&machine.config, &machine.facts, &machine.credentials, &membership)?).await?;
-        machine.start(apiserver::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
-        let super_user = machine.client(&pki::super_user(super::PATIENCE * 20))?;
-        until("the API server is ready", || async { Ok(super_user.readyz().await?) }).await?;
         machine.start(controller_manager::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
 
-        let agent = Machine::at(machine.facts.root.clone(), SocketAddr::from(([0, 0, 0, 0], api::PORT))).await;
+        let agent = Machine::at(machine.facts.root.clone(), SocketAddr::from(([0; 8], api::PORT))).await;
         let node = agent.node.clone();
-        configure(&node, &machine.facts.node_name, address(CONTROL_PLANE), machine.config.clone());
+        configure(&node, &machine.facts.node_name, machine.facts.node_ips[0], machine.config.clone());
         start(&node);
         tokio::spawn(controller::run(Manifests::default(), node.clone()));
         tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
@@ -83,7 +119,9 @@ impl Lan {
         tokio::spawn(controller::run(Approver, node.clone()));
         until("the manifests are applied", || async {
             // The played init knows nothing of it, and tells all that it knows when it is asked first.
-            node.store.put("kube-apiserver", &service("kube-apiserver", ServiceState::Ready));
+            for id in ["etcd", "kube-apiserver"] {
+                node.store.put(id, &service(id, ServiceState::Ready));
+            }
             node.store.get::<ManifestSet>(ManifestSet::NAME).map(drop).with_context(|| format!("{:?}", controllers(&node)))
         })
         .await?;
@@ -97,6 +135,11 @@ impl Lan {
             id.of_mut(&mut config.cluster.certificate_authorities).key = None;
         }
         config
+    }
+
+    /// The control plane's own.
+    pub fn founder(&self) -> Config {
+        self.control_plane.config.clone()
     }
 
     /// A worker's config.
@@ -113,21 +156,56 @@ impl Lan {
 
     /// Starts a machine with this config on the segment.
     pub async fn join(&self, name: &str, last: u8, config: Config) -> Result<Joiner> {
+        self.boot(name, last, config, Arc::new(tempfile::tempdir()?)).await
+    }
+
+    /// The same with a disk that is written to already.
+    pub async fn boot(&self, name: &str, last: u8, config: Config, disk: Arc<tempfile::TempDir>) -> Result<Joiner> {
         let (told, hears) = oneshot::channel();
         let (plugged, plug) = oneshot::channel();
         let (work, jobs) = mpsc::channel(4);
-        let (owned, ip) = (name.to_owned(), address(last));
-        let thread = std::thread::spawn(move || run(&owned, ip, config, told, plug, jobs));
-        let (tid, node, directory) = hears.await.context("the machine ended before it began")?;
-        self::ip(&format!("link add v{last}x{} type veth peer name eth0 netns {tid}", tid % 1000))?;
-        self::ip(&format!("link set v{last}x{} master lan up", tid % 1000))?;
+        let (owned, ip) = (name.to_owned(), self.address(last));
+        let directory = disk.clone();
+        let thread = std::thread::spawn(move || run(&owned, ip, config, &directory, told, plug, jobs));
+        let (tid, node) = hears.await.context("the machine ended before it began")?;
+        plug_in(tid, last)?;
         plugged.send(()).ok().context("the machine ended before it was plugged in")?;
-        Ok(Joiner { name: name.to_owned(), node, work, thread: Some(thread), _directory: directory })
+        Ok(Joiner { name: name.to_owned(), node, work, thread: Some(thread), disk })
+    }
+
+    /// Starts an API server of the same etcd on a machine of its own; it ends with the value.
+    pub async fn start_further_api_server(&self, name: &str, last: u8) -> Result<ApiServer> {
+        let machine = self.control_plane.beside(name, self.address(last))?;
+        let (told, hears) = oneshot::channel();
+        let (plugged, plug) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || serve(machine, told, plug, ready, stopped));
+        plug_in(hears.await.context("the machine ended before it began")?, last)?;
+        plugged.send(()).ok().context("the machine ended before it was plugged in")?;
+        let pid = is_ready.await.context("the machine ended")??;
+        Ok(ApiServer { pid, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Starts the first control plane's API server again.
+    pub async fn start_api_server(&mut self) -> Result<()> {
+        let machine = &mut self.control_plane;
+        machine.start(apiserver::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
+        let super_user = machine.client(&pki::super_user(super::PATIENCE * 20))?;
+        until("the API server is ready", || async { Ok(super_user.readyz().await?) }).await
+    }
+
+    pub fn kill_api_server(&mut self) -> Result<()> {
+        self.control_plane.stop("kube-apiserver")
     }
 
     /// The control plane's.
     pub fn admission(&self) -> Result<Admission> {
         Ok(Admission::new(self.agent.as_ref().context("the control plane does not run")?.node.clone()))
+    }
+
+    pub fn super_user(&self) -> Result<Client> {
+        self.control_plane.client(&pki::super_user(super::PATIENCE * 20))
     }
 
     pub fn control_plane_name(&self) -> String {
@@ -140,6 +218,82 @@ impl Lan {
     }
 }
 
+fn plug_in(tid: i32, last: u8) -> Result<()> {
+    ip(&format!("link add v{last}x{} type veth peer name eth0 netns {tid}", tid % 1000))?;
+    ip(&format!("link set v{last}x{} master lan up", tid % 1000))
+}
+
+/// In the machine's own network.
+fn plugged_in(ip: IpAddr) -> Result<()> {
+    let address = if ip.is_ipv4() { format!("{ip}/24") } else { format!("{ip}/64 nodad") };
+    for line in ["link set lo up".to_owned(), format!("address add dev eth0 {address}"), "link set eth0 up".to_owned()] {
+        self::ip(&line)?;
+    }
+    Ok(())
+}
+
+/// An API server that runs until it is dropped.
+pub struct ApiServer {
+    pid: u32,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ApiServer {
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid.try_into()?), signal)?)
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The machine's etcd is the first control plane's.
+pub async fn forward_etcd() -> Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", ETCD_CLIENT_PORT)).await?;
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect((address(CONTROL_PLANE), ETCD_CLIENT_PORT)).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    Ok(())
+}
+
+fn serve(
+    mut machine: MachineUnderTest,
+    told: oneshot::Sender<i32>,
+    plug: oneshot::Receiver<()>,
+    ready: oneshot::Sender<Result<u32>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    told.send(nix::unistd::gettid().as_raw()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        plug.await.unwrap();
+        let started = async {
+            plugged_in(machine.facts.node_ips[0])?;
+            forward_etcd().await?;
+            machine.start(apiserver::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
+            let super_user = machine.client(&pki::super_user(super::PATIENCE * 20))?;
+            until("the further API server is ready", || async { Ok(super_user.readyz().await?) }).await?;
+            machine.pid("kube-apiserver")
+        };
+        let started = started.await.with_context(|| machine.logs());
+        let _ = ready.send(started);
+        let _ = stopped.await;
+    });
+}
+
 type Job = Box<dyn FnOnce(Node, String) -> std::pin::Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// A machine that joins; it ends with the value.
@@ -148,10 +302,23 @@ pub struct Joiner {
     pub node: Node,
     work: mpsc::Sender<Job>,
     thread: Option<JoinHandle<()>>,
-    _directory: Arc<tempfile::TempDir>,
+    disk: Arc<tempfile::TempDir>,
 }
 
 impl Joiner {
+    /// Ends the machine; what is on its disk stays.
+    pub fn cut_power(mut self) -> Arc<tempfile::TempDir> {
+        self.end();
+        self.disk.clone()
+    }
+
+    fn end(&mut self) {
+        self.work = mpsc::channel(1).0;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     pub fn set_config(&self, config: Config, generation: u64) {
         self.node.set_config(Applied { generation, config: Arc::new(config) });
     }
@@ -179,10 +346,7 @@ impl Joiner {
 
 impl Drop for Joiner {
     fn drop(&mut self) {
-        self.work = mpsc::channel(1).0;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -196,23 +360,21 @@ fn run(
     name: &str,
     ip: IpAddr,
     config: Config,
-    told: oneshot::Sender<(i32, Node, Arc<tempfile::TempDir>)>,
+    disk: &tempfile::TempDir,
+    told: oneshot::Sender<(i32, Node)>,
     plug: oneshot::Receiver<()>,
     mut jobs: mpsc::Receiver<Job>,
 ) {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    let directory = Arc::new(tempfile::tempdir().unwrap());
-    let root = Root::new(directory.path());
+    let root = Root::new(disk.path());
     std::fs::create_dir_all(root.path("/dev")).unwrap();
     std::fs::write(root.path("/dev/console"), "").unwrap();
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
-    told.send((nix::unistd::gettid().as_raw(), node.clone(), directory)).ok().unwrap();
+    told.send((nix::unistd::gettid().as_raw(), node.clone())).ok().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         plug.await.unwrap();
-        for line in ["link set lo up".to_owned(), format!("address add {ip}/24 dev eth0"), "link set eth0 up".to_owned()] {
-            self::ip(&line).unwrap();
-        }
+        plugged_in(ip).unwrap();
         configure(&node, name, ip, config);
         start(&node);
         while let Some(job) = jobs.recv().await {
