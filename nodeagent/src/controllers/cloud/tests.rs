@@ -1,3 +1,5 @@
+mod manager;
+
 use anyhow::{Context, ensure};
 use controlplane::pki::CertificateId;
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
@@ -10,6 +12,7 @@ use crate::controllers::cluster_node::{self, ClusterNode};
 use crate::controllers::fixtures::{changed, machine};
 use crate::controllers::real_cluster::{RealCluster, until};
 use crate::resources::cluster::NodeStatus;
+use manager::Manager;
 
 /// What kubelets with an external cloud provider register with, until the cloud's controller has seen to the Node (k8s.io/cloud-provider/api).
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
@@ -72,17 +75,21 @@ fn what_the_clouds_controller_does_to_a_node_stays() {
                 "the agent leaves the taint to the cloud's controller: {tainted:?}"
             );
 
-            // As the cloud's controller does: addresses, zone and type, and the taint goes last.
-            let manager = PatchParams { field_manager: Some("cloud-controller-manager".to_owned()), ..PatchParams::default() };
-            let status = json!({ "status": { "addresses": [
-                { "type": "InternalIP", "address": "192.0.2.20" },
-                { "type": "ExternalIP", "address": "198.51.100.20" },
-            ] } });
-            nodes.patch_status("cp-1", &manager, &Patch::Strategic(status)).await?;
-            let left: Vec<_> = tainted.into_iter().filter(|taint| taint.key != UNINITIALIZED).collect();
-            let zone = json!({ "topology.kubernetes.io/zone": "eu-central-1a", "node.kubernetes.io/instance-type": "m7i.large" });
-            let initialized = json!({ "metadata": { "labels": zone }, "spec": { "taints": left } });
-            nodes.patch("cp-1", &manager, &Patch::Merge(initialized)).await?;
+            // Zone, type and addresses, and the taint goes last.
+            let cloud = json!({ "cp-1": {
+                "providerID": "aws:///eu-central-1a/i-1",
+                "type": "m7i.large", "zone": "eu-central-1a", "region": "eu-central-1",
+                "addresses": ["192.0.2.20", "198.51.100.20"],
+            } });
+            let config = node.config().context("it has a config")?.config;
+            let manager = Manager::start(&config, &cloud)?;
+            until("the cloud's controller has initialized it", || async {
+                let spec = nodes.get("cp-1").await?.spec.context("it has one")?;
+                let taints = spec.taints.unwrap_or_default();
+                ensure!(taints.iter().all(|taint| taint.key != UNINITIALIZED), "{taints:?}; {}", manager.log());
+                Ok(())
+            })
+            .await?;
             until("the agent has seen it", || async {
                 let own = node.store.get::<NodeStatus>("cp-1").context("not told")?;
                 ensure!(own.labels.contains_key("topology.kubernetes.io/zone") && own.taints.len() == 1, "{own:?}");
