@@ -28,6 +28,7 @@ use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::authorities::AuthorityStatus;
 use crate::resources::cluster::ApiServer;
+#[cfg(test)]
 pub use listeners::subjects;
 use listeners::{Listener, listeners};
 use plan::{Looked, Seen, Told};

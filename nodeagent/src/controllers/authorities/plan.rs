@@ -90,7 +90,7 @@ fn status(id: AuthorityId, machine: &Machine, seen: &Seen) -> Option<AuthoritySt
     };
     let before = seen.told.get(id.name());
     let (waits_for, cluster_waits_for) = match &seen.looked {
-        Some(looked) => (behind(id, machine, seen, looked), cluster_behind(id, authority, looked)),
+        Some(looked) => (behind(id, machine, seen, looked), cluster_behind(id, authority, phase, looked, seen.now)),
         None => before.map(|told| (told.waits_for.clone(), told.cluster_waits_for.clone())).unwrap_or_default(),
     };
     Some(AuthorityStatus {
@@ -116,17 +116,9 @@ fn behind(id: AuthorityId, machine: &Machine, seen: &Seen, looked: &Looked) -> V
     if pki::succeeds(authority) {
         behind.push("the key of the new authority".to_owned());
     }
-    for (certificate, (pem, since)) in &looked.certificates {
-        if certificate.authority() != id {
-            continue;
-        }
-        if pki::verify_chain(pem, pki::issuing(&authority.certificate), seen.now).is_err() {
-            behind.push(format!("certificate {certificate}"));
-        } else if *certificate == CertificateId::ApiServerKubeletClient && is_fresh(authority, *since, seen.now) {
-            let minutes = KUBELET_CLIENT_REFRESH.as_secs() / 60;
-            behind.push(format!("kube-apiserver to take up certificate {certificate}, within {minutes} minutes"));
-        }
-    }
+    let own = looked.certificates.iter().filter(|(certificate, _)| certificate.authority() == id);
+    let old = own.filter(|(_, (pem, _))| pki::verify_chain(pem, pki::issuing(&authority.certificate), seen.now).is_err());
+    behind.extend(old.map(|(certificate, _)| format!("certificate {certificate}")));
     for (name, status) in &looked.controllers {
         let followed = status.state == ControllerState::Settled && status.generation >= seen.generation;
         if CONTROLLERS.contains(&name.as_str()) && !followed {
@@ -134,14 +126,9 @@ fn behind(id: AuthorityId, machine: &Machine, seen: &Seen, looked: &Looked) -> V
         }
     }
     behind.extend(looked.not_ready.iter().filter(|name| CONTROLLERS.contains(&name.as_str())).map(|name| format!("service {name}")));
+    behind.extend(looked.roots.iter().filter_map(|roots| roots.as_ref().err()).map(|error| format!("API server: {error}")));
     behind.extend(looked.shown.iter().filter_map(|(listener, shown)| at_server(id, listener, shown, machine, seen.now)));
     behind
-}
-
-/// Only while the old one is still accepted it matters who uses what.
-fn is_fresh(authority: &CertificateAuthority, since: Option<SystemTime>, now: SystemTime) -> bool {
-    let several = pki::each(&authority.certificate).nth(1).is_some();
-    several && since.is_some_and(|since| now.duration_since(since).unwrap_or_default() < KUBELET_CLIENT_REFRESH)
 }
 
 /// What a server shows or takes that the config says otherwise.
@@ -165,18 +152,23 @@ fn at_server(id: AuthorityId, listener: &Listener, shown: &Result<Shown, String>
     (serves && !good).then(|| format!("{service} to show its new certificate"))
 }
 
-/// Whether the cluster tells pods of the same authorities.
-fn cluster_behind(id: AuthorityId, authority: &CertificateAuthority, looked: &Looked) -> Vec<String> {
-    match (&looked.roots, id) {
-        (Some(Ok(roots)), AuthorityId::Kubernetes) => {
-            let wanted: Vec<String> = fingerprints(authority);
-            let told = |text: &str| pki::each(text).filter_map(|pem| pki::fingerprint(pem).ok()).collect::<Vec<_>>();
-            let stale = roots.iter().filter(|(_, text)| told(text) != wanted);
-            stale.map(|(namespace, _)| format!("ConfigMap {} of namespace {namespace}", super::ROOTS)).collect()
-        }
-        (Some(Err(error)), AuthorityId::Kubernetes) => vec![error.clone()],
-        _ => Vec::new(),
+/// What machines do not have to wait for one after the other: whether the cluster tells pods of the same authorities, and whether its API servers
+/// call kubelets by new certificates, before kubelets take no others any more.
+fn cluster_behind(id: AuthorityId, authority: &CertificateAuthority, phase: Phase, looked: &Looked, now: SystemTime) -> Vec<String> {
+    if id != AuthorityId::Kubernetes {
+        return Vec::new();
     }
+    let wanted = fingerprints(authority);
+    let told = |text: &str| pki::each(text).filter_map(|pem| pki::fingerprint(pem).ok()).collect::<Vec<_>>();
+    let stale = looked.roots.iter().filter_map(|roots| roots.as_ref().ok()).flatten().filter(|(_, text)| told(text) != wanted);
+    let mut behind: Vec<String> = stale.map(|(namespace, _)| format!("ConfigMap {} of namespace {namespace}", super::ROOTS)).collect();
+    let since = looked.certificates.get(&CertificateId::ApiServerKubeletClient).and_then(|(_, since)| *since);
+    let fresh = since.is_some_and(|since| now.duration_since(since).unwrap_or_default() < KUBELET_CLIENT_REFRESH);
+    if phase == Phase::Issuing && fresh {
+        let (certificate, minutes) = (CertificateId::ApiServerKubeletClient, KUBELET_CLIENT_REFRESH.as_secs() / 60);
+        behind.push(format!("kube-apiserver to take up certificate {certificate}, which takes it up to {minutes} minutes"));
+    }
+    behind
 }
 
 #[cfg(test)]

@@ -160,7 +160,10 @@ impl RealInit {
         let notify = UnixDatagram::bind(&notify_path)?;
         fs::set_permissions(&notify_path, Permissions::from_mode(0o777))?;
         let log = File::options().create(true).append(true).open(self.log_path(spec.id.as_str()))?;
-        let child = Command::new(&spec.program)
+        // It goes with this thread, whatever ends that.
+        let child = Command::new("/usr/bin/setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(&spec.program)
             .args(&spec.args)
             .env_clear()
             .envs(&spec.environment)
