@@ -3,6 +3,7 @@
 mod api;
 mod apply;
 mod boot;
+mod collector;
 mod delta;
 mod figure;
 mod memory;
@@ -44,6 +45,7 @@ enum Name {
     Memory,
     Delta,
     Apply,
+    Collector,
 }
 
 impl Name {
@@ -56,6 +58,7 @@ impl Name {
             Name::Memory => "memory",
             Name::Delta => "delta",
             Name::Apply => "apply",
+            Name::Collector => "collector",
         }
     }
 
@@ -68,6 +71,7 @@ impl Name {
             Name::Memory => memory::measure(arguments.idle.0),
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
+            Name::Collector => collector::measure(arguments.rounds),
         }
     }
 }
