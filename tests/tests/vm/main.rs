@@ -6,6 +6,7 @@ mod faults;
 mod kubernetes;
 mod machine_api;
 mod media;
+mod metrics;
 mod reconfigure;
 mod secure_boot;
 mod seeds;

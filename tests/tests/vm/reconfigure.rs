@@ -72,6 +72,13 @@ fn api_server_flag(cluster: &Cluster) -> anyhow::Result<()> {
         cluster.kubectl(&["get", "--raw", "/readyz"]).map(drop)
     };
     let restarted = restarted(cluster, "cluster: { apiServer: { extraArgs: { max-requests-inflight: \"500\" } } }", is_another)?;
-    ensure!(restarted == ["kube-apiserver"], "{restarted:?}");
+    ensure!(restarted.contains(&"kube-apiserver"), "{restarted:?}");
+    // With one API server, which starts for longer than a lease lasts where processors are emulated, those that hold one end by themselves
+    // (upstream: "leaderelection lost"): nobody has told them to.
+    for other in restarted.iter().filter(|name| **name != "kube-apiserver") {
+        let status = services::status(cluster, other)?;
+        let leads = ["kube-controller-manager", "kube-scheduler"].contains(other);
+        ensure!(leads && status["lastExit"] == serde_json::json!({ "code": 1 }), "{restarted:?}; {status}");
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod api;
 mod apply;
 mod boot;
 mod cluster;
+mod collector;
 mod delta;
 mod figure;
 mod memory;
@@ -46,6 +47,7 @@ enum Name {
     Cluster,
     Delta,
     Apply,
+    Collector,
 }
 
 impl Name {
@@ -59,6 +61,7 @@ impl Name {
             Name::Cluster => "cluster",
             Name::Delta => "delta",
             Name::Apply => "apply",
+            Name::Collector => "collector",
         }
     }
 
@@ -72,6 +75,7 @@ impl Name {
             Name::Cluster => cluster::measure(arguments.rounds),
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
+            Name::Collector => collector::measure(arguments.rounds),
         }
     }
 }
