@@ -18,6 +18,7 @@ use crate::controllers::real_cluster::{RealCluster, until};
 use crate::node::Applied;
 use crate::resources::etcd::{EtcdMember, EtcdRole};
 use crate::resources::manifests::ManifestState;
+use crate::resources::network::{Hostname, NodeIps};
 
 const CRD: &str = "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: lamps.example.com}, spec: {\
     group: example.com, scope: Namespaced, names: {plural: lamps, singular: lamp, kind: Lamp}, versions: [{name: v1, served: true, \
@@ -27,16 +28,16 @@ fn config_map(name: &str, data: &str) -> String {
     format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: shop}}, data: {data}}}")
 }
 
-/// The cluster with a config that has these manifests.
+/// A control plane's agent, and the namespace that its manifests fill.
 struct Shop<'a> {
-    cluster: &'a RealCluster,
+    node: &'a Node,
     maps: Api<ConfigMap>,
 }
 
 impl Shop<'_> {
     /// Puts a config in force, and waits until everything was tried and pruned.
     async fn configure(&self, manifests: &[(&str, String)]) -> Result<()> {
-        let node = &self.cluster.node;
+        let node = self.node;
         let applied = node.config().context("it has one")?;
         let mut config = (*applied.config).clone();
         config.cluster.manifests =
@@ -54,7 +55,7 @@ impl Shop<'_> {
 
     async fn state(&self, id: &str, state: ManifestState) -> Result<ManifestStatus> {
         until(id, || async {
-            let told = self.cluster.node.store.get::<ManifestStatus>(id).context("not told")?;
+            let told = self.node.store.get::<ManifestStatus>(id).context("not told")?;
             ensure!(told.state == state, "{told:?}");
             Ok(told)
         })
@@ -73,7 +74,7 @@ fn manifests_are_applied_and_pruned_and_never_fight_anybody() {
         async |cluster| {
             let node = &cluster.node;
             let kube = cluster.admin()?.kube().clone();
-            let shop = Shop { cluster, maps: Api::namespaced(kube.clone(), "shop") };
+            let shop = Shop { node, maps: Api::namespaced(kube.clone(), "shop") };
             let lamp = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Lamp"));
             let lamps: Api<DynamicObject> = Api::namespaced_with(kube.clone(), "shop", &lamp);
             let crds: Api<CustomResourceDefinition> = Api::all(kube.clone());
@@ -161,6 +162,64 @@ fn manifests_are_applied_and_pruned_and_never_fight_anybody() {
             let kept = system.get("coredns").await?;
             ensure!(kept.data.is_some_and(|data| data["Corefile"] == ".:53 {}"));
             ensure!(kept.metadata.labels.is_some_and(|labels| labels["k8s-app"] == "kube-dns"));
+            Ok(())
+        },
+    );
+}
+
+/// A second control plane's agent, with the same config, at the same API server.
+fn another(first: &Node, name: &str) -> Result<Node> {
+    let node = Node::new(first.root.clone(), first.init.clone());
+    node.set_config(first.config().context("it has one")?);
+    node.store.put(Hostname::NAME, &Hostname { hostname: name.to_owned(), source: "config".to_owned() });
+    node.store.put(NodeIps::NAME, &first.store.get::<NodeIps>(NodeIps::NAME).context("it has one")?);
+    node.store.replace(first.store.all::<ApiServer>());
+    tokio::spawn(crate::controller::run(Manifests::default(), node.clone()));
+    Ok(node)
+}
+
+#[test]
+fn control_planes_do_not_fight_each_other() {
+    RealCluster::run(
+        |_| {},
+        async |cluster| {
+            let maps: Api<ConfigMap> = Api::namespaced(cluster.admin()?.kube().clone(), "shop");
+            let (first, second) = (cluster.node.clone(), another(&cluster.node, "cp-2")?);
+            for node in [&first, &second] {
+                members(node, &["cp-1", "cp-2"]);
+            }
+            let [first, second] = [&first, &second].map(|node| Shop { node, maps: maps.clone() });
+            let shop = ("shop", "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}".to_owned());
+            let version = |text: &str| ("maps", config_map("goods", &format!("{{price: '{text}'}}")));
+            let extra = ("extra", config_map("extra", "{}"));
+            let unknown = ("unknown", "{apiVersion: example.org/v1, kind: Nothing, metadata: {name: x}}".to_owned());
+            let old = [shop.clone(), version("1"), extra, unknown];
+            let new = [shop.clone(), version("2")];
+            for each in [&first, &second] {
+                each.configure(&old).await?;
+            }
+
+            // In the middle of a change of both: the newer word stands, and what one of them still wants stays.
+            first.configure(&new).await?;
+            ensure!(first.value("goods", "price").await?.as_deref() == Some("2"));
+            maps.get("extra").await.context("the second one wants it still")?;
+            // The second one works on, at what it could not apply, and touches nothing else.
+            let before = maps.get("goods").await?.metadata.resource_version;
+            let tries = || second.node.store.get::<ManifestStatus>("Nothing.example.org/x").map_or(0, |told| told.tries);
+            let tried = tries();
+            until("the second one has looked again", || async { Ok(ensure!(tries() > tried, "{} tries", tries())) }).await?;
+            ensure!(maps.get("goods").await?.metadata.resource_version == before, "nobody has written it");
+
+            // The second one comes after: nothing is written that stands there already, and now nobody wants the extra.
+            second.configure(&new).await?;
+            ensure!(maps.get("goods").await?.metadata.resource_version == before, "the same is no change");
+            ensure!(maps.get_opt("extra").await?.is_none());
+
+            // One leaves for good: what only it had goes with the next change of the others.
+            second.configure(&[shop.clone(), version("2"), ("late", config_map("late", "{}"))]).await?;
+            members(first.node, &["cp-1"]);
+            first.configure(&[shop, version("3")]).await?;
+            ensure!(maps.get_opt("late").await?.is_none(), "its only control plane is gone");
             Ok(())
         },
     );
