@@ -91,7 +91,9 @@ pub async fn run(world: &World, wish: &Wish) -> Result<(), Failure> {
         // Where a machine does not follow what it has, no further step is taken.
         fleet.followed(&machines, &safe, &progress).await?;
         if step > Step::Accept {
-            fleet.cluster_followed(&machines, &progress).await?;
+            // Those that a cut left a step ahead may not see of the cluster what they wait for before the others follow.
+            let behind: Vec<Machine> = machines.iter().filter(|machine| machine.standing == step.from()).cloned().collect();
+            fleet.cluster_followed(&behind, &progress).await?;
         }
         if wish.until.is_some_and(|until| until.forbids(step)) {
             break true;

@@ -158,9 +158,10 @@ fn cluster_behind(id: AuthorityId, authority: &CertificateAuthority, phase: Phas
     if id != AuthorityId::Kubernetes {
         return Vec::new();
     }
-    let wanted = fingerprints(authority);
-    let told = |text: &str| pki::each(text).filter_map(|pem| pki::fingerprint(pem).ok()).collect::<Vec<_>>();
-    let stale = looked.roots.iter().filter_map(|roots| roots.as_ref().ok()).flatten().filter(|(_, text)| told(text) != wanted);
+    // Meanwhile control planes may be a step apart, and one of them publishes for all: the order does not matter.
+    let set = |text: &str| pki::each(text).filter_map(|pem| pki::fingerprint(pem).ok()).collect::<BTreeSet<_>>();
+    let wanted = set(&authority.certificate);
+    let stale = looked.roots.iter().filter_map(|roots| roots.as_ref().ok()).flatten().filter(|(_, text)| set(text) != wanted);
     let mut behind: Vec<String> = stale.map(|(namespace, _)| format!("ConfigMap {} of namespace {namespace}", super::ROOTS)).collect();
     let since = looked.certificates.get(&CertificateId::ApiServerKubeletClient).and_then(|(_, since)| *since);
     let fresh = since.is_some_and(|since| now.duration_since(since).unwrap_or_default() < KUBELET_CLIENT_REFRESH);
