@@ -22,7 +22,8 @@ use crate::node::Node;
 use crate::resources::api_servers::Membership;
 use crate::resources::cluster::ApiServer;
 
-const WITHIN: Duration = Duration::from_secs(10);
+/// The balancer's own part takes 8 s at most; the rest is for processors that others want as well.
+const WITHIN: Duration = Duration::from_secs(30);
 const WHO: [CertificateId; 3] = [CertificateId::KubeletClient, CertificateId::KubeProxy, CertificateId::Agent];
 
 #[test]
