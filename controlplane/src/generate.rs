@@ -134,6 +134,7 @@ fn cluster(name: &str, endpoint: &str, machine_endpoints: &[String], secrets: &S
     Cluster {
         name: name.to_owned(),
         endpoint: endpoint.to_owned(),
+        virtual_ip: None,
         network: options.network.clone(),
         control_planes: machine_endpoints.to_vec(),
         certificate_authorities: secrets.certificate_authorities.clone(),

@@ -49,6 +49,7 @@ use crate::controllers::registries::Registries;
 use crate::controllers::service::Supervised;
 use crate::controllers::static_pods::StaticPods;
 use crate::controllers::time;
+use crate::controllers::virtual_ip::VirtualIp;
 use crate::controllers::volumes::Volumes;
 use crate::controllers::watchdog::Watchdog;
 use crate::etcd_snapshots;
@@ -213,6 +214,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Supervised::<ControlPlane<KubeScheduler>>::default(), node.clone()));
     tokio::spawn(controller::run(Balancer::default(), node.clone()));
     tokio::spawn(balancer::membership::follow(node.clone()));
+    tokio::spawn(controller::run(VirtualIp::new()?, node.clone()));
     tokio::spawn(controller::run(Manifests::default(), node.clone()));
     tokio::spawn(controller::run(Dns, node.clone()));
     tokio::spawn(controller::run(MachineRecords::default(), node.clone()));

@@ -41,6 +41,7 @@ pub mod registries;
 pub mod service;
 pub mod static_pods;
 pub mod time;
+pub mod virtual_ip;
 pub mod volumes;
 pub mod watch;
 pub mod watchdog;

@@ -9,6 +9,8 @@ pub mod played;
 pub mod snapshot;
 pub mod wal;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -39,12 +41,25 @@ pub struct Access<'a> {
     /// PEM of the authority of etcd's clients and servers.
     pub authority: &'a str,
     pub certificate: &'a Issued,
+    /// Connections to use again; none: each question makes its own.
+    pub kept: Option<&'a Connections>,
+}
+
+/// Connections that are kept from one question to the next, by server, each with the certificate that it was made with: a handshake for every
+/// question would be most of what an idle control plane's agent does.
+#[derive(Debug, Default)]
+pub struct Connections(Mutex<BTreeMap<String, (String, Grpc<Channel>)>>);
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (String, Grpc<Channel>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// This machine's etcd, as its config has it.
 pub fn access<'a>(config: &'a Config, certificate: &'a Issued) -> Access<'a> {
     let authority = &config.cluster.certificate_authorities.etcd_client.certificate;
-    Access { server: SERVER, authority, certificate }
+    Access { server: SERVER, authority, certificate, kept: None }
 }
 
 /// A call that is answered once.
@@ -62,13 +77,36 @@ where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
 {
-    let asking = || format!("asking etcd at {} for {method}", access.server);
     let asked = async {
-        let mut client = client(access).await?;
         let codec = ProstCodec::<Q, A>::default();
-        Ok::<A, anyhow::Error>(client.unary(Request::new(question), PathAndQuery::from_static(method), codec).await?.into_inner())
+        Ok::<A, anyhow::Error>(
+            client(access).await?.unary(Request::new(question), PathAndQuery::from_static(method), codec).await?.into_inner(),
+        )
     };
-    within(deadline, asked).await.and_then(|answered| answered).with_context(asking)
+    answered(access, method, within(deadline, asked).await.and_then(|answered| answered))
+}
+
+/// One that was not answered may have a connection that is of no use.
+fn answered<A>(access: Access<'_>, method: &str, answered: anyhow::Result<A>) -> anyhow::Result<A> {
+    if let (Err(_), Some(connections)) = (&answered, access.kept) {
+        connections.lock().remove(access.server);
+    }
+    answered.with_context(|| format!("asking etcd at {} for {method}", access.server))
+}
+
+/// One question and one answer of a call that would go on.
+pub async fn ask_once<Q, A>(access: Access<'_>, deadline: Duration, method: &'static str, question: Q) -> anyhow::Result<A>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let asked = async {
+        let codec = ProstCodec::<Q, A>::default();
+        let questions = Request::new(futures::stream::iter([question]));
+        let mut answers = client(access).await?.streaming(questions, PathAndQuery::from_static(method), codec).await?.into_inner();
+        answers.message().await?.context("etcd ended the call")
+    };
+    answered(access, method, within(deadline, asked).await.and_then(|answered| answered))
 }
 
 /// A call that is answered in pieces.
@@ -88,6 +126,19 @@ pub async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> any
 }
 
 async fn client(access: Access<'_>) -> anyhow::Result<Grpc<Channel>> {
+    let Some(connections) = access.kept else { return connect(access).await };
+    let certificate = &access.certificate.certificate_pem;
+    let kept = connections.lock().get(access.server).filter(|(used, _)| used == certificate).map(|(_, client)| client.clone());
+    let mut client = match kept {
+        Some(client) => client,
+        None => connect(access).await?,
+    };
+    client.ready().await?;
+    connections.lock().insert(access.server.to_owned(), (certificate.clone(), client.clone()));
+    Ok(client)
+}
+
+async fn connect(access: Access<'_>) -> anyhow::Result<Grpc<Channel>> {
     let identity = Identity::from_pem(&access.certificate.certificate_pem, access.certificate.key_pem.reveal());
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(access.authority)).identity(identity);
     let channel = Channel::from_shared(access.server.to_owned())?.tls_config(tls)?.connect().await?;

@@ -28,3 +28,4 @@ pub mod sources;
 pub mod state_record;
 pub mod time;
 pub mod upgrade;
+pub mod virtual_ip;

@@ -306,6 +306,7 @@ fn api_server_names(config: &Config, facts: &Facts) -> Vec<San> {
     let first: Option<IpAddr> = cluster.network.service_cidrs.first().and_then(|network| service_address(network, 1));
     names.extend(first.map(San::Ip));
     names.extend(HostPort::of_https(&cluster.endpoint).map(|endpoint| endpoint.host.into()));
+    names.extend(cluster.virtual_ip.map(San::Ip));
     names.extend(cluster.api_server.certificate_sans.iter().map(|name| parse(name)));
     without_repeats(names)
 }

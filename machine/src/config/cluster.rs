@@ -18,6 +18,10 @@ pub struct Cluster {
     pub name: String,
     /// URL of the Kubernetes API that kubeconfigs and joining machines use first: `https://<host>:<port>`. No default.
     pub endpoint: String,
+    /// Address of the Kubernetes API that one control plane holds at a time, in the network of their node IPs; `endpoint` may name it.
+    /// Default: none.
+    #[serde(rename = "virtualIP", default, skip_serializing_if = "Option::is_none")]
+    pub virtual_ip: Option<IpAddr>,
     /// Addresses of pods and Services, and who carries their packets.
     #[serde(default)]
     pub network: ClusterNetwork,

@@ -49,6 +49,7 @@ fn changes(from: &Config, to: &Config) -> Vec<String> {
         (c.allow_scheduling_on_control_planes != d.allow_scheduling_on_control_planes, "change the Node's taints"),
         (c.certificate_authorities != d.certificate_authorities, "issue certificates anew and restart what uses them"),
         (c.endpoint != d.endpoint, "change the endpoint in kubeconfigs and in the API server's certificate"),
+        (c.virtual_ip != d.virtual_ip, "change the virtual IP, and the API server's certificate"),
         (c.control_planes != d.control_planes, "change which control planes the machine joins through"),
     ];
     parts.into_iter().filter(|(differs, _)| *differs).map(|(_, words)| words.to_owned()).collect()

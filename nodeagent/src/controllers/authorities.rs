@@ -116,9 +116,7 @@ async fn not_ready(node: &Node, put: &BTreeMap<String, ServiceSpec>) -> BTreeSet
 
 /// What the cluster tells pods of the API server's authority, by namespace; only control planes ask.
 async fn roots(node: &Node, config: &Config) -> Option<Result<BTreeMap<String, String>, String>> {
-    if AuthorityId::Kubernetes.of(&config.cluster.certificate_authorities).key.is_none() {
-        return None;
-    }
+    AuthorityId::Kubernetes.of(&config.cluster.certificate_authorities).key.as_ref()?;
     if !ApiServer::local_ready(&node.store) {
         return Some(Err("the API server of this machine is not ready".to_owned()));
     }

@@ -18,10 +18,12 @@ use tokio::time::Instant;
 
 use super::pki::Keyring;
 use crate::controller::{Controller, Wake};
+use crate::etcd::Connections;
 use crate::etcd::members::Promotion;
 use crate::node::Node;
 use crate::plan::Plan;
 use apply::Applied;
+use observe::observe_by;
 pub use observe::{elsewhere, is_founder, is_outdated, observe};
 use plan::Action;
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub use plan::{Found, Seen, table};
 #[derive(Debug, Default)]
 pub struct EtcdMembers {
     keyring: Keyring,
+    connections: Connections,
     /// What etcd said when it was asked for a vote too early, and when it is asked again.
     not_yet: Option<(String, Instant)>,
     /// Grows while etcd refuses.
@@ -57,7 +60,7 @@ impl Controller for EtcdMembers {
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         let not_yet = self.not_yet.as_ref().filter(|(_, until)| *until > Instant::now()).map(|(words, _)| words.clone());
-        let seen = observe(node, &mut self.keyring, not_yet).await;
+        let seen = observe_by(node, &mut self.keyring, Some(&self.connections), not_yet).await;
         self.on_the_way = seen.on_the_way();
         Ok(seen)
     }

@@ -27,6 +27,17 @@ pub fn changed(machine: &Machine, change: impl FnOnce(&mut Config)) -> Machine {
     Machine { config: Arc::new(config), facts: machine.facts.clone() }
 }
 
+/// The same in a cluster of IPv6 alone.
+pub fn with_ipv6(machine: &Machine) -> Machine {
+    let mut machine = changed(machine, |config| {
+        let network = &mut config.cluster.network;
+        network.pod_cidrs = vec!["fd00:1::/56".parse().unwrap()];
+        network.service_cidrs = vec!["fd00:2::/112".parse().unwrap()];
+    });
+    machine.facts.node_ips = vec!["2001:db8::10".parse().unwrap()];
+    machine
+}
+
 /// A certificate that says whose it is.
 pub fn issued(id: CertificateId) -> Issued {
     Issued { certificate_pem: format!("certificate {id}\n"), key_pem: Secret::new(format!("key {id}\n")) }

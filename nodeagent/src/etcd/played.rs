@@ -80,7 +80,7 @@ impl Etcd {
     }
 
     pub fn access(&self) -> Access<'_> {
-        Access { server: &self.server, authority: authority(), certificate: &self.client }
+        Access { server: &self.server, authority: authority(), certificate: &self.client, kept: None }
     }
 
     pub async fn until_it_answers(&self) -> Status {

@@ -335,6 +335,11 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "virtualips",
+        "The address that the control planes hold in turn.",
+        &[("HOLDER", "status.holder"), ("HELD HERE", "status.held"), ("LINK", "status.link")],
+    ),
+    seen(
         "volumes",
         "Volumes of the machine's disk.",
         &[("STATE", "status.state"), ("SIZE", "status.sizeBytes"), ("DEVICE", "status.device"), ("REASON", "status.reason")],

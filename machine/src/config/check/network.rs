@@ -134,6 +134,7 @@ fn machine_networks(config: &Config) -> Vec<(Path, IpNet)> {
     if let Ok(HostPort { host: name, .. }) = HostPort::of_https(&config.cluster.endpoint) {
         found.extend(host(&name).map(|network| (Path::of("cluster.endpoint"), network)));
     }
+    found.extend(config.cluster.virtual_ip.map(|address| (Path::of("cluster.virtualIP"), IpNet::from(address))));
     for (index, text) in config.cluster.control_planes.iter().enumerate() {
         let address = text.parse::<HostPort>().ok().and_then(|address| host(&address.host));
         found.extend(address.map(|network| (Path::of("cluster.controlPlanes").item(index), network)));

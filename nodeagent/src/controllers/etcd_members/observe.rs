@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use controlplane::etcd::{Member, MemberId};
-use controlplane::pki::{self, Authority, CertificateId, Issued};
+use controlplane::pki::{self, Authority, CertificateId};
 use controlplane::ports::ETCD_CLIENT_PORT;
 use futures::future::join_all;
 use machine::config::{Config, HostPort, Role};
@@ -18,7 +18,7 @@ use crate::controllers::etcd::ID;
 use crate::controllers::machine::Machine;
 use crate::controllers::pki::Keyring;
 use crate::etcd::members::{self, Cluster, Health};
-use crate::etcd::{Access, QUICK, access};
+use crate::etcd::{Access, Connections, QUICK, access};
 use crate::names;
 use crate::node::Node;
 use crate::resources::bootstrap::Bootstrap;
@@ -27,6 +27,11 @@ use crate::resources::network::NodeIps;
 use crate::resources::services;
 
 pub async fn observe(node: &Node, keyring: &mut Keyring, not_yet: Option<String>) -> Seen {
+    observe_by(node, keyring, None, not_yet).await
+}
+
+/// The same for who asks again and again.
+pub async fn observe_by(node: &Node, keyring: &mut Keyring, kept: Option<&Connections>, not_yet: Option<String>) -> Seen {
     let machine = Machine::observe(node);
     let certificate = keyring.get(node, CertificateId::EtcdHealthClient);
     let record = node.store.get::<Bootstrap>(Bootstrap::NAME).map(|bootstrap| bootstrap.record);
@@ -47,7 +52,7 @@ pub async fn observe(node: &Node, keyring: &mut Keyring, not_yet: Option<String>
     let ready = services::is_ready(&node.store, ID);
     let Ok(machine) = seen.machine.clone() else { return seen };
     let Some(certificate) = certificate.filter(|_| machine.is_control_plane()) else { return seen };
-    let own = access(&machine.config, &certificate);
+    let own = Access { kept, ..access(&machine.config, &certificate) };
     if ready {
         seen.own = members::health(own, QUICK).await.ok();
     }
@@ -59,12 +64,11 @@ pub async fn observe(node: &Node, keyring: &mut Keyring, not_yet: Option<String>
         Some(cluster) => Found::Cluster(cluster),
         None => {
             let known = others(node, &machine, &seen).await;
-            ask_others(&machine.config, &certificate, known).await
+            ask_others(own, known).await
         }
     };
     if let Found::Cluster(cluster) = &seen.found {
-        let own = seen.own.clone();
-        seen.health = health(&machine.config, &certificate, &cluster.members, own).await;
+        seen.health = health(own, &cluster.members, seen.own.clone()).await;
     }
     seen
 }
@@ -98,7 +102,7 @@ pub async fn elsewhere(node: &Node) -> Option<String> {
     let own = node.store.get::<NodeIps>(NodeIps::NAME).map(|ips| ips.addresses).unwrap_or_default();
     let own = own.into_iter().chain(addresses::reachable(&node.store)).collect::<BTreeSet<IpAddr>>();
     let others = named(node, &config).await.0.into_iter().filter(|ip| !own.contains(ip) && !ip.is_loopback());
-    match ask_all(&config, &certificate, others.map(|ip| SocketAddr::new(ip, ETCD_CLIENT_PORT)).collect()).await {
+    match ask_all(access(&config, &certificate), others.map(|ip| SocketAddr::new(ip, ETCD_CLIENT_PORT)).collect()).await {
         Found::Cluster(cluster) => Some(cluster.server),
         Found::Several(servers) => servers.first().map(ToString::to_string),
         Found::NobodyToAsk | Found::Silence(_) => None,
@@ -143,19 +147,19 @@ async fn named(node: &Node, config: &Config) -> (BTreeSet<IpAddr>, Vec<String>) 
     (ips, troubles)
 }
 
-async fn ask_others(config: &Config, certificate: &Issued, servers: Result<BTreeSet<SocketAddr>, Vec<String>>) -> Found {
+async fn ask_others(access: Access<'_>, servers: Result<BTreeSet<SocketAddr>, Vec<String>>) -> Found {
     match servers {
         Err(troubles) => Found::Silence(troubles),
         Ok(servers) if servers.is_empty() => Found::NobodyToAsk,
-        Ok(servers) => ask_all(config, certificate, servers).await,
+        Ok(servers) => ask_all(access, servers).await,
     }
 }
 
 /// All at once: what one of them says is what the cluster agreed on.
-async fn ask_all(config: &Config, certificate: &Issued, servers: BTreeSet<SocketAddr>) -> Found {
+async fn ask_all(access: Access<'_>, servers: BTreeSet<SocketAddr>) -> Found {
     let asked = servers.into_iter().map(async |server| {
         let url = format!("https://{server}");
-        let listed = members::list(Access { server: &url, ..access(config, certificate) }).await;
+        let listed = members::list(Access { server: &url, ..access }).await;
         (server, listed)
     });
     let (mut troubles, mut clusters): (Vec<String>, Vec<(SocketAddr, Cluster)>) = Default::default();
@@ -175,18 +179,13 @@ async fn ask_all(config: &Config, certificate: &Issued, servers: BTreeSet<Socket
 }
 
 /// How those are that have started; of its own this machine knows.
-async fn health(
-    config: &Config,
-    certificate: &Issued,
-    members: &[Member],
-    own: Option<Health>,
-) -> BTreeMap<MemberId, Result<Health, String>> {
+async fn health(access: Access<'_>, members: &[Member], own: Option<Health>) -> BTreeMap<MemberId, Result<Health, String>> {
     let asked = members.iter().filter(|member| member.has_started()).map(async |member| {
         if let Some(own) = own.clone().filter(|own| own.member == member.id.0) {
             return (member.id, Ok(own));
         }
         let server = member.client_urls.first().cloned().unwrap_or_default();
-        let health = members::health(Access { server: &server, ..access(config, certificate) }, QUICK).await;
+        let health = members::health(Access { server: &server, ..access }, QUICK).await;
         (member.id, health.map_err(|error| format!("{}", error.root_cause())))
     });
     join_all(asked).await.into_iter().collect()

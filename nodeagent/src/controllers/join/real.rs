@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use controlplane::pki::{self, AuthorityId, Certificate, CertificateId};
-use k8s_openapi::api::core::v1::Node as KubernetesNode;
+use k8s_openapi::api::core::v1::{Node as KubernetesNode, Service};
 use kube::Api;
 use kube::api::PostParams;
 use machine::config::{Config, Role};
@@ -23,6 +23,7 @@ use crate::admission::{Admission, record};
 use crate::controllers::api;
 use crate::controllers::pki::Keyring;
 use crate::controllers::real_cluster::machine_under_test::until;
+use crate::resources::api_servers::Membership;
 use crate::resources::authorities::HeldKey;
 use crate::resources::join::{JoinState, JoinStatus};
 use crate::store::Resource;
@@ -51,10 +52,33 @@ fn machines_join_over_ipv6_alone() -> Result<()> {
         worker.run(its_kubelet_registers).await?;
         let machines = lan.admission()?.machines().await?;
         ensure!(machines.iter().any(|machine| machine.addresses == [lan.address(101)]), "{machines:?}");
+        the_cluster_gives_ipv6(lan.super_user()?.kube()).await?;
+        until("the worker hears of the API server", || async {
+            let members = worker.node.store.get::<Membership>(Membership::NAME).context("none yet")?;
+            let expected = std::net::SocketAddr::new(lan.address(10), 6443);
+            ensure!(members.addresses.iter().eq([&expected]), "{members:?}");
+            Ok(())
+        })
+        .await?;
         let further = lan.join("cp-2", 11, lan.further_control_plane()).await?;
         joined(&further).await
     });
     checked.with_context(|| lan.logs())
+}
+
+/// To nodes for their pods, and to Services.
+async fn the_cluster_gives_ipv6(client: &kube::Client) -> Result<()> {
+    until("the worker has a network for its pods", || async {
+        let node = Api::<KubernetesNode>::all(client.clone()).get("worker-1").await?;
+        let networks = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
+        ensure!(networks.len() == 1 && networks[0].starts_with("fd00:1:") && networks[0].ends_with("/64"), "{networks:?}");
+        Ok(())
+    })
+    .await?;
+    let service = Api::<Service>::namespaced(client.clone(), "default").get("kubernetes").await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    ensure!(address == "fd00:2::1", "{address:?}");
+    Ok(())
 }
 
 async fn check(lan: &Lan) -> Result<()> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::controllers::fixtures::{changed, issued, machine, print, running, waits_for};
+use crate::controllers::fixtures::{changed, issued, machine, print, running, waits_for, with_ipv6};
 use machine::config::ProxyMode;
 
 fn inputs(machine: Machine) -> Inputs {
@@ -12,6 +12,13 @@ fn goldens() {
         let program = running(plan::want(&inputs(machine(case))).unwrap());
         crate::golden::check(&format!("src/controllers/kube_proxy/golden/{case}.txt"), &print(&program, &["kube-proxy.yaml"]));
     }
+}
+
+#[test]
+fn with_ipv6_that_family_comes_first() {
+    let text = print(&running(plan::want(&inputs(with_ipv6(&machine("worker")))).unwrap()), &["kube-proxy.yaml"]);
+    assert!(text.contains("bindAddress: '::'") || text.contains("bindAddress: \"::\""), "{text}");
+    assert!(text.contains("fd00:1::/56"), "{text}");
 }
 
 #[test]

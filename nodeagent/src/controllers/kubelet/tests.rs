@@ -1,7 +1,7 @@
 use machine::config::CloudProvider;
 
 use super::*;
-use crate::controllers::fixtures::{changed, machine, print, running, waits_for};
+use crate::controllers::fixtures::{changed, machine, print, running, waits_for, with_ipv6};
 
 fn inputs(machine: Machine) -> Inputs {
     let fingerprint = |id| (id, Some("AB:CD".to_owned()));
@@ -59,6 +59,14 @@ fn what_corten_owns_is_not_the_users() {
     let text = print(&program, &["kubelet.yaml"]);
     for line in ["enabled: false", "cacheTTL: 5m0s", "maxPods: 7", "staticPodPath: /etc/kubernetes/manifests"] {
         assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn with_ipv6_it_listens_there() {
+    let text = print(&running(plan::want(&inputs(with_ipv6(&machine("worker")))).unwrap()), &["kubelet.yaml"]);
+    for line in ["address: '::'", "fd00:2::a", "--node-ip=2001:db8::10"] {
+        assert!(text.contains(line) || text.contains(&line.replace('\'', "\"")), "{line} is not in\n{text}");
     }
 }
 

@@ -214,11 +214,14 @@ fn node_ips(seen: &Seen) -> Vec<IpAddr> {
     let subnets = &config.machine.kubelet.node_ip.subnets;
     let mut families: Vec<bool> = config.cluster.network.pod_cidrs.iter().map(|network| network.addr().is_ipv4()).collect();
     families.dedup();
-    families.into_iter().filter_map(|ipv4| node_ip(&seen.kernel, subnets, ipv4)).collect()
+    let shared = config.cluster.virtual_ip;
+    families.into_iter().filter_map(|ipv4| node_ip(&seen.kernel, subnets, shared, ipv4)).collect()
 }
 
-fn node_ip(kernel: &Kernel, subnets: &[IpNet], ipv4: bool) -> Option<IpAddr> {
-    let of_family = |address: &&Address| address.address.addr().is_ipv4() == ipv4 && is_global(address.address.addr());
+/// Never the virtual IP, which goes to other machines.
+fn node_ip(kernel: &Kernel, subnets: &[IpNet], shared: Option<IpAddr>, ipv4: bool) -> Option<IpAddr> {
+    let own = |ip: IpAddr| is_global(ip) && shared != Some(ip);
+    let of_family = |address: &&Address| address.address.addr().is_ipv4() == ipv4 && own(address.address.addr());
     let mut candidates = kernel.addresses.iter().filter(of_family);
     if !subnets.is_empty() {
         let chosen = candidates.find(|address| subnets.iter().any(|subnet| subnet.contains(&address.address.addr())));

@@ -96,9 +96,10 @@ async fn run(shared: Arc<Shared>, node: Node, name: String) {
             break;
         }
         shared.calls.fetch_add(1, Ordering::Relaxed);
-        let mut slowest = shared.slowest.lock().unwrap();
-        *slowest = began.elapsed().max(*slowest);
-        drop(slowest);
+        {
+            let mut slowest = shared.slowest.lock().unwrap();
+            *slowest = began.elapsed().max(*slowest);
+        }
         tokio::time::sleep(PAUSE).await;
     }
     shared.ended.store(true, Ordering::Relaxed);

@@ -1,0 +1,156 @@
+//! Three machines on one segment, each with the agent's part, and a real etcd: one of them holds the address, whatever happens to it, and never
+//! two at a time. Needs root, for namespaces, and what `make components` builds.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use machine::config::Config;
+use machine::service::ServiceState;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::VirtualIp;
+use crate::controller;
+use crate::controllers::join::real::machines::{Joiner, Lan, forward_etcd, ip};
+use crate::controllers::real_cluster::machine_under_test::until;
+use crate::node::Node;
+use crate::resources::cluster::ApiServer;
+use crate::server::testing::service;
+
+const VIRTUAL_IP: [u8; 4] = [192, 0, 2, 50];
+const PORT: u16 = 8080;
+/// An orderly change: a beat of 2 s, and time for processors that others want as well.
+const AFTER_RESIGNATION: Duration = Duration::from_secs(20);
+/// The lease of 10 s, a beat, and the same.
+const AFTER_SILENCE: Duration = Duration::from_secs(40);
+
+#[test]
+fn one_machine_holds_the_address() -> Result<()> {
+    let mut lan = Lan::new()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checked = runtime.block_on(async {
+        lan.start_etcd().await?;
+        check(&lan).await
+    });
+    checked.with_context(|| lan.logs())
+}
+
+/// When each machine had the address: first and last time that it was seen.
+type Spans = Arc<Mutex<Vec<(String, Instant, Instant)>>>;
+
+async fn check(lan: &Lan) -> Result<()> {
+    let spans = Spans::default();
+    let mut config = lan.founder();
+    config.cluster.virtual_ip = Some(VIRTUAL_IP.into());
+    let mut machines = Vec::new();
+    for (name, last) in [("cp-2", 12), ("cp-3", 13), ("cp-4", 14)] {
+        machines.push(boot(lan, name, last, config.clone(), spans.clone()).await?);
+    }
+    let first = holder(&machines, "", Instant::now(), "the first election").await?;
+
+    let began = Instant::now();
+    ready(&machines[first].node, false);
+    let second = holder(&machines, &machines[first].name, began, "the API server is not ready").await?;
+    ensure!(began.elapsed() < AFTER_RESIGNATION, "a resignation took {:?}", began.elapsed());
+    ready(&machines[first].node, true);
+
+    let began = Instant::now();
+    let dead = machines.remove(second);
+    let name = dead.name.clone();
+    drop(dead);
+    let third = holder(&machines, &name, began, "the machine is gone").await?;
+    ensure!(began.elapsed() < AFTER_SILENCE, "it took {:?}", began.elapsed());
+
+    let began = Instant::now();
+    let name = machines[third].name.clone();
+    machines[third].run(|_, _| async { ip("link set eth0 down") }).await?;
+    holder(&machines, &name, began, "the machine is cut off").await?;
+    ensure!(began.elapsed() < AFTER_SILENCE, "it took {:?}", began.elapsed());
+    machines[third].run(|_, _| async { ip("link set eth0 up") }).await?;
+
+    never_two(&spans)
+}
+
+async fn boot(lan: &Lan, name: &str, last: u8, config: Config, spans: Spans) -> Result<Joiner> {
+    let machine = lan.join(name, last, config).await?;
+    machine
+        .run(move |node, name| async move {
+            forward_etcd().await?;
+            node.store.put("etcd", &service("etcd", ServiceState::Ready));
+            ready(&node, true);
+            tokio::spawn(answer(name.clone()));
+            tokio::spawn(watch(name, spans));
+            tokio::spawn(controller::run(VirtualIp::new()?, node));
+            Ok(())
+        })
+        .await?;
+    Ok(machine)
+}
+
+/// What the balancer would say of this machine's own.
+fn ready(node: &Node, ready: bool) {
+    let server = ApiServer { address: SocketAddr::from(([127, 0, 0, 1], 1)), ready, local: true, error: String::new() };
+    node.store.put("played", &server);
+}
+
+/// Says its name to whoever connects.
+async fn answer(name: String) -> Result<()> {
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    loop {
+        listener.accept().await?.0.write_all(name.as_bytes()).await?;
+    }
+}
+
+/// What the kernel has of the address.
+async fn watch(name: String, spans: Spans) {
+    let address = IpAddr::from(VIRTUAL_IP).to_string();
+    let mut had = false;
+    loop {
+        let has = std::fs::read_to_string("/proc/thread-self/net/fib_trie").is_ok_and(|trie| trie.contains(&format!("{address}\n")));
+        note(&spans, &name, has, had);
+        had = has;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn note(spans: &Spans, name: &str, has: bool, had: bool) {
+    let mut spans = spans.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    match spans.iter_mut().rev().find(|(of, _, _)| *of == name) {
+        Some((_, _, end)) if has && had => *end = now,
+        _ if has => spans.push((name.to_owned(), now, now)),
+        _ => {}
+    }
+}
+
+/// Waits until the address leads to another machine than the one before, from a neighbour that has talked to it there.
+async fn holder(machines: &[Joiner], before: &str, since: Instant, why: &str) -> Result<usize> {
+    let found = until("another machine answers", || async {
+        let connected = async {
+            let mut stream = TcpStream::connect((IpAddr::from(VIRTUAL_IP), PORT)).await?;
+            let mut name = String::new();
+            stream.read_to_string(&mut name).await.map(|_| name)
+        };
+        let name = tokio::time::timeout(Duration::from_millis(300), connected).await.context("nobody answers")??;
+        let statuses = || machines.iter().map(|machine| format!("{} {:?}", machine.name, machine.controllers())).collect::<Vec<_>>();
+        ensure!(name != before, "{name} answers still: {:?}", statuses());
+        machines.iter().position(|machine| machine.name == name).with_context(|| format!("{name:?} is none of them"))
+    })
+    .await
+    .with_context(|| why.to_owned())?;
+    eprintln!("{why}: {} has the address after {:?}", machines[found].name, since.elapsed());
+    Ok(found)
+}
+
+fn never_two(spans: &Spans) -> Result<()> {
+    let spans = spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    ensure!(spans.len() >= 4, "{spans:?}");
+    for (index, (name, begin, end)) in spans.iter().enumerate() {
+        for (other, other_begin, other_end) in &spans[index + 1..] {
+            ensure!(name == other || end < other_begin || other_end < begin, "{name} and {other} had it at the same time: {spans:?}");
+        }
+    }
+    Ok(())
+}
