@@ -137,7 +137,7 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
         .add_service(health)
         .add_service(reflection().build_v1().context("preparing the reflection service")?)
         .add_service(reflection().build_v1alpha().context("preparing the reflection service")?);
-    Ok(Routes::from(methods.into_axum_router().merge(scrape::router(api.usage.clone()))).prepare())
+    Ok(Routes::from(methods.into_axum_router().merge(scrape::router(api.node.clone(), api.usage.clone()))).prepare())
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

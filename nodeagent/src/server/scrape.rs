@@ -3,6 +3,7 @@
 //! A text is made whole, at one moment, and sent in chunks. Whoever takes it too slowly gets the rest no more: what a stalled scrape keeps in
 //! memory is two chunks, and that only until its connection ends.
 
+mod machine;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::permission::Denial;
+use crate::node::Node;
 use crate::usage::Usage;
 
 pub const PATH: &str = "/metrics";
@@ -35,12 +37,13 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, Clone)]
 struct Scrapes {
+    node: Node,
     usage: Usage,
     texts: Arc<Semaphore>,
 }
 
-pub fn router(usage: Usage) -> Router {
-    Router::new().route(PATH, get(scrape)).with_state(Scrapes { usage, texts: Arc::new(Semaphore::new(TEXTS)) })
+pub fn router(node: Node, usage: Usage) -> Router {
+    Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, texts: Arc::new(Semaphore::new(TEXTS)) })
 }
 
 /// What a scraper is told whom the permission table denies: it understands HTTP's own codes, and not gRPC's.
@@ -63,6 +66,7 @@ async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<
     let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
     let (snapshot, names) = scrapes.usage.newest();
     let mut text = Text::new(format);
+    machine::render(&scrapes.node, &mut text);
     open_metrics::render(&snapshot, &names, &mut text);
     let mut response = Response::new(Body::from_stream(in_chunks(text.finish(), permit, DEADLINE)));
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(format.content_type()));

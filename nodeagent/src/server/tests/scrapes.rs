@@ -70,6 +70,11 @@ async fn a_reader_scrapes_in_either_format() {
     );
     assert!(text.contains(&format!("container_memory_working_set_bytes{{{labels}}} 7168\n")), "{text}");
     assert!(text.ends_with("# EOF\n"));
+    let stage = machine.node.stage().name();
+    assert!(
+        text.contains(&format!("corten_stage{{stage=\"{stage}\"}} 1\n")) && text.contains("corten_stage{stage=\"maintenance\"} 0\n"),
+        "{text}"
+    );
 
     let (status, kind, text) = scrape(&machine, reader, "/metrics", "*/*").await;
     assert_eq!((status, &*kind), (200, "text/plain; version=0.0.4; charset=utf-8"));
