@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use prost::Message;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::cri::ask;
 
@@ -51,9 +52,9 @@ struct LinuxConfig {
 
 /// The answer to a run, and what stopping and removing ask for.
 #[derive(Clone, PartialEq, Message)]
-struct Sandbox {
+pub(super) struct Sandbox {
     #[prost(string, tag = "1")]
-    id: String,
+    pub(super) id: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -63,21 +64,29 @@ struct Nothing {}
 /// for a while. The error says in one line what the runtime says.
 pub async fn try_sandbox(socket: &Path, uid: &str) -> anyhow::Result<()> {
     let channel = super::connect(socket).await?.channel();
+    let sandbox = run(&channel, uid).await?;
+    remove(&channel, &sandbox).await;
+    Ok(())
+}
+
+pub(super) async fn run(channel: &Channel, uid: &str) -> anyhow::Result<Sandbox> {
     let config = SandboxConfig {
         metadata: Some(Metadata { name: NAME.to_owned(), uid: uid.to_owned(), namespace: NAMESPACE.to_owned() }),
         hostname: NAME.to_owned(),
         linux: Some(LinuxConfig { cgroup_parent: CGROUP.to_owned() }),
     };
-    let run: Result<Sandbox, Status> = ask(&channel, "RunPodSandbox", RunRequest { config: Some(config) }).await;
-    let sandbox = run.map_err(|status| anyhow::anyhow!("{}", one_line(status.message()))).context("starting a pod's sandbox")?;
+    let run: Result<Sandbox, Status> = ask(channel, "RunPodSandbox", RunRequest { config: Some(config) }).await;
+    run.map_err(|status| anyhow::anyhow!("{}", one_line(status.message()))).context("starting a pod's sandbox")
+}
+
+pub(super) async fn remove(channel: &Channel, sandbox: &Sandbox) {
     for method in ["StopPodSandbox", "RemovePodSandbox"] {
-        let done: Result<Nothing, Status> = ask(&channel, method, sandbox.clone()).await;
+        let done: Result<Nothing, Status> = ask(channel, method, sandbox.clone()).await;
         // Pods can start: that it was asked for. The kubelet sweeps up.
         if let Err(status) = done {
             tracing::warn!("{method} {}: {}", sandbox.id, status.message());
         }
     }
-    Ok(())
 }
 
 /// Without the sandbox's id, which changes with each try and tells a reader nothing.

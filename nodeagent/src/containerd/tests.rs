@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use metrics::names::Pod;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::{images, import_archive, import_pinned, list_images, try_sandbox};
+use super::{connect, images, import_archive, import_pinned, list_images, names, sandbox, try_sandbox};
 use crate::components::component;
 
 /// Nobody serves it.
@@ -186,4 +187,15 @@ async fn a_sandbox_tells_whether_pods_get_a_network() {
     for uid in ["two", "three"] {
         try_sandbox(&containerd.socket(), uid).await.unwrap();
     }
+    pods_are_called_as_they_were_made(&containerd.socket()).await;
+}
+
+async fn pods_are_called_as_they_were_made(socket: &Path) {
+    let channel = connect(socket).await.unwrap().channel();
+    let sandbox = sandbox::run(&channel, "four").await.unwrap();
+    let found = names(socket).await.unwrap();
+    assert_eq!(found.pods["four"], Pod { namespace: "kube-system".to_owned(), name: "corten-gate".to_owned() });
+    assert_eq!(found.containers[&sandbox.id], metrics::names::Container::default());
+    sandbox::remove(&channel, &sandbox).await;
+    assert_eq!(names(socket).await.unwrap(), metrics::Names::default());
 }
