@@ -55,7 +55,8 @@ fn machines_join_over_ipv6_alone() -> Result<()> {
         until("the worker hears of the API server", || async {
             let members = worker.node.store.get::<Membership>(Membership::NAME).context("none yet")?;
             let expected = std::net::SocketAddr::new(lan.address(10), 6443);
-            Ok(ensure!(members.addresses.iter().eq([&expected]), "{members:?}"))
+            ensure!(members.addresses.iter().eq([&expected]), "{members:?}");
+            Ok(())
         })
         .await?;
         let further = lan.join("cp-2", 11, lan.further_control_plane()).await?;
@@ -69,12 +70,14 @@ async fn the_cluster_gives_ipv6(client: &kube::Client) -> Result<()> {
     until("the worker has a network for its pods", || async {
         let node = Api::<KubernetesNode>::all(client.clone()).get("worker-1").await?;
         let networks = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
-        Ok(ensure!(networks.len() == 1 && networks[0].starts_with("fd00:1:") && networks[0].ends_with("/64"), "{networks:?}"))
+        ensure!(networks.len() == 1 && networks[0].starts_with("fd00:1:") && networks[0].ends_with("/64"), "{networks:?}");
+        Ok(())
     })
     .await?;
     let service = Api::<Service>::namespaced(client.clone(), "default").get("kubernetes").await?;
     let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
-    Ok(ensure!(address == "fd00:2::1", "{address:?}"))
+    ensure!(address == "fd00:2::1", "{address:?}");
+    Ok(())
 }
 
 async fn check(lan: &Lan) -> Result<()> {

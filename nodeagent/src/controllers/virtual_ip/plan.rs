@@ -178,7 +178,7 @@ mod tests {
         let other = Told::Somebody { by: "cp-2".to_owned(), lease: 7 };
         let remove = Action::Remove { address: address(), place: place(true) };
         assert_eq!(actions(&seen(None, other.clone(), true))[0], remove);
-        assert_eq!(actions(&seen(None, Told::Silent(String::new()), true)), [remove.clone()]);
+        assert_eq!(actions(&seen(None, Told::Silent(String::new()), true)), std::slice::from_ref(&remove));
         // The lease is not over yet, but the kernel must be done before it is.
         let over = Some((Duration::from_millis(1900), Duration::from_secs(1)));
         assert_eq!(actions(&seen(over, Told::NotAsked, true)), [remove, Action::Lose]);

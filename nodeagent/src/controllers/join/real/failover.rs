@@ -68,7 +68,8 @@ async fn check(lan: &mut Lan) -> Result<()> {
 async fn knows_both(worker: &Joiner) -> Result<()> {
     until("the worker knows both API servers", || async {
         let members = worker.node.store.get::<Membership>(Membership::NAME).context("none yet")?;
-        Ok(ensure!(members.addresses.len() == 2, "{members:?}"))
+        ensure!(members.addresses.len() == 2, "{members:?}");
+        Ok(())
     })
     .await?;
     ready(worker, 11).await
@@ -78,7 +79,8 @@ async fn ready(worker: &Joiner, last: u8) -> Result<()> {
     until("the API server is balanced", || async {
         let servers = worker.node.store.all::<ApiServer>();
         let found = servers.iter().any(|(_, server)| server.address.ip() == address(last) && server.ready);
-        Ok(ensure!(found, "{servers:?}"))
+        ensure!(found, "{servers:?}");
+        Ok(())
     })
     .await
 }
@@ -98,7 +100,11 @@ async fn probe(worker: &Joiner) -> Result<Requests> {
             Ok(())
         })
         .await?;
-    until("all are answered", || async { Ok(ensure!(answered(&requests).len() == WHO.len(), "{:?}", answered(&requests))) }).await?;
+    until("all are answered", || async {
+        ensure!(answered(&requests).len() == WHO.len(), "{:?}", answered(&requests));
+        Ok(())
+    })
+    .await?;
     Ok(requests)
 }
 
@@ -126,7 +132,8 @@ async fn ask(node: Node, name: String, id: CertificateId, noted: Requests) {
 async fn within(what: &str, requests: &Requests, since: Instant) -> Result<()> {
     until("all are answered again", || async {
         let answered = answered(requests);
-        Ok(ensure!(answered.values().all(|made| *made > since), "{answered:?}, since {since:?}"))
+        ensure!(answered.values().all(|made| *made > since), "{answered:?}, since {since:?}");
+        Ok(())
     })
     .await
     .with_context(|| what.to_owned())?;
