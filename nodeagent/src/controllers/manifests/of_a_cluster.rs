@@ -207,7 +207,11 @@ fn control_planes_do_not_fight_each_other() {
             let before = maps.get("goods").await?.metadata.resource_version;
             let tries = || second.node.store.get::<ManifestStatus>("Nothing.example.org/x").map_or(0, |told| told.tries);
             let tried = tries();
-            until("the second one has looked again", || async { Ok(ensure!(tries() > tried, "{} tries", tries())) }).await?;
+            until("the second one has looked again", || async {
+                ensure!(tries() > tried, "{} tries", tries());
+                Ok(())
+            })
+            .await?;
             ensure!(maps.get("goods").await?.metadata.resource_version == before, "nobody has written it");
 
             // The second one comes after: nothing is written that stands there already, and now nobody wants the extra.
