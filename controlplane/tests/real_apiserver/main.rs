@@ -3,6 +3,7 @@
 //! Needs root, for network and mount namespaces of its own, and the components that `make components` builds; it fails without them.
 
 mod dns;
+#[expect(dead_code, reason = "nodeagent's tests use the rest of it")]
 mod machine_under_test;
 
 use std::time::{Duration, SystemTime};

@@ -77,7 +77,7 @@ impl Place {
             IpFamily::Ipv4 => v4.into(),
             IpFamily::Ipv6 => {
                 let last = u16::from(v4.octets()[3]);
-                let digits = (last / 100) << 8 | (last / 10 % 10) << 4 | last % 10;
+                let digits = (last / 100) << 8 | (last / 10 % 10) << 4 | (last % 10);
                 Ipv6Addr::from_bits(SEGMENT_V6.to_bits() | u128::from(digits)).into()
             }
         }

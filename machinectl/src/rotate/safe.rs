@@ -55,16 +55,16 @@ impl Safe {
         self.made.is_none()
     }
 
-    fn new(&self) -> &CertificateAuthority {
+    fn successor(&self) -> &CertificateAuthority {
         self.made.as_ref().unwrap_or_else(|| self.authority.of(&self.secrets.certificate_authorities))
     }
 
     pub fn new_certificate(&self) -> &str {
-        pki::issuing(&self.new().certificate)
+        pki::issuing(&self.successor().certificate)
     }
 
     pub fn new_key(&self) -> &str {
-        self.new().key.as_ref().map(Secret::reveal).unwrap_or_default()
+        self.successor().key.as_ref().map(Secret::reveal).unwrap_or_default()
     }
 
     pub fn new_name(&self) -> String {
@@ -84,7 +84,7 @@ impl Safe {
 
     /// Certificates and key of an authority.
     pub fn pair(&self, id: AuthorityId) -> Option<(&str, &str)> {
-        let authority = if id == self.authority { self.new() } else { id.of(&self.secrets.certificate_authorities) };
+        let authority = if id == self.authority { self.successor() } else { id.of(&self.secrets.certificate_authorities) };
         Some((&authority.certificate, authority.key.as_ref()?.reveal()))
     }
 
