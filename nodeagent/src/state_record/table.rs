@@ -106,7 +106,7 @@ static TABLE: [Row; 12] = [
     ),
     Row::new::<AuthorityKeys>(
         "pki/authority-keys.json",
-        "the authorities' keys that a control plane got when it joined",
+        "the authorities' keys that a control plane got from another one, when it joined or when an authority was replaced",
         Root::pki,
         "they are asked for again, of another control plane",
     ),
