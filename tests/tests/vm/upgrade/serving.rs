@@ -15,7 +15,11 @@ use super::kubernetes::{cluster, serves};
 use super::standing::{self, last_record};
 use super::swap::Updates;
 
-const HEALTH: &str = "{ machine: { health: { hold: 10s, deadline: 10m, tries: 2 } } }";
+/// The host comes in by QEMU's own network, not by the one that the Node has its address in.
+const CONFIG: &str = r#"{
+  machine: { health: { hold: 10s, deadline: 10m, tries: 2 } },
+  cluster: { proxy: { config: { nodePortAddresses: ["10.0.2.0/24"] } } }
+}"#;
 const NODE_PORT: u16 = 30080;
 /// From the end of one question to the next one.
 const BETWEEN: Duration = Duration::from_millis(500);
@@ -92,7 +96,7 @@ fn upgrade_watched(cluster: &Cluster, file: &Path, port: u16) -> anyhow::Result<
 #[test]
 #[ignore = "boots a VM: make vm-test T=upgrade"]
 fn an_upgrade_under_a_pod_that_serves() -> anyhow::Result<()> {
-    let (cluster, updates) = (cluster(HEALTH)?, Updates::new()?);
+    let (cluster, updates) = (cluster(CONFIG)?, Updates::new()?);
     let ask = |arguments: &[&str]| cluster.json(arguments);
     let (_, from) = standing::running(&ask)?;
     let file = updates.build("controlplane", "0.3.0", |build| build)?;
