@@ -1,6 +1,7 @@
 //! Clusters of several machines on a segment of their own.
 
 mod ipv6;
+mod rotation;
 mod three;
 mod workers;
 

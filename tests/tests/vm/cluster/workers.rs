@@ -12,7 +12,7 @@ use crate::checks::{self, Check};
 /// For the cluster to notice that a node is gone or back: the controller manager waits 50 s of the guest's time.
 const NOTICED: Duration = Duration::from_secs(300);
 /// What was just made may take a moment until it is known everywhere.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 const CHECKS: &[Check] = &[
     ("all machines are Ready nodes, the workers by certificates that were issued to them", nodes_are_ready),
