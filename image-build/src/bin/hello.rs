@@ -11,7 +11,7 @@
 //! ```
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,7 +134,7 @@ fn get(url: &str) -> io::Result<()> {
         Err(_) => {
             let (name, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
             let address = *resolve(name)?.first().ok_or_else(|| io::Error::other(format!("{name} has no address")))?;
-            SocketAddr::new(IpAddr::V4(address), port.parse().map_err(|_| wrong())?)
+            SocketAddr::new(address, port.parse().map_err(|_| wrong())?)
         }
     };
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
@@ -149,8 +149,19 @@ fn get(url: &str) -> io::Result<()> {
     if status.starts_with('2') { Ok(()) } else { Err(io::Error::other(format!("status {status}"))) }
 }
 
-/// Asks the pod's first name server for A records (RFC 1035): a static program has no resolver of the C library to ask.
-fn resolve(name: &str) -> io::Result<Vec<Ipv4Addr>> {
+/// Types of records with addresses: A (RFC 1035) and AAAA (RFC 3596).
+const A: u8 = 1;
+const AAAA: u8 = 28;
+
+/// Asks the pod's first name server, for IPv4 addresses first: a static program has no resolver of the C library to ask.
+fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
+    match ask(name, A)? {
+        found if found.is_empty() => ask(name, AAAA),
+        found => Ok(found),
+    }
+}
+
+fn ask(name: &str, kind: u8) -> io::Result<Vec<IpAddr>> {
     let configuration = std::fs::read_to_string("/etc/resolv.conf")?;
     let server = configuration.lines().find_map(|line| line.strip_prefix("nameserver ")?.trim().parse::<IpAddr>().ok());
     let server = server.ok_or_else(|| io::Error::other("/etc/resolv.conf names no name server"))?;
@@ -159,7 +170,7 @@ fn resolve(name: &str) -> io::Result<Vec<Ipv4Addr>> {
         question.push(label.len() as u8);
         question.extend(label.bytes());
     }
-    question.extend([0, 0, 1, 0, 1]);
+    question.extend([0, 0, kind, 0, 1]);
     let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     socket.set_read_timeout(Some(DEADLINE))?;
     socket.send_to(&question, (server, 53))?;
@@ -169,15 +180,17 @@ fn resolve(name: &str) -> io::Result<Vec<Ipv4Addr>> {
     Ok(addresses(answer))
 }
 
-/// The addresses in the A records behind the question.
-fn addresses(mut records: &[u8]) -> Vec<Ipv4Addr> {
+/// The addresses in the records behind the question.
+fn addresses(mut records: &[u8]) -> Vec<IpAddr> {
     let mut found = Vec::new();
     // Behind its name, a record has type, class, time to live (4 bytes), length and data.
     while let Some([type_high, type_low, _, _, _, _, _, _, length_high, length_low, data @ ..]) = behind_name(records) {
         let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
         let Some((data, rest)) = data.split_at_checked(length) else { break };
-        if let (0, 1, [a, b, c, d]) = (*type_high, *type_low, data) {
-            found.push(Ipv4Addr::new(*a, *b, *c, *d));
+        match (*type_high, *type_low) {
+            (0, A) => found.extend(<[u8; 4]>::try_from(data).map(IpAddr::from)),
+            (0, AAAA) => found.extend(<[u8; 16]>::try_from(data).map(IpAddr::from)),
+            _ => {}
         }
         records = rest;
     }
