@@ -129,6 +129,15 @@ impl Cluster {
         serde_json::from_str(&text).with_context(|| format!("machinectl {arguments:?} printed {text:?}"))
     }
 
+    /// Machine APIs of all machines, as the host reaches them, by the machine's name.
+    pub fn machines(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let shown = self.json(&["cluster", "show", &self.name])?;
+        let machines = shown[0]["machines"].as_array().with_context(|| format!("no machines in {shown}"))?;
+        let text =
+            |machine: &Value, field: &str| machine[field].as_str().map(str::to_owned).with_context(|| format!("no {field} in {machine}"));
+        machines.iter().map(|machine| Ok((text(machine, "name")?, text(machine, "machineApi")?))).collect()
+    }
+
     /// Runs kubectl against the cluster.
     pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         printed(self.kubectl_command().args(arguments))

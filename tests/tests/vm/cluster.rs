@@ -5,10 +5,17 @@ mod rotation;
 mod three;
 mod workers;
 
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tests::cluster::{Cluster, Options};
 use tests::place;
+use tests::until::until;
+
+/// What was just made may take a moment until it is known everywhere.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// So many control planes and workers, all of them healthy.
 fn cluster(name: &str, control_planes: u32, workers: u32) -> anyhow::Result<Cluster> {
@@ -23,27 +30,32 @@ fn cluster_with(name: &str, control_planes: u32, workers: u32, further: &[&str])
     Cluster::create(&Options { name: name.to_owned(), extra, ..Options::default() })
 }
 
-/// Machine APIs of all machines, as the host reaches them, by the machine's name.
-fn machines(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
-    let shown = cluster.json(&["cluster", "show", cluster.name()])?;
-    let machines = shown[0]["machines"].as_array().with_context(|| format!("no machines in {shown}"))?;
-    let text =
-        |machine: &Value, field: &str| machine[field].as_str().map(str::to_owned).with_context(|| format!("no {field} in {machine}"));
-    machines.iter().map(|machine| Ok((text(machine, "name")?, text(machine, "machineApi")?))).collect()
+/// Machine APIs of all machines, as `--nodes` takes them.
+fn nodes(cluster: &Cluster) -> anyhow::Result<String> {
+    let addresses: Vec<String> = cluster.machines()?.into_iter().map(|(_, address)| address).collect();
+    Ok(addresses.join(","))
 }
 
 /// The sample's image on every machine, and a pod of it on every node; the pods' names, by node.
 fn one_pod_a_node(cluster: &Cluster) -> anyhow::Result<Vec<Pod>> {
-    let machines = machines(cluster)?;
-    let nodes = machines.iter().map(|(_, address)| address.as_str()).collect::<Vec<_>>().join(",");
+    let machines = cluster.machines()?;
     let archive = place::sample_archive();
-    cluster.machinectl(&["image", "import", archive.to_str().context("path of the sample archive")?, "-n", &nodes])?;
+    cluster.machinectl(&["image", "import", archive.to_str().context("path of the sample archive")?, "-n", &nodes(cluster)?])?;
     cluster.apply(MANIFEST)?;
     cluster.kubectl(&["rollout", "status", "daemonset/everywhere", "--timeout=240s"])?;
     let listed: Value = serde_json::from_str(&cluster.kubectl(&["get", "pods", "-l", "app=everywhere", "-o", "json"])?)?;
     let pods: Vec<Pod> = listed["items"].as_array().into_iter().flatten().filter_map(Pod::of).collect();
     ensure!(pods.len() == machines.len(), "{} pods on {} machines", pods.len(), machines.len());
     Ok(pods)
+}
+
+/// Every pod asks every one, its own included.
+fn reach_each_other(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<()> {
+    for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
+        let answer = until("an answer", PATIENCE, || from.get(cluster, &to.url()?))?;
+        ensure!(answer.contains(&to.name), "{} asking {}: {answer}", from.node, to.node);
+    }
+    Ok(())
 }
 
 /// One that runs.
@@ -64,6 +76,12 @@ impl Pod {
             address: text("/status/podIP")?,
             node_address: text("/status/hostIP")?,
         })
+    }
+
+    /// Of the sample in it.
+    fn url(&self) -> anyhow::Result<String> {
+        let address: IpAddr = self.address.parse().with_context(|| format!("address of {self:?}"))?;
+        Ok(format!("http://{}/", SocketAddr::new(address, 8080)))
     }
 
     /// What the sample in this pod gets from a URL.

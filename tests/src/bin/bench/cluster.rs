@@ -50,20 +50,15 @@ pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
 
 /// Guest seconds from kernel entry to Ready, of each worker.
 fn joined(cluster: &Cluster) -> anyhow::Result<Vec<f64>> {
-    let shown = cluster.json(&["cluster", "show", cluster.name()])?;
     let nodes: Value = serde_json::from_str(&cluster.kubectl(&["get", "nodes", "-o", "json"])?)?;
     let mut joined = Vec::new();
-    for machine in shown[0]["machines"].as_array().into_iter().flatten() {
-        let (name, address) = (&machine["name"], machine["machineApi"].as_str().context("a machine API")?);
-        if name == "cp-1" {
-            continue;
-        }
-        let node = nodes["items"].as_array().into_iter().flatten().find(|node| node["metadata"]["name"] == *name);
+    for (name, address) in cluster.machines()?.into_iter().filter(|(name, _)| name != "cp-1") {
+        let node = nodes["items"].as_array().into_iter().flatten().find(|node| node["metadata"]["name"] == name);
         let conditions = node.and_then(|node| node["status"]["conditions"].as_array()).with_context(|| format!("no Node {name}"))?;
         let ready = conditions.iter().find(|condition| condition["type"] == "Ready" && condition["status"] == "True");
         let at = ready.and_then(|ready| ready["lastTransitionTime"].as_str()).with_context(|| format!("{name} is not Ready"))?;
         let at = OffsetDateTime::parse(at, &Rfc3339)?;
-        let stat = cluster.machinectl(&["files", "cat", "/proc/stat", "-n", address])?;
+        let stat = cluster.machinectl(&["files", "cat", "/proc/stat", "-n", &address])?;
         let booted = node::booted(&stat).context("no boot time in /proc/stat")?;
         joined.push((at.unix_timestamp() - booted) as f64);
     }

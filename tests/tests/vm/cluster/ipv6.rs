@@ -1,16 +1,13 @@
 //! A control plane and a worker that have IPv6 addresses alone: pods run, and reach each other and a Service.
 
 use std::net::Ipv6Addr;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tests::cluster::Cluster;
 use tests::until::until;
 
-use super::{cluster_with, one_pod_a_node};
+use super::{PATIENCE, cluster_with, one_pod_a_node, reach_each_other};
 use crate::checks::{self, Check};
-
-const PATIENCE: Duration = Duration::from_secs(90);
 
 const CHECKS: &[Check] = &[
     ("both machines are Ready nodes, with an IPv6 address and an IPv6 pod network each", nodes_have_ipv6_alone),
@@ -37,12 +34,10 @@ fn nodes_have_ipv6_alone(cluster: &Cluster) -> anyhow::Result<()> {
 
 fn pod_to_pod(cluster: &Cluster) -> anyhow::Result<()> {
     let pods = one_pod_a_node(cluster)?;
-    for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
-        let address: Ipv6Addr = to.address.parse().with_context(|| format!("address of {to:?}"))?;
-        let answer = until("an answer", PATIENCE, || from.get(cluster, &format!("http://[{address}]:8080/")))?;
-        ensure!(answer.contains(&to.name), "{} asking {}: {answer}", from.node, to.node);
+    for pod in &pods {
+        pod.address.parse::<Ipv6Addr>().with_context(|| format!("address of {pod:?}"))?;
     }
-    Ok(())
+    reach_each_other(cluster, &pods)
 }
 
 fn service(cluster: &Cluster) -> anyhow::Result<()> {

@@ -4,10 +4,8 @@
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tests::cluster::Cluster;
-use tests::until::until;
 
-use super::workers::PATIENCE;
-use super::{Pod, cluster, machines, one_pod_a_node};
+use super::{cluster, nodes, one_pod_a_node, reach_each_other};
 use crate::checks::{self, Check};
 
 const CHECKS: &[Check] = &[
@@ -34,10 +32,9 @@ fn replaced(cluster: &Cluster, authority: &str) -> anyhow::Result<()> {
     let after = fingerprints(cluster, authority)?;
     ensure!(after.iter().all(|accepted| accepted.len() == 1 && *accepted != before[0]), "after: {after:?}, before: {before:?}");
     ensure!(after.iter().all(|accepted| *accepted == after[0]), "they differ: {after:?}");
-    let nodes: Vec<String> = machines(cluster)?.into_iter().map(|(_, address)| address).collect();
-    cluster.machinectl(&["health", "--wait", "5m", "--timeout", "6m", "-n", &nodes.join(",")])?;
+    cluster.machinectl(&["health", "--wait", "5m", "--timeout", "6m", "-n", &nodes(cluster)?])?;
     // By the kubelets, which exec in the pods, and by the overlay.
-    answers(cluster, &pods)
+    reach_each_other(cluster, &pods)
 }
 
 /// SHA-256 of what each machine accepts.
@@ -48,13 +45,5 @@ fn fingerprints(cluster: &Cluster, authority: &str) -> anyhow::Result<Vec<Vec<St
         let status = status.and_then(Value::as_array).with_context(|| format!("{name}: {told}"))?;
         Ok(status.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     };
-    machines(cluster)?.into_iter().map(of).collect()
-}
-
-fn answers(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<()> {
-    for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
-        let answer = until("an answer", PATIENCE, || from.get(cluster, &format!("http://{}:8080/", to.address)))?;
-        ensure!(answer.contains(&to.name), "{} asking {}: {answer}", from.node, to.node);
-    }
-    Ok(())
+    cluster.machines()?.into_iter().map(of).collect()
 }

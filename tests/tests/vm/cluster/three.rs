@@ -11,7 +11,7 @@ use serde_json::Value;
 use tests::cluster::Cluster;
 use tests::until::until;
 
-use super::{cluster, machines};
+use super::{cluster, nodes};
 use crate::checks::{self, Check};
 use register::Register;
 
@@ -38,7 +38,7 @@ fn no_acknowledged_write_is_lost() {
 }
 
 fn voters(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
-    let members: Value = cluster.json(&["get", "etcdmembers", "-n", &machines(cluster)?[0].1])?;
+    let members: Value = cluster.json(&["get", "etcdmembers", "-n", &cluster.machines()?[0].1])?;
     let members = members.as_array().cloned().unwrap_or_else(|| vec![members]);
     let voters = members.iter().filter(|member| member["status"]["role"] != "learner").count();
     ensure!(voters == count && members.len() == count, "{members:?}");
@@ -49,15 +49,9 @@ fn healthy(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.machinectl(&["health", "--wait", "10m", "--timeout", "12m", "-n", &nodes(cluster)?]).map(drop)
 }
 
-/// Machine APIs of all machines, as `--nodes` takes them.
-fn nodes(cluster: &Cluster) -> anyhow::Result<String> {
-    let addresses: Vec<String> = machines(cluster)?.into_iter().map(|(_, address)| address).collect();
-    Ok(addresses.join(","))
-}
-
 /// The machine API of one.
 fn node(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
-    let (_, address) = machines(cluster)?.into_iter().find(|(other, _)| other == name).with_context(|| format!("no machine {name}"))?;
+    let (_, address) = cluster.machines()?.into_iter().find(|(other, _)| other == name).with_context(|| format!("no machine {name}"))?;
     Ok(address)
 }
 

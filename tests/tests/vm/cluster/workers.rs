@@ -6,13 +6,11 @@ use anyhow::{Context, ensure};
 use tests::cluster::Cluster;
 use tests::until::until;
 
-use super::{cluster, one_pod_a_node};
+use super::{PATIENCE, cluster, one_pod_a_node, reach_each_other};
 use crate::checks::{self, Check};
 
 /// For the cluster to notice that a node is gone or back: the controller manager waits 50 s of the guest's time.
 const NOTICED: Duration = Duration::from_secs(300);
-/// What was just made may take a moment until it is known everywhere.
-pub const PATIENCE: Duration = Duration::from_secs(90);
 
 const CHECKS: &[Check] = &[
     ("all machines are Ready nodes, the workers by certificates that were issued to them", nodes_are_ready),
@@ -43,12 +41,7 @@ fn nodes_are_ready(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn pod_to_pod(cluster: &Cluster) -> anyhow::Result<()> {
-    let pods = one_pod_a_node(cluster)?;
-    for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
-        let answer = until("an answer", PATIENCE, || from.get(cluster, &format!("http://{}:8080/", to.address)))?;
-        ensure!(answer.contains(&to.name), "{} asking {}: {answer}", from.node, to.node);
-    }
-    Ok(())
+    reach_each_other(cluster, &one_pod_a_node(cluster)?)
 }
 
 fn service_by_name(cluster: &Cluster) -> anyhow::Result<()> {
@@ -89,7 +82,7 @@ fn worker_cut_off(cluster: &Cluster) -> anyhow::Result<()> {
     }
     cluster.machinectl(&["cluster", "net", "heal", "--cluster", cluster.name()])?;
     ready("True")?;
-    let answer = until("an answer", PATIENCE, || here.get(cluster, &format!("http://{}:8080/", cut.address)))?;
+    let answer = until("an answer", PATIENCE, || here.get(cluster, &cut.url()?))?;
     ensure!(answer.contains(&cut.name), "{answer}");
     Ok(())
 }

@@ -5,7 +5,7 @@ use tests::cluster::Cluster;
 use tests::until::until;
 
 use super::register::Register;
-use super::{PATIENCE, etcd_status, healthy, machines, node, voters};
+use super::{PATIENCE, etcd_status, healthy, node, voters};
 
 /// The machine is gone with its disks; another one joins.
 pub fn replace_one(cluster: &Cluster) -> anyhow::Result<()> {
@@ -16,7 +16,7 @@ pub fn replace_one(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.machinectl(&["cluster", "remove", "cp-1", "--force", "--yes", "--cluster", cluster.name()])?;
     voters(cluster, 2)?;
     cluster.machinectl(&["cluster", "add", "--control-plane", "--cluster", cluster.name()])?;
-    let names: Vec<String> = machines(cluster)?.into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = cluster.machines()?.into_iter().map(|(name, _)| name).collect();
     ensure!(names == ["cp-2", "cp-3", "cp-4"], "{names:?}");
     healthy(cluster)?;
     voters(cluster, 3)?;
