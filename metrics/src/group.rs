@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::kept::Kept;
 use crate::parse;
-use crate::sample::Sample;
+use crate::sample::{Limits, Sample};
 
 /// Limits seldom change: they are read once in so many sweeps, and their files not kept open.
 const LIMITS_EVERY: u32 = 32;
@@ -97,10 +97,13 @@ impl Group {
     }
 
     fn read_limits(&mut self, buffer: &mut [u8]) {
-        let mut once = |name| Kept::new(name).read(&self.directory, buffer).map(|text| (parse::number(text), parse::cpu_max(text)));
-        let cpus = once("cpu.max").and_then(|(_, cpus)| cpus);
-        let mut bytes = |name| once(name).and_then(|(number, _)| number);
-        self.sample.limits = parse::limits(cpus, bytes("memory.max"), bytes("memory.swap.max"), bytes("pids.max"));
+        let directory = &self.directory;
+        self.sample.limits = Limits {
+            cpus: Kept::new("cpu.max").read(directory, buffer).and_then(parse::cpu_max),
+            memory_bytes: Kept::new("memory.max").read(directory, buffer).and_then(parse::number),
+            swap_bytes: Kept::new("memory.swap.max").read(directory, buffer).and_then(parse::number),
+            pids: Kept::new("pids.max").read(directory, buffer).and_then(parse::number),
+        };
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::sample::{Limits, Pressure};
+    use crate::sample::Pressure;
 
     #[test]
     fn what_is_not_there_is_absent_and_not_zero() {

@@ -1,6 +1,6 @@
 //! The kernel's text formats, from bytes and without allocating. A line or key that is not known is passed over: kernels add some.
 
-use crate::sample::{Cpu, Io, Limits, Memory, MemoryEvents, Pressure, Throttling};
+use crate::sample::{Cpu, Io, Memory, MemoryEvents, Pressure, Throttling};
 
 /// Lines of `key value`, as in `cpu.stat`.
 pub fn flat(text: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
@@ -8,6 +8,16 @@ pub fn flat(text: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
         let space = line.iter().position(|byte| *byte == b' ')?;
         Some((&line[..space], number(&line[space + 1..])?))
     })
+}
+
+/// The same, each line put where it belongs; `None` of a text without any.
+pub fn filled<T>(text: &[u8], mut value: T, mut put: impl FnMut(&mut T, &[u8], u64)) -> Option<T> {
+    let mut seen = false;
+    for (key, number) in flat(text) {
+        seen = true;
+        put(&mut value, key, number);
+    }
+    seen.then_some(value)
 }
 
 /// A decimal number at the start of the text, after spaces; `None` where there is none (`max`).
@@ -43,36 +53,26 @@ pub fn cpu(text: &[u8]) -> Option<Cpu> {
 }
 
 pub fn memory(current: u64, stat: &[u8]) -> Option<Memory> {
-    let (mut memory, mut seen) = (Memory { current, ..Memory::default() }, false);
-    for (key, value) in flat(stat) {
-        seen = true;
-        match key {
-            b"anon" => memory.anon = value,
-            b"file" => memory.file = value,
-            b"inactive_file" => memory.inactive_file = value,
-            b"file_mapped" => memory.file_mapped = value,
-            b"kernel" => memory.kernel = value,
-            b"pgfault" => memory.page_faults = value,
-            b"pgmajfault" => memory.major_page_faults = value,
-            _ => {}
-        }
-    }
-    seen.then_some(memory)
+    filled(stat, Memory { current, ..Memory::default() }, |memory, key, value| match key {
+        b"anon" => memory.anon = value,
+        b"file" => memory.file = value,
+        b"inactive_file" => memory.inactive_file = value,
+        b"file_mapped" => memory.file_mapped = value,
+        b"kernel" => memory.kernel = value,
+        b"pgfault" => memory.page_faults = value,
+        b"pgmajfault" => memory.major_page_faults = value,
+        _ => {}
+    })
 }
 
 pub fn memory_events(text: &[u8]) -> Option<MemoryEvents> {
-    let (mut events, mut seen) = (MemoryEvents::default(), false);
-    for (key, value) in flat(text) {
-        seen = true;
-        match key {
-            b"high" => events.high = value,
-            b"max" => events.max = value,
-            b"oom" => events.oom = value,
-            b"oom_kill" => events.oom_kill = value,
-            _ => {}
-        }
-    }
-    seen.then_some(events)
+    filled(text, MemoryEvents::default(), |events, key, value| match key {
+        b"high" => events.high = value,
+        b"max" => events.max = value,
+        b"oom" => events.oom = value,
+        b"oom_kill" => events.oom_kill = value,
+        _ => {}
+    })
 }
 
 /// Lines of `8:0 rbytes=1 wbytes=2 rios=3 wios=4 ...`, added up. A cgroup that has done no I/O has none, and has read nothing.
@@ -112,11 +112,6 @@ pub fn cpu_max(text: &[u8]) -> Option<f64> {
     let mut words = words(text).map(number);
     let (quota, period) = (words.next()??, words.next()??);
     (period > 0).then(|| quota as f64 / period as f64)
-}
-
-/// The four files of limits, each as far as it could be read.
-pub fn limits(cpu: Option<f64>, memory: Option<u64>, swap: Option<u64>, pids: Option<u64>) -> Limits {
-    Limits { cpus: cpu, memory_bytes: memory, swap_bytes: swap, pids }
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context;
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -32,29 +31,27 @@ pub struct Shown {
 
 /// Begins a handshake, and leaves it once both sides have said what they show and accept.
 pub async fn look(address: SocketAddr) -> anyhow::Result<Shown> {
-    let seen = Arc::new(Onlooker(Mutex::default(), tls::provider()));
+    let (server, accepts) = (Arc::new(AnyCertificate::default()), Arc::new(Hints::default()));
     let config = ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions()?;
-    let config = config.dangerous().with_custom_certificate_verifier(seen.clone()).with_client_cert_resolver(seen.clone());
+    let config = config.dangerous().with_custom_certificate_verifier(server.clone()).with_client_cert_resolver(accepts.clone());
     let shake = async {
         let stream = TcpStream::connect(address).await?;
         TlsConnector::from(Arc::new(config)).connect(ServerName::IpAddress(address.ip().into()), stream).await
     };
     let shaken = timeout(DEADLINE, shake).await.with_context(|| format!("{address} was silent for {} s", DEADLINE.as_secs()))?;
     shaken.with_context(|| format!("shaking hands with {address}"))?;
-    Ok(seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    let certificate = server.shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let accepts = std::mem::take(&mut *accepts.0.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Shown { certificate, accepts })
 }
 
-/// Notes what goes by.
-#[derive(Debug)]
-struct Onlooker(Mutex<Shown>, Arc<CryptoProvider>);
-
-impl Onlooker {
-    fn note(&self, note: impl FnOnce(&mut Shown)) {
-        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
+/// Takes whatever certificate a server shows, once it has proved that it holds the key, and notes it.
+#[derive(Debug, Default)]
+pub struct AnyCertificate {
+    shown: Mutex<Option<Vec<u8>>>,
 }
 
-impl ServerCertVerifier for Onlooker {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -63,7 +60,7 @@ impl ServerCertVerifier for Onlooker {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.note(|shown| shown.certificate = Some(end_entity.to_vec()));
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.to_vec());
         Ok(ServerCertVerified::assertion())
     }
 
@@ -73,7 +70,7 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.1.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &tls::provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -82,17 +79,21 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.1.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &tls::provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.1.signature_verification_algorithms.supported_schemes()
+        tls::provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
-impl ResolvesClientCert for Onlooker {
+/// Notes whose clients a server takes; the handshake goes on without a certificate.
+#[derive(Debug, Default)]
+struct Hints(Mutex<BTreeSet<Vec<u8>>>);
+
+impl ResolvesClientCert for Hints {
     fn resolve(&self, root_hint_subjects: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.note(|shown| shown.accepts = root_hint_subjects.iter().map(|subject| subject.to_vec()).collect());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = root_hint_subjects.iter().map(|subject| subject.to_vec()).collect();
         None
     }
 

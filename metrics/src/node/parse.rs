@@ -1,7 +1,7 @@
 //! The formats of /proc (proc(5)).
 
 use super::{CpuTimes, Memory, Modes, Vm};
-use crate::parse::{flat, number, words};
+use crate::parse::{filled, flat, number, words};
 
 /// Each CPU goes to `cpus`.
 pub fn stat(text: &[u8], cpus: &mut Vec<(u32, Modes)>) -> Option<CpuTimes> {
@@ -58,19 +58,14 @@ pub fn meminfo(text: &[u8]) -> Option<Memory> {
 }
 
 pub fn vmstat(text: &[u8]) -> Option<Vm> {
-    let (mut vm, mut seen) = (Vm::default(), false);
-    for (key, value) in flat(text) {
-        seen = true;
-        match key {
-            b"pgfault" => vm.page_faults = value,
-            b"pgmajfault" => vm.major_page_faults = value,
-            b"pswpin" => vm.swapped_in_pages = value,
-            b"pswpout" => vm.swapped_out_pages = value,
-            b"oom_kill" => vm.oom_kills = value,
-            _ => {}
-        }
-    }
-    seen.then_some(vm)
+    filled(text, Vm::default(), |vm, key, value| match key {
+        b"pgfault" => vm.page_faults = value,
+        b"pgmajfault" => vm.major_page_faults = value,
+        b"pswpin" => vm.swapped_in_pages = value,
+        b"pswpout" => vm.swapped_out_pages = value,
+        b"oom_kill" => vm.oom_kills = value,
+        _ => {}
+    })
 }
 
 pub fn loadavg(text: &[u8]) -> Option<[f64; 3]> {

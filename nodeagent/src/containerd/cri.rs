@@ -1,4 +1,4 @@
-//! Calls of the kubelet's interface to the runtime (CRI v1), whose messages are written where they are used.
+//! Calls of the kubelet's interface to the runtime (CRI v1), whose messages are written where they are used, but for one that two use.
 
 use prost::Message;
 use tonic::client::Grpc;
@@ -8,6 +8,17 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 const SERVICE: &str = "/runtime.v1.RuntimeService";
+
+/// Whose a pod's sandbox is.
+#[derive(Clone, PartialEq, Message)]
+pub struct Metadata {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub uid: String,
+    #[prost(string, tag = "3")]
+    pub namespace: String,
+}
 
 pub async fn ask<Q, A>(channel: &Channel, method: &str, request: Q) -> Result<A, Status>
 where

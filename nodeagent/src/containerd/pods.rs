@@ -9,7 +9,7 @@ use metrics::names;
 use prost::Message;
 use tonic::Status;
 
-use super::cri::ask;
+use super::cri::{Metadata, ask};
 
 /// The label by which the kubelet finds its containers again (k8s.io/cri-api, pkg/kubelet/types/labels.go).
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
@@ -31,16 +31,6 @@ struct Sandbox {
     id: String,
     #[prost(message, optional, tag = "2")]
     metadata: Option<Metadata>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    uid: String,
-    #[prost(string, tag = "3")]
-    namespace: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -8,7 +8,7 @@ use prost::Message;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::cri::ask;
+use super::cri::{Metadata, ask};
 
 /// The kubelet removes it, as the sandbox of a pod that it does not know, if the agent dies in between.
 const NAME: &str = "corten-gate";
@@ -32,16 +32,6 @@ struct SandboxConfig {
     hostname: String,
     #[prost(message, optional, tag = "8")]
     linux: Option<LinuxConfig>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    uid: String,
-    #[prost(string, tag = "3")]
-    namespace: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -31,20 +31,15 @@ use machines::{Joiner, Lan};
 
 #[test]
 fn machines_join() -> Result<()> {
-    let mut lan = Lan::new()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(async {
+    Lan::new()?.run(async |lan| {
         lan.start_control_plane().await?;
-        check(&lan).await
-    });
-    checked.with_context(|| lan.logs())
+        check(lan).await
+    })
 }
 
 #[test]
 fn machines_join_over_ipv6_alone() -> Result<()> {
-    let mut lan = Lan::ipv6()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(async {
+    Lan::ipv6()?.run(async |lan| {
         lan.start_control_plane().await?;
         let worker = lan.join("worker-1", 101, lan.worker()).await?;
         joined(&worker).await?;
@@ -62,8 +57,7 @@ fn machines_join_over_ipv6_alone() -> Result<()> {
         .await?;
         let further = lan.join("cp-2", 11, lan.further_control_plane()).await?;
         joined(&further).await
-    });
-    checked.with_context(|| lan.logs())
+    })
 }
 
 /// To nodes for their pods, and to Services.

@@ -28,13 +28,10 @@ const AFTER_SILENCE: Duration = Duration::from_secs(40);
 
 #[test]
 fn one_machine_holds_the_address() -> Result<()> {
-    let mut lan = Lan::new()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(async {
+    Lan::new()?.run(async |lan| {
         lan.start_etcd().await?;
-        check(&lan).await
-    });
-    checked.with_context(|| lan.logs())
+        check(lan).await
+    })
 }
 
 /// When each machine had the address: first and last time that it was seen.

@@ -28,13 +28,10 @@ const WHO: [CertificateId; 3] = [CertificateId::KubeletClient, CertificateId::Ku
 
 #[test]
 fn a_workers_requests_go_to_another_api_server() -> Result<()> {
-    let mut lan = Lan::new()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(async {
+    Lan::new()?.run(async |lan| {
         lan.start_control_plane().await?;
-        check(&mut lan).await
-    });
-    checked.with_context(|| lan.logs())
+        check(lan).await
+    })
 }
 
 async fn check(lan: &mut Lan) -> Result<()> {

@@ -21,13 +21,10 @@ const MEMORY: u64 = 96 << 20;
 
 #[test]
 fn nine_join_beside_a_hostile_one() -> Result<()> {
-    let mut lan = Lan::new()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(async {
+    Lan::new()?.run(async |lan| {
         lan.start_control_plane().await?;
-        check(&lan).await
-    });
-    checked.with_context(|| lan.logs())
+        check(lan).await
+    })
 }
 
 async fn check(lan: &Lan) -> Result<()> {

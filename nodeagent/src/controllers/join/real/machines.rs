@@ -85,6 +85,13 @@ impl Lan {
         Ok(Lan::of(control_plane, true))
     }
 
+    /// Runs a test in it. What it says when it fails ends with the services' logs.
+    pub fn run(mut self, test: impl AsyncFnOnce(&mut Lan) -> Result<()>) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let done = runtime.block_on(test(&mut self));
+        done.with_context(|| self.logs())
+    }
+
     fn of(mut control_plane: MachineUnderTest, ipv6: bool) -> Lan {
         let at = |port| SocketAddr::new(control_plane.facts.node_ips[0], port);
         let (endpoint, agent) = (format!("https://{}", at(API_SERVER_PORT)), at(api::PORT).to_string());
