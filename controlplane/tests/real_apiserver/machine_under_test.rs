@@ -90,14 +90,7 @@ impl MachineUnderTest {
             chown(&file.path, Some(file.account.id()), Some(file.account.id()))?;
         }
         let spec = rendered.service;
-        if let Filesystem::ReadOnly { writable } = &spec.filesystem {
-            for directory in writable {
-                fs::create_dir_all(directory)?;
-                fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-                chown(directory, Some(spec.account.id()), Some(spec.account.id()))?;
-            }
-        }
-        self.install(&spec)?;
+        install(&spec, &self.components)?;
         let notify_path = self.directory.path().join(format!("{}.notify", spec.id));
         if notify_path.exists() {
             fs::remove_file(&notify_path)?;
@@ -105,19 +98,7 @@ impl MachineUnderTest {
         let notify = tokio::net::UnixDatagram::bind(&notify_path)?;
         fs::set_permissions(&notify_path, Permissions::from_mode(0o777))?;
         let log = File::create(self.log_path(spec.id.as_str()))?;
-        let child = Command::new(&spec.program)
-            .args(&spec.args)
-            .env_clear()
-            .envs(&spec.environment)
-            .env("NOTIFY_SOCKET", &notify_path)
-            .uid(spec.account.id())
-            .gid(spec.account.id())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", spec.program.display()))?;
+        let child = spawn(&spec, Command::new(&spec.program), &notify_path, log)?;
         self.running.push((spec.id.to_string(), child));
         self.await_ready(&spec, &notify).await
     }
@@ -142,10 +123,7 @@ impl MachineUnderTest {
         loop {
             interval.tick().await;
             let ready = match &spec.readiness {
-                Readiness::Notify => {
-                    let mut message = [0; 256];
-                    notify.try_recv(&mut message).is_ok_and(|length| message[..length].starts_with(b"READY=1"))
-                }
+                Readiness::Notify => has_notified(notify),
                 Readiness::Tcp(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
                 other => bail!("{} has readiness {other:?}", spec.id),
             };
@@ -180,16 +158,6 @@ impl MachineUnderTest {
             .context("starting CoreDNS")?;
         self.running.push(("coredns".to_owned(), child));
         Ok(())
-    }
-
-    /// The program where the image has it.
-    fn install(&self, spec: &ServiceSpec) -> Result<()> {
-        let component = if spec.id.as_str() == "etcd" { "etcd/bin/etcd" } else { "kubernetes/bin/controlplane" };
-        fs::create_dir_all(spec.program.parent().context("a program in a directory")?)?;
-        if spec.program.exists() {
-            return Ok(());
-        }
-        Ok(symlink(self.components.join(component), &spec.program)?)
     }
 
     /// A client of the API server in this name.
@@ -284,6 +252,45 @@ kind: ConfigMap
 metadata: { name: users-own, namespace: demo }
 data: { greeting: hello }
 ";
+
+/// The program where the image has it, and the directories that it writes to.
+pub fn install(spec: &ServiceSpec, components: &Path) -> Result<()> {
+    let component = if spec.id.as_str() == "etcd" { "etcd/bin/etcd" } else { "kubernetes/bin/controlplane" };
+    fs::create_dir_all(spec.program.parent().context("a program in a directory")?)?;
+    if !spec.program.exists() {
+        symlink(components.join(component), &spec.program)?;
+    }
+    let Filesystem::ReadOnly { writable } = &spec.filesystem else { return Ok(()) };
+    for directory in writable {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        chown(directory, Some(spec.account.id()), Some(spec.account.id()))?;
+    }
+    Ok(())
+}
+
+/// Starts a service as init would. The command runs its program, by way of others or by itself.
+pub fn spawn(spec: &ServiceSpec, mut command: Command, notify: &Path, log: File) -> Result<Child> {
+    command
+        .args(&spec.args)
+        .env_clear()
+        .envs(&spec.environment)
+        .env("NOTIFY_SOCKET", notify)
+        .uid(spec.account.id())
+        .gid(spec.account.id())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("starting {}", spec.program.display()))
+}
+
+/// Whether it has said so.
+pub fn has_notified(socket: &tokio::net::UnixDatagram) -> bool {
+    let mut message = [0; 256];
+    socket.try_recv(&mut message).is_ok_and(|length| message[..length].starts_with(b"READY=1"))
+}
 
 /// Tries until it succeeds; the last error is the reason of the failure.
 pub async fn until<T, F: Future<Output = Result<T>>>(what: &str, attempt: impl Fn() -> F) -> Result<T> {

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-pub use super::init::{Init, service};
+pub use super::init::{Init, read, service};
 use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::bootstrap::Bootstrap;

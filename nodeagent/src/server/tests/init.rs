@@ -131,7 +131,8 @@ pub fn service(id: &str, state: ServiceState) -> ServiceStatus {
     ServiceStatus { id, state, pid: Some(100), restarts: 0, last_exit: None, since_boot: std::time::Duration::from_secs(1) }
 }
 
-async fn read(stream: &mut UnixStream) -> Option<Request> {
+/// The next request of the agent's; none where it has gone.
+pub async fn read(stream: &mut UnixStream) -> Option<Request> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await.ok()?;
     let mut body = vec![0; protocol::checked_length(length).unwrap()];

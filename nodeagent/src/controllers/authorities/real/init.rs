@@ -2,24 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use machine::Root;
 use machine::disk::{Slot, Volume};
 use machine::protocol::{self, BootFacts, Event, Request, Response, VolumeState, VolumeStatus};
-use machine::service::{Filesystem, Readiness, ServiceSpec, ServiceState, ServiceStatus};
+use machine::service::{Readiness, ServiceSpec, ServiceState, ServiceStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixDatagram, UnixListener, UnixStream};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+
+use crate::controllers::real_cluster::machine_under_test::{has_notified, install, spawn};
+use crate::server::testing::read;
 
 const LOOK: Duration = Duration::from_millis(20);
 const AGAIN: Duration = Duration::from_millis(500);
@@ -154,28 +156,16 @@ impl RealInit {
 
     /// Until it ends.
     async fn run_once(&self, spec: &ServiceSpec) -> Result<()> {
-        self.install(spec)?;
+        install(spec, &self.components)?;
         let notify_path = self.root.path(&format!("/run/{}.notify", spec.id));
         let _ = fs::remove_file(&notify_path);
         let notify = UnixDatagram::bind(&notify_path)?;
         fs::set_permissions(&notify_path, Permissions::from_mode(0o777))?;
         let log = File::options().create(true).append(true).open(self.log_path(spec.id.as_str()))?;
         // It goes with this thread, whatever ends that.
-        let child = Command::new("/usr/bin/setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(&spec.program)
-            .args(&spec.args)
-            .env_clear()
-            .envs(&spec.environment)
-            .env("NOTIFY_SOCKET", &notify_path)
-            .uid(spec.account.id())
-            .gid(spec.account.id())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", spec.program.display()))?;
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(&spec.program);
+        let child = spawn(spec, command, &notify_path, log)?;
         let mut process = Process { child, deadline: spec.stop.deadline };
         let mut ready = false;
         loop {
@@ -188,22 +178,6 @@ impl RealInit {
             }
             tokio::time::sleep(LOOK).await;
         }
-    }
-
-    /// The program where the image has it, and the directories that it writes to.
-    fn install(&self, spec: &ServiceSpec) -> Result<()> {
-        let component = if spec.id.as_str() == "etcd" { "etcd/bin/etcd" } else { "kubernetes/bin/controlplane" };
-        fs::create_dir_all(spec.program.parent().context("a program in a directory")?)?;
-        if !spec.program.exists() {
-            symlink(self.components.join(component), &spec.program)?;
-        }
-        let Filesystem::ReadOnly { writable } = &spec.filesystem else { return Ok(()) };
-        for directory in writable {
-            fs::create_dir_all(directory)?;
-            fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-            chown(directory, Some(spec.account.id()), Some(spec.account.id()))?;
-        }
-        Ok(())
     }
 
     fn log_path(&self, service: &str) -> PathBuf {
@@ -247,10 +221,7 @@ impl Drop for Process {
 
 async fn is_ready(spec: &ServiceSpec, notify: &UnixDatagram) -> bool {
     match &spec.readiness {
-        Readiness::Notify => {
-            let mut message = [0; 256];
-            notify.try_recv(&mut message).is_ok_and(|length| message[..length].starts_with(b"READY=1"))
-        }
+        Readiness::Notify => has_notified(notify),
         Readiness::Tcp(address) => TcpStream::connect(address).await.is_ok(),
         _ => true,
     }
@@ -262,12 +233,4 @@ fn status(spec: &ServiceSpec, state: ServiceState) -> ServiceStatus {
 
 fn open(volume: Volume) -> VolumeStatus {
     VolumeStatus { volume, state: VolumeState::Open, size_bytes: 1 << 30, device: "/dev/vda6".to_owned() }
-}
-
-async fn read(stream: &mut UnixStream) -> Option<Request> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).await.ok()?;
-    let mut body = vec![0; protocol::checked_length(length).unwrap()];
-    stream.read_exact(&mut body).await.ok()?;
-    Some(protocol::decode(&body).unwrap())
 }
