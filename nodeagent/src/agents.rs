@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use controlplane::pki::{CONTROL_PLANE_NAME, Issued};
+use anyhow::Context;
+use controlplane::pki::{Authority, AuthorityId, CONTROL_PLANE_NAME, Issued, MachineRole, machine_client};
 use hyper_util::rt::TokioIo;
 use machine::config::HostPort;
 use rustls::client::WebPkiServerVerifier;
@@ -20,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::clock;
+use crate::controllers::machine::Machine;
 use crate::names;
 use crate::node::Node;
 use crate::server::tls;
@@ -27,6 +29,8 @@ use crate::server::tls;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// Of a certificate that is made for one connection.
+const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Who calls, and whom it believes.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +86,16 @@ pub async fn connect(node: &Node, server: &HostPort, dial: Dial<'_>) -> Result<C
         }
     }
     Err(trouble)
+}
+
+/// As a control plane calls any machine: in this role, by a certificate that it makes for the one connection, since it holds the machine authority.
+pub async fn connect_as(node: &Node, machine: &Machine, server: &HostPort, role: MachineRole) -> anyhow::Result<Channel> {
+    let authority = &machine.config.cluster.certificate_authorities.machine;
+    let key = authority.key.as_ref().context("this machine has no key of the machine authority yet")?;
+    let issuer = Authority::from_pem(&authority.certificate, key.reveal()).context(AuthorityId::Machine.name())?;
+    let own = issuer.issue(&machine_client(role, &machine.facts.node_name, LIFETIME), SystemTime::now())?;
+    let dial = Dial { authority_pem: &authority.certificate, own: Some(&own), from: &[], whom: Whom::AnyMachine };
+    Ok(connect(node, server, dial).await?)
 }
 
 /// From one of this machine's own addresses of the same family, unless it calls itself.

@@ -1,5 +1,5 @@
 //! How well each node of the cluster would do with one more pod, on control planes: what the nodes' agents tell, and the pods that are on their
-//! way to them. The scheduler asks (`extender`), and whoever wants to know why (`Metrics.Scores`). docs/scheduling.md derives the scores.
+//! way to them. The scheduler asks (`extender`), and whoever wants to know why (`machinectl get scores`). docs/scheduling.md derives the scores.
 
 pub mod extender;
 mod follow;

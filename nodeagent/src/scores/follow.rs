@@ -3,19 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use api::v1::metrics_client::MetricsClient;
 use api::v1::{NodeUsage, StreamMetricsRequest};
-use controlplane::pki::{Authority, AuthorityId, MachineRole, machine_client};
+use controlplane::pki::MachineRole;
 use machine::config::{Host, HostPort};
 use metrics::score::Load;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Scores;
-use crate::agents::{self, Dial, Whom};
+use crate::agents;
 use crate::controllers::machine::Machine;
 use crate::node::Node;
 use crate::resources::overlay::ClusterNode;
@@ -28,8 +28,6 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(60);
 /// The board changes often, and its Nodes seldom.
 const LOOK: Duration = Duration::from_secs(2);
-/// Of the certificate, which is looked at when the stream begins.
-const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Waits until this machine is a control plane; for ever on a worker.
 pub async fn until_control_plane(node: &Node) {
@@ -108,13 +106,8 @@ async fn of_another(node: Node, name: String, address: IpAddr, scores: Scores) {
 /// Until the machine or the connection ends it.
 async fn stream(node: &Node, name: &str, address: IpAddr, scores: &Scores) -> anyhow::Result<()> {
     let machine = Machine::observe(node).ok().context("this machine has no config")?;
-    let authority = &machine.config.cluster.certificate_authorities.machine;
-    let key = authority.key.as_ref().context("this machine has no key of the machine authority yet")?;
-    let issuer = Authority::from_pem(&authority.certificate, key.reveal()).context(AuthorityId::Machine.name())?;
-    let own = issuer.issue(&machine_client(MachineRole::Reader, &machine.facts.node_name, LIFETIME), SystemTime::now())?;
-    let dial = Dial { authority_pem: &authority.certificate, own: Some(&own), from: &[], whom: Whom::AnyMachine };
     let server = HostPort { host: Host::Address(address), port: api::PORT };
-    let mut client = MetricsClient::new(agents::connect(node, &server, dial).await?);
+    let mut client = MetricsClient::new(agents::connect_as(node, &machine, &server, MachineRole::Reader).await?);
     let request = StreamMetricsRequest { interval: None, node_only: true };
     let mut answers = timeout(SILENCE, client.stream(request)).await.context("no answer")??.into_inner();
     while let Some(answer) = timeout(SILENCE, answers.message()).await.context("it fell silent")?? {

@@ -3,11 +3,9 @@
 //!
 //! Only control planes do so: they alone can make themselves the certificate (`os:proxy`) that other machines believe. A call is passed on once.
 
-use std::time::{Duration, SystemTime};
-
 use ::machine::config::{Host, HostPort};
 use anyhow::Context;
-use controlplane::pki::{Authority, AuthorityId, MachineRole, machine_client};
+use controlplane::pki::MachineRole;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
@@ -15,7 +13,7 @@ use tonic::transport::Channel;
 use tower::{Service, ServiceExt};
 
 use super::caller::{Identity, Peer};
-use crate::agents::{self, Dial, Whom};
+use crate::agents;
 use crate::controllers::machine::Machine;
 use crate::node::Node;
 use crate::refusal::Refusal;
@@ -26,9 +24,6 @@ pub const NODE: &str = "corten-node";
 const ROLE: &str = "corten-caller-role";
 const SUBJECT: &str = "corten-caller-subject";
 const ADDRESS: &str = "corten-caller-address";
-
-/// Of the certificate, which is made for one connection.
-const LIFETIME: Duration = Duration::from_secs(600);
 
 /// The machine that the call is meant for, if that is another one.
 pub fn target(request: &Request<Body>, node: &Node) -> Result<Option<HostPort>, Refusal> {
@@ -90,17 +85,11 @@ async fn connect(node: &Node, target: &HostPort) -> Result<(Channel, String), Re
     let machine = machine.ok_or_else(|| Refusal::state("NOT_A_CONTROL_PLANE", "only control planes pass calls on", remedy))?;
     let name = machine.facts.node_name.clone();
     let part = |source| Refusal::Unavailable { part: "the other machine", source };
-    let channel = dial(&machine, node, target).await.with_context(|| format!("{name} connecting to {target}")).map_err(part)?;
+    let channel = agents::connect_as(node, &machine, target, MachineRole::Proxy)
+        .await
+        .with_context(|| format!("{name} connecting to {target}"))
+        .map_err(part)?;
     Ok((channel, name))
-}
-
-async fn dial(machine: &Machine, node: &Node, target: &HostPort) -> anyhow::Result<Channel> {
-    let authority = &machine.config.cluster.certificate_authorities.machine;
-    let key = authority.key.as_ref().context("this machine has no key of the machine authority yet")?;
-    let issuer = Authority::from_pem(&authority.certificate, key.reveal()).context(AuthorityId::Machine.name())?;
-    let issued = issuer.issue(&machine_client(MachineRole::Proxy, &machine.facts.node_name, LIFETIME), SystemTime::now())?;
-    let dial = Dial { authority_pem: &authority.certificate, own: Some(&issued), from: &[], whom: Whom::AnyMachine };
-    Ok(agents::connect(node, target, dial).await?)
 }
 
 fn not_for(peer: &Peer) -> Refusal {
