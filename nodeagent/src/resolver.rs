@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use rtnetlink::Handle;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::time::Instant;
 
 use crate::node::Node;
 use crate::resources::network::LocalResolver;
@@ -32,6 +33,9 @@ const PORT: u16 = 53;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long the kernel may take to let a new address be used, and how often it is asked.
+const TENTATIVE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Serves for as long as the agent lives.
 pub async fn run(node: Node) {
@@ -81,7 +85,17 @@ async fn bind_at(netlink: &Handle, address: IpAddr) -> anyhow::Result<(UdpSocket
     let length = if address.is_ipv4() { 32 } else { 128 };
     netlink.address().add(LOOPBACK, address, length).replace().execute().await.context("adding the address to lo")?;
     let at = SocketAddr::new(address, PORT);
-    Ok((UdpSocket::bind(at).await?, TcpListener::bind(at).await?))
+    // An IPv6 address is tentative until the kernel's worker has been at it, on lo as well, and nobody binds to a tentative one.
+    let deadline = Instant::now() + TENTATIVE;
+    loop {
+        match UdpSocket::bind(at).await {
+            Ok(udp) => return Ok((udp, TcpListener::bind(at).await?)),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable && Instant::now() < deadline => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 #[cfg(test)]
