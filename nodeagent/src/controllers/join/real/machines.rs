@@ -175,9 +175,9 @@ impl Lan {
         let directory = disk.clone();
         let thread = std::thread::spawn(move || run(&owned, ip, config, &directory, told, plug, jobs));
         let (tid, node) = hears.await.context("the machine ended before it began")?;
-        plug_in(tid, last)?;
+        let port = plug_in(tid, last)?;
         plugged.send(()).ok().context("the machine ended before it was plugged in")?;
-        Ok(Joiner { name: name.to_owned(), node, work, thread: Some(thread), disk })
+        Ok(Joiner { name: name.to_owned(), node, work, thread: Some(thread), port, disk })
     }
 
     /// Starts an API server of the same etcd on a machine of its own; it ends with the value.
@@ -225,9 +225,12 @@ impl Lan {
     }
 }
 
-fn plug_in(tid: i32, last: u8) -> Result<()> {
-    ip(&format!("link add v{last}x{} type veth peer name eth0 netns {tid}", tid % 1000))?;
-    ip(&format!("link set v{last}x{} master lan up", tid % 1000))
+/// Its port on the segment.
+fn plug_in(tid: i32, last: u8) -> Result<String> {
+    let port = format!("v{last}x{}", tid % 1000);
+    ip(&format!("link add {port} type veth peer name eth0 netns {tid}"))?;
+    ip(&format!("link set {port} master lan up"))?;
+    Ok(port)
 }
 
 /// In the machine's own network.
@@ -309,6 +312,7 @@ pub struct Joiner {
     pub node: Node,
     work: mpsc::Sender<Job>,
     thread: Option<JoinHandle<()>>,
+    port: String,
     disk: Arc<tempfile::TempDir>,
 }
 
@@ -321,6 +325,8 @@ impl Joiner {
 
     fn end(&mut self) {
         self.work = mpsc::channel(1).0;
+        // The kernel keeps its network for as long as connections of it are being ended, a minute perhaps, and it would answer for the address there.
+        let _ = ip(&format!("link delete {}", self.port));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
