@@ -105,19 +105,20 @@ async fn watch(name: String, spans: Spans) {
     let address = IpAddr::from(VIRTUAL_IP).to_string();
     let mut had = false;
     loop {
+        let before = Instant::now();
         let has = std::fs::read_to_string("/proc/thread-self/net/fib_trie").is_ok_and(|trie| trie.contains(&format!("{address}\n")));
-        note(&spans, &name, has, had);
+        note(&spans, &name, (before, Instant::now()), has, had);
         had = has;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-fn note(spans: &Spans, name: &str, has: bool, had: bool) {
+/// It was looked at between two moments, which a busy host may have far apart: what is noted is when the machine had it for certain.
+fn note(spans: &Spans, name: &str, (before, after): (Instant, Instant), has: bool, had: bool) {
     let mut spans = spans.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = Instant::now();
     match spans.iter_mut().rev().find(|(of, _, _)| *of == name) {
-        Some((_, _, end)) if has && had => *end = now,
-        _ if has => spans.push((name.to_owned(), now, now)),
+        Some((_, _, end)) if has && had => *end = before,
+        _ if has => spans.push((name.to_owned(), after, after)),
         _ => {}
     }
 }
