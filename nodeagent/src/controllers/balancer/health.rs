@@ -100,15 +100,37 @@ fn connect(node: &Node, target: &Target, issued: &Issued) -> Option<Client> {
 async fn ask(client: &Client, deadline: Duration) -> Option<String> {
     match timeout(deadline, client.readyz()).await {
         Ok(Ok(())) => None,
-        // The rest of a long answer changes with each step of the server's start.
-        Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::from(error)).lines().next().unwrap_or_default().to_owned()),
+        Ok(Err(error)) => Some(reason(&format!("{:#}", anyhow::Error::from(error)))),
         Err(_) => Some(format!("no answer within {} s", deadline.as_secs())),
+    }
+}
+
+/// The checks that fail, of an answer that lists all of them (`[-]etcd failed: reason withheld`); else its first line. A server that starts has
+/// dozens that fail, and others each time.
+fn reason(answer: &str) -> String {
+    const SHOWN: usize = 3;
+    let failing: Vec<&str> = answer.lines().filter_map(|line| line.trim().strip_prefix("[-]")?.split_whitespace().next()).collect();
+    match failing.len() {
+        0 => answer.lines().next().unwrap_or_default().to_owned(),
+        length if length <= SHOWN => format!("/readyz: {} fails", failing.join(", ")),
+        length => format!("/readyz: {} and {} more fail", failing[..SHOWN].join(", "), length - SHOWN),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failing_checks_are_named() {
+        let answer = |failing: &[&str]| {
+            let lines: String = failing.iter().map(|name| format!("[-]{name} failed: reason withheld\n")).collect();
+            format!("asking for /readyz: ApiError: [+]ping ok\n{lines}[+]log ok\nreadyz check failed")
+        };
+        assert_eq!(reason(&answer(&["etcd"])), "/readyz: etcd fails");
+        assert_eq!(reason(&answer(&["a", "b", "c", "d", "e"])), "/readyz: a, b, c and 2 more fail");
+        assert_eq!(reason("tcp connect error: Connection refused\nmore"), "tcp connect error: Connection refused");
+    }
 
     #[test]
     fn a_slow_server_is_asked_less_often() {
