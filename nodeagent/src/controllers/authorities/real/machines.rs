@@ -26,6 +26,7 @@ use crate::controllers::control_plane::{ControlPlane, KubeApiserver, KubeControl
 use crate::controllers::etcd::Etcd;
 use crate::controllers::etcd_members::EtcdMembers;
 use crate::controllers::join::Join;
+use crate::controllers::join::real::machines::{BRIDGE, ip};
 use crate::controllers::machine::Machine;
 use crate::controllers::machine_record::MachineRecords;
 use crate::controllers::manifests::Manifests;
@@ -42,17 +43,11 @@ pub struct Segment {
     machinectl: PathBuf,
 }
 
-fn ip(line: &str) -> Result<()> {
-    let output = Command::new("ip").args(line.split(' ')).output().context("starting ip (Debian: iproute2)")?;
-    ensure!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
 impl Segment {
     /// Moves the calling thread into a network of its own.
     pub fn new() -> Result<Segment> {
         unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace; this test needs root")?;
-        for line in ["link set lo up", "link add lan type bridge", "address add 192.0.2.1/24 dev lan", "link set lan up"] {
+        for line in ["link set lo up", BRIDGE, "address add 192.0.2.1/24 dev lan", "link set lan up"] {
             ip(line)?;
         }
         // The test is target/<profile>/deps/nodeagent-...

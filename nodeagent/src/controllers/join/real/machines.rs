@@ -37,6 +37,9 @@ use crate::server::testing::{Machine, service};
 use crate::stage::StageEvent;
 
 pub const CONTROL_PLANE: u8 = 10;
+/// Without an address of its own it takes the lowest of its ports, and another one when that port goes; for up to a minute the machines would send
+/// to the old one.
+pub const BRIDGE: &str = "link add lan address 02:00:00:00:00:01 type bridge";
 
 /// The segment, with a control plane whose thread is the caller's.
 pub struct Lan {
@@ -64,7 +67,7 @@ impl Lan {
     /// Moves the calling thread into namespaces of its own.
     pub fn new() -> Result<Lan> {
         let control_plane = MachineUnderTest::new()?;
-        for line in ["link add lan type bridge", "address add 192.0.2.1/24 dev lan", "link set lan up"] {
+        for line in [BRIDGE, "address add 192.0.2.1/24 dev lan", "link set lan up"] {
             ip(line)?;
         }
         Ok(Lan::of(control_plane, false))
@@ -79,7 +82,7 @@ impl Lan {
         })?;
         // Unlike ARP, a neighbour is told of addresses of the link alone that it asks on.
         let own = format!("address add {}/64 dev lan nodad", address_v6(CONTROL_PLANE));
-        for line in ["link add lan type bridge", "link set lan up", &own] {
+        for line in [BRIDGE, "link set lan up", &own] {
             ip(line)?;
         }
         Ok(Lan::of(control_plane, true))
