@@ -13,6 +13,8 @@ mod direct;
 pub mod flannel;
 mod kernel;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod members;
 mod message;
 #[cfg(test)]
