@@ -15,10 +15,13 @@ mod kernel;
 #[cfg(test)]
 mod many;
 #[cfg(test)]
+mod measured;
+#[cfg(test)]
 mod members;
 mod message;
 #[cfg(test)]
 mod of_a_cluster;
+pub mod paths;
 mod peers;
 mod plan;
 pub mod reach;

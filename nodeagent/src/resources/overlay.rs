@@ -109,6 +109,23 @@ pub struct OverlayPeer {
     pub message: String,
 }
 
+/// How packets fare on the way to another Node and back, named by its name: of the last tries, sixteen at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OverlayPath {
+    pub tries: u32,
+    /// Of the tries that had no answer within a second, in percent.
+    pub loss_percent: u32,
+    /// There and back, the middle one of those that had an answer, to two digits; none where none had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_micros: Option<u64>,
+    /// The worst of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_micros: Option<u64>,
+    /// What the last try without an answer met; empty when the last one had one.
+    pub message: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PeerState {
@@ -128,4 +145,7 @@ impl Resource for OverlayStatus {
 }
 impl Resource for OverlayPeer {
     const KIND: &'static str = "overlaypeers";
+}
+impl Resource for OverlayPath {
+    const KIND: &'static str = "overlaypaths";
 }

@@ -50,7 +50,7 @@ pub async fn send<P: Protocol>(messages: Vec<Message<P>>) -> anyhow::Result<()> 
 }
 
 /// What failed. The last message asks for an answer, and by its answer all have been worked through.
-async fn send_batch<P: Protocol>(socket: &mut TokioSocket, batch: &[Message<P>]) -> anyhow::Result<Vec<String>> {
+pub async fn send_batch<P: Protocol>(socket: &mut TokioSocket, batch: &[Message<P>]) -> anyhow::Result<Vec<String>> {
     let bytes = bytes(batch)?;
     let last = u32::try_from(batch.len())?;
     socket.send_to(&bytes, &SocketAddr::new(0, 0)).await.context("sending to the kernel")?;

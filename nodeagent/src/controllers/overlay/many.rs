@@ -15,13 +15,13 @@ use crate::plan::Plan;
 use crate::resources::overlay::{Announcement, ClusterNode, Tunnel, TunnelEnd, VxlanEnd};
 use machine::HardwareAddress;
 
-const PEERS: u16 = 500;
+pub const PEERS: u16 = 500;
 
 /// What is true of a peer, said once; what the kernel has to hold follows from it in `model`, which uses nothing of what it tests.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Facts {
-    address: u16,
-    device: u16,
+pub struct Facts {
+    pub address: u16,
+    pub device: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ fn pods(number: u16) -> ipnet::IpNet {
     ipnet::IpNet::new([10, 244 + high, low, 0].into(), 24).unwrap()
 }
 
-fn node(number: u16, facts: Facts) -> ClusterNode {
+pub fn node(number: u16, facts: Facts) -> ClusterNode {
     let tunnel = VxlanEnd { hardware_address: hardware_address(facts.device), vni: 1 };
     let end = TunnelEnd { address: address(facts.address), tunnel: Some(Tunnel::Vxlan(tunnel)) };
     ClusterNode {
@@ -108,14 +108,14 @@ fn model(peers: &BTreeMap<u16, Facts>) -> Tables {
 }
 
 /// The agent of one machine, in its namespace.
-struct Agent {
-    member: Member,
+pub struct Agent {
+    pub member: Member,
     own: ClusterNode,
-    board: Node,
+    pub board: Node,
 }
 
 impl Agent {
-    fn new(switch: &Switch) -> Agent {
+    pub fn new(switch: &Switch) -> Agent {
         let member = Member::new(switch, 1, Families { v4: true, v6: false });
         let root = ::machine::Root::new("/nonexistent");
         let board = Node::new(root.clone(), InitClient::new(root.init_socket()));
@@ -123,7 +123,7 @@ impl Agent {
         Agent { member, own, board }
     }
 
-    fn seen(&self, peers: &BTreeMap<u16, Facts>, kernel: super::state::Kernel) -> Seen {
+    pub fn seen(&self, peers: &BTreeMap<u16, Facts>, kernel: super::state::Kernel) -> Seen {
         let nodes = peers.iter().map(|(number, facts)| (format!("node-{number}"), node(*number, *facts)));
         let machine = crate::controllers::fixtures::changed(&self.member.machine(), |config| {
             config.cluster.network.pod_cidrs = vec!["10.244.0.0/14".parse().unwrap()];

@@ -9,7 +9,7 @@ use super::plan::{Seen, plan};
 use super::*;
 use crate::init_client::InitClient;
 use crate::plan::Plan;
-use crate::resources::overlay::PeerState;
+use crate::resources::overlay::{OverlayPath, PeerState};
 
 #[test]
 fn pods_reach_each_other_across_machines() {
@@ -164,6 +164,34 @@ fn peers_that_answered_have_to_answer_again() {
     nodes.remove("node-3");
     board.store.replace(nodes);
     assert_eq!(still(&members[0], &board).1, Ok(()));
+}
+
+/// What `machinectl get overlaypaths` shows, of a peer that answers, and of one whose link goes down.
+#[test]
+fn what_becomes_of_packets_is_told() {
+    let switch = Switch::new();
+    let (mut members, mut nodes) = cluster(&switch, 3, Families { v4: true, v6: true });
+    settle_all(&mut members, &mut nodes);
+    let root = ::machine::Root::new("/nonexistent");
+    let board = Node::new(root.clone(), InitClient::new(root.init_socket()));
+    board.store.replace(members[0].peers.clone());
+    board.store.replace(nodes.clone());
+    let mut paths = paths::Paths::default();
+    let mut round = |member: &Member| {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        member.host.enter(|| runtime().block_on(paths.round(&board)));
+        board.store.all::<OverlayPath>()
+    };
+    round(&members[0]);
+    let told = round(&members[0]);
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["node-2", "node-3"]);
+    assert!(told.values().all(|path| (path.tries, path.loss_percent) == (2, 0) && path.latency_micros.is_some()), "{told:?}");
+    members[2].host.run("ip link set eth0 down");
+    let told = round(&members[0]);
+    assert_eq!((told["node-2"].loss_percent, told["node-3"].loss_percent), (0, 33), "{told:?}");
+    assert_eq!(told["node-3"].message, "10.244.3.0: no answer within 0.95 s");
+    board.store.remove::<OverlayPeer>("node-3");
+    assert_eq!(round(&members[0]).keys().collect::<Vec<_>>(), ["node-2"]);
 }
 
 /// A device of the same name, and a route to a peer's pods, that others made.
