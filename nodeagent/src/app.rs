@@ -43,7 +43,7 @@ use crate::controllers::manifests::Manifests;
 use crate::controllers::masquerade::Masquerade;
 use crate::controllers::metadata_guard::MetadataGuard;
 use crate::controllers::network::{self, Network};
-use crate::controllers::overlay::Overlay;
+use crate::controllers::overlay::{self, Overlay};
 use crate::controllers::pki::Pki;
 use crate::controllers::registries::Registries;
 use crate::controllers::service::Supervised;
@@ -232,6 +232,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(ClusterNode::default(), node.clone()));
     tokio::spawn(controller::run(Masquerade::default(), node.clone()));
     tokio::spawn(controller::run(Overlay::new()?, node.clone()));
+    tokio::spawn(overlay::paths::follow(node.clone()));
     tokio::spawn(controller::run(Cni, node.clone()));
     Ok(())
 }

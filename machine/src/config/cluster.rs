@@ -119,7 +119,7 @@ pub enum Cni {
 pub struct Overlay {
     /// Default: vxlan, which runs on any network.
     pub backend: OverlayBackend,
-    /// UDP port of vxlan and wireguard. Default: 8472.
+    /// UDP port of vxlan and wireguard; wireguard has the next one for IPv6. Default: 8472.
     pub port: u16,
     /// MTU of pods: `auto` (from the link below) or a number. Default: auto.
     pub mtu: Mtu,
@@ -128,8 +128,11 @@ pub struct Overlay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum OverlayBackend {
+    /// In UDP, in the clear.
     Vxlan,
+    /// In UDP, encrypted; a machine that speaks it sends pods' packets in no other way.
     Wireguard,
+    /// As they are, between machines on one link; to all others as vxlan.
     HostGateway,
 }
 

@@ -1,23 +1,34 @@
-//! The overlay: carries pods' packets to other machines by VXLAN, programmed by rtnetlink, and tells other machines how to reach this one.
+//! The overlay: carries pods' packets to other machines by VXLAN, by WireGuard or over a shared link, programmed by netlink, and tells other
+//! machines how to reach this one.
 //!
-//! One device a family; for each peer a route, a neighbour and a forwarding entry, all permanent: the kernel learns and asks nothing. What
-//! carries somebody else's mark is left alone.
+//! One device a family; for each peer a route and what the route needs, all permanent: the kernel learns and asks nothing. What carries
+//! somebody else's mark is left alone.
 //!
 //! reads: machine config, hostname, node IPs, clusternodes, the kernel   writes: the kernel, overlays, overlaypeers; annotations of the Node
 
 mod apply;
 mod batch;
+#[cfg(test)]
+mod direct;
 pub mod flannel;
 mod kernel;
+#[cfg(test)]
+mod many;
+#[cfg(test)]
+mod measured;
+#[cfg(test)]
+mod members;
 mod message;
 #[cfg(test)]
 mod of_a_cluster;
+pub mod paths;
 mod peers;
 mod plan;
 pub mod reach;
 mod state;
 #[cfg(test)]
 mod tests;
+mod wireguard;
 
 use controlplane::pki::CertificateId;
 

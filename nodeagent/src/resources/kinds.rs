@@ -229,6 +229,17 @@ pub const KINDS: &[Kind] = &[
         &[("READY", "status.ready"), ("VERSION", "status.kubeletVersion"), ("MESSAGE", "status.message")],
     ),
     seen(
+        "overlaypaths",
+        "How packets fare on the way to other Nodes and back.",
+        &[
+            ("LATENCY US", "status.latencyMicros"),
+            ("WORST US", "status.worstMicros"),
+            ("LOSS %", "status.lossPercent"),
+            ("TRIES", "status.tries"),
+            ("MESSAGE", "status.message"),
+        ],
+    ),
+    seen(
         "overlaypeers",
         "Other Nodes, and how their pods are reached.",
         &[
@@ -236,6 +247,7 @@ pub const KINDS: &[Kind] = &[
             ("POD CIDRS", "status.podCIDRs"),
             ("ADDRESSES", "status.addresses"),
             ("BACKEND", "status.backend"),
+            ("BY", "status.by"),
             ("MESSAGE", "status.message"),
         ],
     ),
@@ -246,6 +258,7 @@ pub const KINDS: &[Kind] = &[
             ("BACKEND", "status.backend"),
             ("ADDRESS", "status.address"),
             ("HARDWARE ADDRESS", "status.hardwareAddress"),
+            ("PUBLIC KEY", "status.publicKey"),
             ("PORT", "status.port"),
             ("MTU", "status.mtu"),
         ],

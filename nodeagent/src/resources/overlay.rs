@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::public_key::PublicKey;
 use crate::store::Resource;
 use machine::HardwareAddress;
 
@@ -34,21 +35,44 @@ pub struct ClusterNode {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Announcement {
-    /// `vxlan`, or what another implementation speaks.
+    /// `vxlan`, `wireguard`, `host-gw`, or what another implementation speaks.
     pub backend: String,
     /// At most one a family, IPv4 first.
     pub ends: Vec<TunnelEnd>,
 }
 
-/// One end of a VXLAN tunnel.
+/// Where a Node takes packets for its pods, in one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TunnelEnd {
-    /// Where tunnelled packets are sent to.
     pub address: IpAddr,
+    /// How packets are wrapped; none where it takes them as they are, from machines on its link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Tunnel {
+    Vxlan(VxlanEnd),
+    Wireguard(WireguardEnd),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VxlanEnd {
     /// Hardware address of the device that packets come out of.
     pub hardware_address: HardwareAddress,
     pub vni: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireguardEnd {
+    pub public_key: PublicKey,
+    /// UDP; none where it tells none, and means that of whoever reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// This machine's own end for one family, named by its device.
@@ -57,8 +81,14 @@ pub struct TunnelEnd {
 pub struct OverlayStatus {
     pub backend: String,
     pub address: IpAddr,
-    pub hardware_address: HardwareAddress,
+    /// Of a VXLAN device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware_address: Option<HardwareAddress>,
+    /// Of a WireGuard device, once it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<PublicKey>,
     pub port: u16,
+    /// Of pods.
     pub mtu: u32,
 }
 
@@ -71,8 +101,28 @@ pub struct OverlayPeer {
     /// Where its packets are sent to.
     pub addresses: Vec<IpAddr>,
     pub backend: String,
+    /// How packets go to it, where they do: `vxlan`, `wireguard`, or `direct` over a shared link.
+    #[serde(default)]
+    pub by: String,
     pub state: PeerState,
     /// What is missing or wrong; empty when nothing is.
+    pub message: String,
+}
+
+/// How packets fare on the way to another Node and back, named by its name: of the last tries, sixteen at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OverlayPath {
+    pub tries: u32,
+    /// Of the tries that had no answer within a second, in percent.
+    pub loss_percent: u32,
+    /// There and back, the middle one of those that had an answer, to two digits; none where none had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_micros: Option<u64>,
+    /// The worst of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_micros: Option<u64>,
+    /// What the last try without an answer met; empty when the last one had one.
     pub message: String,
 }
 
@@ -95,4 +145,7 @@ impl Resource for OverlayStatus {
 }
 impl Resource for OverlayPeer {
     const KIND: &'static str = "overlaypeers";
+}
+impl Resource for OverlayPath {
+    const KIND: &'static str = "overlaypaths";
 }

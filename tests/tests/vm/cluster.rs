@@ -3,6 +3,7 @@
 mod ipv6;
 mod rotation;
 mod three;
+mod wireguard;
 mod workers;
 
 use std::net::{IpAddr, SocketAddr};

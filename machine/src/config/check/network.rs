@@ -8,7 +8,7 @@ use super::Check;
 use crate::config::address::{Host, HostPort};
 use crate::config::report::Path;
 use crate::config::structure::quoted;
-use crate::config::{ClusterNetwork, Config, Mtu, NodeCidrMaskSizes, ProxyMode, names};
+use crate::config::{ClusterNetwork, Config, Mtu, NodeCidrMaskSizes, OverlayBackend, ProxyMode, names};
 
 /// kube-apiserver refuses larger networks of Services (options/validation.go: maxCIDRBits).
 const MOST_SERVICE_BITS: u8 = 20;
@@ -157,6 +157,10 @@ fn overlay_and_proxy(network: &ClusterNetwork, check: &mut Check<'_>) {
     let overlay = Path::of("cluster.network.overlay");
     if network.overlay.port == 0 {
         check.add(&overlay.key("port"), "0", "a UDP port from 1 to 65535", "");
+    }
+    let ipv6 = || network.pod_cidrs.iter().any(|pods| !is_ipv4(pods));
+    if network.overlay.backend == OverlayBackend::Wireguard && network.overlay.port == u16::MAX && ipv6() {
+        check.add(&overlay.key("port"), "65535", "a UDP port from 1 to 65534", "wireguard has the next one for IPv6");
     }
     let least = if network.pod_cidrs.iter().all(is_ipv4) { 576 } else { 1280 };
     if let Mtu::Bytes(bytes) = network.overlay.mtu

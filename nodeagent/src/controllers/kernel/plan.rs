@@ -48,9 +48,13 @@ const IPVS_MODULES: [&str; 4] = ["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"];
 pub fn modules(config: &Config) -> Vec<KernelModule> {
     let network = &config.cluster.network;
     let ipvs = network.proxy.mode == ProxyMode::Ipvs;
-    let vxlan = network.cni == Cni::Overlay && network.overlay.backend == OverlayBackend::Vxlan;
+    let overlay = match network.overlay.backend {
+        OverlayBackend::Vxlan | OverlayBackend::HostGateway => "vxlan",
+        OverlayBackend::Wireguard => "wireguard",
+    };
+    let overlay = (network.cni == Cni::Overlay).then_some(overlay);
     let users = &config.machine.kernel.modules;
-    let ours = MODULES.into_iter().chain(IPVS_MODULES.into_iter().filter(|_| ipvs)).chain(vxlan.then_some("vxlan"));
+    let ours = MODULES.into_iter().chain(IPVS_MODULES.into_iter().filter(|_| ipvs)).chain(overlay);
     let ours = ours.filter(|name| !users.iter().any(|module| module.name == *name));
     let ours = ours.map(|name| KernelModule { name: name.to_owned(), parameters: Vec::new() });
     ours.chain(users.iter().cloned()).collect()

@@ -11,8 +11,8 @@ use rtnetlink::Handle;
 use serde_json::json;
 
 use super::plan::Action;
-use super::state::{Entry, Operation};
-use super::{batch, flannel, kernel, message};
+use super::state::{Entry, Hop, Operation};
+use super::{batch, flannel, kernel, message, wireguard};
 use crate::controllers::api;
 use crate::controllers::cluster_node;
 use crate::controllers::machine::Machine;
@@ -24,6 +24,7 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, kubelet: impl 
         Action::RemoveDevice(name) => batch::send(message::remove_device(name)).await,
         Action::AddDevice(name, device) => batch::send(message::add_device(name, &device)).await,
         Action::ChangeDevice(name, device) => batch::send(message::change_device(name, &device)).await,
+        Action::SetTunnel(name, tunnel) => wireguard::set(name, tunnel).await,
         Action::AddAddress(name, address) => {
             batch::send(vec![message::add_address(name, kernel::index(netlink, name).await?, address)]).await
         }
@@ -45,18 +46,42 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, kubelet: impl 
     }
 }
 
+/// Neighbours of one part of the kernel in one send; the order between them stays.
 async fn program(netlink: &Handle, operations: Vec<Operation>) -> anyhow::Result<()> {
     let mut indices = BTreeMap::new();
-    let mut messages = Vec::with_capacity(operations.len());
-    for operation in operations {
-        let (Entry::Forward { device, .. } | Entry::Neighbour { device, .. } | Entry::Route { device, .. }) = operation.entry;
-        let index = match indices.get(device) {
-            Some(index) => *index,
-            None => *indices.entry(device).or_insert(kernel::index(netlink, device).await?),
-        };
-        messages.push(message::operation(operation, index));
+    let mut rest = operations.as_slice();
+    while let [first, ..] = rest {
+        let is_secure = |operation: &Operation| matches!(operation.entry, Entry::Secure { .. });
+        let secure = is_secure(first);
+        let (run, others) = rest.split_at(rest.iter().position(|operation| is_secure(operation) != secure).unwrap_or(rest.len()));
+        if secure {
+            wireguard::program(run).await?;
+        } else {
+            batch::send(messages(netlink, run, &mut indices).await?).await?;
+        }
+        rest = others;
     }
-    batch::send(messages).await
+    Ok(())
+}
+
+async fn messages(
+    netlink: &Handle,
+    operations: &[Operation],
+    indices: &mut BTreeMap<&'static str, u32>,
+) -> anyhow::Result<Vec<message::Message>> {
+    let mut messages = Vec::with_capacity(operations.len());
+    for Operation { verb, entry } in operations {
+        let index = match (entry, entry.device()) {
+            (Entry::Route { hop: Hop::Machine { link, .. }, .. }, _) => *link,
+            (_, Some(device)) => match indices.get(device) {
+                Some(index) => *index,
+                None => *indices.entry(device).or_insert(kernel::index(netlink, device).await?),
+            },
+            (_, None) => continue,
+        };
+        messages.extend(message::operation(*verb, entry, index));
+    }
+    Ok(messages)
 }
 
 /// As the kubelet, which may write its own Node. A Node that is gone is not made: that is the kubelet's to do.

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use netlink_packet_core::{NLM_F_ACK, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable};
+use netlink_packet_generic::GenlMessage;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_packet_wireguard::WireguardMessage;
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::errno::Errno;
 use tokio::time::timeout;
@@ -19,9 +21,22 @@ const MOST: usize = 128;
 /// The kernel answers at once; one that is out of memory does not.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// What one of the kernel's parts is spoken to in.
+pub trait Protocol: NetlinkSerializable + NetlinkDeserializable + Clone + std::fmt::Debug {
+    const NUMBER: isize;
+}
+
+impl Protocol for RouteNetlinkMessage {
+    const NUMBER: isize = NETLINK_ROUTE;
+}
+
+impl Protocol for GenlMessage<WireguardMessage> {
+    const NUMBER: isize = NETLINK_GENERIC;
+}
+
 /// Sends all of them; an error names each that failed.
-pub async fn send(messages: Vec<Message>) -> anyhow::Result<()> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE).context("opening a netlink socket")?;
+pub async fn send<P: Protocol>(messages: Vec<Message<P>>) -> anyhow::Result<()> {
+    let mut socket = TokioSocket::new(P::NUMBER).context("opening a netlink socket")?;
     let mut failures = Vec::new();
     for batch in messages.chunks(MOST) {
         let sent = timeout(DEADLINE, send_batch(&mut socket, batch)).await.context("waiting for the kernel's answer")??;
@@ -35,7 +50,28 @@ pub async fn send(messages: Vec<Message>) -> anyhow::Result<()> {
 }
 
 /// What failed. The last message asks for an answer, and by its answer all have been worked through.
-async fn send_batch(socket: &mut TokioSocket, batch: &[Message]) -> anyhow::Result<Vec<String>> {
+pub async fn send_batch<P: Protocol>(socket: &mut TokioSocket, batch: &[Message<P>]) -> anyhow::Result<Vec<String>> {
+    let bytes = bytes(batch)?;
+    let last = u32::try_from(batch.len())?;
+    socket.send_to(&bytes, &SocketAddr::new(0, 0)).await.context("sending to the kernel")?;
+    let mut failed = BTreeMap::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full().await.context("reading the kernel's answer")?;
+        for answer in answers::<P>(&datagram) {
+            let answer = answer?;
+            let NetlinkPayload::Error(error) = &answer.payload else { continue };
+            if let Some(code) = error.code {
+                failed.insert(answer.header.sequence_number, Errno::from_raw(-code.get()));
+            }
+            if answer.header.sequence_number == last {
+                return Ok(told(batch, failed));
+            }
+        }
+    }
+}
+
+/// As they are sent: numbered from one, the last one asks for an answer.
+pub fn bytes<P: Protocol>(batch: &[Message<P>]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let last = u32::try_from(batch.len())?;
     for (number, message) in (1..).zip(batch) {
@@ -50,29 +86,57 @@ async fn send_batch(socket: &mut TokioSocket, batch: &[Message]) -> anyhow::Resu
         bytes.resize(from + netlink.buffer_len(), 0);
         netlink.serialize(&mut bytes[from..]);
     }
-    socket.send_to(&bytes, &SocketAddr::new(0, 0)).await.context("sending to the kernel")?;
-    let mut failed = BTreeMap::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full().await.context("reading the kernel's answer")?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let answer: NetlinkMessage<RouteNetlinkMessage> = NetlinkMessage::deserialize(rest).context("reading the kernel's answer")?;
-            let number = answer.header.sequence_number;
-            if let NetlinkPayload::Error(error) = &answer.payload
-                && let Some(code) = error.code
-            {
-                failed.insert(number, Errno::from_raw(-code.get()));
-            }
-            if number == last && matches!(answer.payload, NetlinkPayload::Error(_)) {
-                return Ok(told(batch, failed));
-            }
-            let length = usize::try_from(answer.header.length)?.next_multiple_of(4);
-            rest = rest.get(length.max(1)..).unwrap_or_default();
-        }
-    }
+    Ok(bytes)
 }
 
-fn told(batch: &[Message], failed: BTreeMap<u32, Errno>) -> Vec<String> {
+/// The messages of a datagram. After one that cannot be read nothing more is.
+pub fn answers<P: NetlinkDeserializable>(datagram: &[u8]) -> impl Iterator<Item = anyhow::Result<NetlinkMessage<P>>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let answer = NetlinkMessage::deserialize(rest).context("reading the kernel's answer");
+        let length = answer.as_ref().ok().and_then(|answer| usize::try_from(answer.header.length).ok()).unwrap_or(rest.len());
+        rest = rest.get(length.max(1).next_multiple_of(4)..).unwrap_or_default();
+        Some(answer)
+    })
+}
+
+/// What the kernel says to one question, the parts of a long answer one after the other; an error where it has none.
+pub async fn ask<P: NetlinkSerializable + NetlinkDeserializable>(
+    protocol: isize,
+    mut question: NetlinkMessage<P>,
+) -> anyhow::Result<Result<Vec<P>, Errno>> {
+    let socket = TokioSocket::new(protocol).context("opening a netlink socket")?;
+    question.header.sequence_number = 1;
+    question.finalize();
+    let mut bytes = vec![0; question.buffer_len()];
+    question.serialize(&mut bytes);
+    let asked = async {
+        socket.send_to(&bytes, &SocketAddr::new(0, 0)).await.context("sending to the kernel")?;
+        let mut parts = Vec::new();
+        loop {
+            let (datagram, _) = socket.recv_from_full().await.context("reading the kernel's answer")?;
+            for answer in answers::<P>(&datagram) {
+                match answer?.payload {
+                    NetlinkPayload::InnerMessage(part) => parts.push(part),
+                    NetlinkPayload::Done(_) => return Ok(Ok(parts)),
+                    NetlinkPayload::Error(error) => {
+                        return Ok(match error.code {
+                            None => Ok(parts),
+                            Some(code) => Err(Errno::from_raw(-code.get())),
+                        });
+                    }
+                    _ => {}
+                }
+            }
+        }
+    };
+    timeout(DEADLINE, asked).await.context("waiting for the kernel's answer")?
+}
+
+fn told<P: Protocol>(batch: &[Message<P>], failed: BTreeMap<u32, Errno>) -> Vec<String> {
     let message = |number: u32| batch.get(usize::try_from(number).ok()?.checked_sub(1)?);
     let failed = failed.into_iter().filter_map(|(number, errno)| Some((message(number)?, errno)));
     failed

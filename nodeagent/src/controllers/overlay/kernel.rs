@@ -8,12 +8,13 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::state::{ALIAS, DEVICES, Kernel, PROTOCOL, Present, Tables};
+use super::state::{ALIAS, DEVICES, Hop, Is, Kernel, Kind, PROTOCOL, Present, Tables, Underlay};
+use super::wireguard;
 use machine::HardwareAddress;
 
 /// Metric of a route that was added without one, by family.
@@ -24,18 +25,21 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
     let addresses: Vec<AddressMessage> = netlink.address().get().execute().try_collect().await.context("listing addresses")?;
     let mut kernel = Kernel::default();
     // Our devices by their index.
-    let mut ours: BTreeMap<u32, &'static str> = BTreeMap::new();
+    let mut ours: BTreeMap<u32, (Kind, &'static str)> = BTreeMap::new();
     let mut mtus: BTreeMap<u32, u32> = BTreeMap::new();
     for link in &links {
         let name = text(link, |attribute| match attribute {
             LinkAttribute::IfName(name) => Some(name),
             _ => None,
         });
-        match DEVICES.iter().find(|(_, device)| *device == name) {
-            Some((_, device)) => {
-                let present = present(link);
+        match DEVICES.iter().find(|(.., device)| *device == name) {
+            Some((kind, _, device)) => {
+                let mut present = present(link);
                 if present.ours {
-                    ours.insert(link.header.index, device);
+                    ours.insert(link.header.index, (*kind, device));
+                    if let Is::Wireguard { .. } = present.is {
+                        wireguard::read(device, &mut present, &mut kernel.tables).await?;
+                    }
                 }
                 kernel.devices.insert(device, present);
             }
@@ -46,10 +50,10 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
         }
     }
     for (index, address) in addresses.iter().filter_map(address) {
-        if let Some(device) = ours.get(&index).and_then(|device| kernel.devices.get_mut(device)) {
+        if let Some(device) = ours.get(&index).and_then(|(_, device)| kernel.devices.get_mut(device)) {
             device.addresses.insert(address);
         } else if let Some(mtu) = mtus.get(&index) {
-            kernel.underlay.insert(address.addr(), *mtu);
+            kernel.underlay.insert(address.addr(), Underlay { link: index, mtu: *mtu, network: address.trunc() });
         }
     }
     read_routes(netlink, &ours, &mut kernel).await?;
@@ -85,43 +89,44 @@ fn present(link: &LinkMessage) -> Present {
     });
     let mut present = Present {
         ours: alias == ALIAS,
-        foreign_kind: true,
-        vni: 0,
+        is: Is::Foreign,
         port: 0,
-        local: None,
         mtu: mtu(link),
-        hardware_address: HardwareAddress([0; 6]),
         up: link.header.flags.contains(LinkFlags::Up),
         addresses: BTreeSet::new(),
     };
-    for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::Address(bytes) => present.hardware_address = HardwareAddress(bytes.as_slice().try_into().unwrap_or_default()),
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    if let LinkInfo::Data(InfoData::Vxlan(tunnel)) = info {
-                        read_tunnel(tunnel, &mut present);
-                    }
-                }
-            }
+    let bytes = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => Some(bytes.as_slice()),
+        _ => None,
+    });
+    let hardware_address = HardwareAddress(bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or_default());
+    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    for info in infos.flatten() {
+        match info {
+            LinkInfo::Kind(InfoKind::Wireguard) => present.is = Is::Wireguard { public_key: None },
+            LinkInfo::Data(InfoData::Vxlan(tunnel)) => read_tunnel(tunnel, hardware_address, &mut present),
             _ => {}
         }
     }
     present
 }
 
-fn read_tunnel(tunnel: &[InfoVxlan], present: &mut Present) {
-    present.foreign_kind = false;
+fn read_tunnel(tunnel: &[InfoVxlan], hardware_address: HardwareAddress, present: &mut Present) {
+    let (mut vni, mut local, mut foreign) = (0, None, false);
     for attribute in tunnel {
         match attribute {
-            InfoVxlan::Id(vni) => present.vni = *vni,
+            InfoVxlan::Id(id) => vni = *id,
             InfoVxlan::Port(port) => present.port = *port,
-            InfoVxlan::Local(address) => present.local = Some(IpAddr::V4(*address)),
-            InfoVxlan::Local6(address) => present.local = Some(IpAddr::V6(*address)),
-            InfoVxlan::Learning(true) | InfoVxlan::CollectMetadata(true) => present.foreign_kind = true,
+            InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
+            InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
+            InfoVxlan::Learning(true) | InfoVxlan::CollectMetadata(true) => foreign = true,
             _ => {}
         }
     }
+    present.is = if foreign { Is::Foreign } else { Is::Vxlan { vni, hardware_address, local } };
 }
 
 fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
@@ -138,23 +143,28 @@ fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
 }
 
 /// Ours, and those of others that ours would meet: the kernel tells routes apart by destination and metric.
-async fn read_routes(netlink: &Handle, ours: &BTreeMap<u32, &'static str>, kernel: &mut Kernel) -> anyhow::Result<()> {
+async fn read_routes(netlink: &Handle, ours: &BTreeMap<u32, (Kind, &'static str)>, kernel: &mut Kernel) -> anyhow::Result<()> {
     let requests = [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()];
     for (metric, request) in METRIC.into_iter().zip(requests) {
         let messages: Vec<RouteMessage> = netlink.route().get(request).execute().try_collect().await.context("listing routes")?;
-        for message in &messages {
-            let Some(found) = route(message, metric) else { continue };
-            match (found.ours, ours.get(&found.link), found.via) {
-                (true, Some(device), Some(via)) => {
-                    kernel.tables.routes.insert(found.to, (device, via));
-                }
-                _ => {
-                    kernel.foreign_routes.insert(found.to);
-                }
+        for found in messages.iter().filter_map(|message| route(message, metric)) {
+            match hop(&found, ours.get(&found.link)) {
+                Some(hop) => drop(kernel.tables.routes.insert(found.to, hop)),
+                None => drop(kernel.foreign_routes.insert(found.to)),
             }
         }
     }
     Ok(())
+}
+
+/// Where a route of ours leads to; none for another's.
+fn hop(found: &Found, device: Option<&(Kind, &'static str)>) -> Option<Hop> {
+    match (found.ours, device, found.via) {
+        (true, Some((Kind::Vxlan, device)), Some(via)) => Some(Hop::Neighbour { device, via }),
+        (true, Some((Kind::Wireguard, device)), None) => Some(Hop::Device { device }),
+        (true, None, Some(via)) => Some(Hop::Machine { link: found.link, via }),
+        _ => None,
+    }
 }
 
 struct Found {
@@ -194,12 +204,12 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 /// Permanent entries on our devices; what the kernel keeps for itself (of groups) is not permanent.
-async fn read_neighbours(netlink: &Handle, ours: &BTreeMap<u32, &'static str>, tables: &mut Tables) -> anyhow::Result<()> {
+async fn read_neighbours(netlink: &Handle, ours: &BTreeMap<u32, (Kind, &'static str)>, tables: &mut Tables) -> anyhow::Result<()> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Bridge] {
         let request = netlink.neighbours().get().set_address_family(family);
         let messages: Vec<NeighbourMessage> = request.execute().try_collect().await.context("listing neighbours")?;
         for message in &messages {
-            let Some(&device) = ours.get(&message.header.ifindex).filter(|_| message.header.state == NeighbourState::Permanent) else {
+            let Some(&(_, device)) = ours.get(&message.header.ifindex).filter(|_| message.header.state == NeighbourState::Permanent) else {
                 continue;
             };
             let Some((address, hardware_address)) = neighbour(message) else { continue };

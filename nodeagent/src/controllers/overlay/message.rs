@@ -7,17 +7,20 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol};
 use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVxlan};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVxlan, LinkWireguard};
 
-use super::state::{ALIAS, Device, Entry, Operation, PROTOCOL, Verb};
+use super::state::{ALIAS, Device, Entry, Hop, PROTOCOL, Verb, Wraps};
+use machine::HardwareAddress;
 
 /// One message, and how to speak of it.
 #[derive(Debug)]
-pub struct Message {
-    pub netlink: NetlinkMessage<RouteNetlinkMessage>,
+pub struct Message<P = RouteNetlinkMessage> {
+    pub netlink: NetlinkMessage<P>,
     pub what: String,
     /// Answers that mean that it is done already.
     pub fine: &'static [Errno],
@@ -37,7 +40,13 @@ fn message(payload: RouteNetlinkMessage, flags: u16, what: String, fine: &'stati
 /// networks are all that it needs, so it gets no link-local address.
 pub fn add_device(name: &str, device: &Device) -> Vec<Message> {
     let what = |doing: &str| format!("{doing} link {name}");
-    let made = vxlan(name, device).address(device.hardware_address.0.to_vec()).mtu(device.mtu).build();
+    let made = match device.wraps {
+        Wraps::Vxlan { vni, hardware_address } => {
+            let tunnel = local(LinkVxlan::new(name, vni).port(device.port).learning(false), device.local);
+            tunnel.address(hardware_address.0.to_vec()).mtu(device.mtu).build()
+        }
+        Wraps::Wireguard => LinkWireguard::new(name).mtu(device.mtu).build(),
+    };
     let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     let marked = by_name(name).append_extra_attribute(LinkAttribute::IfAlias(ALIAS.to_owned())).build();
     let addressless = by_name(name).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode])).build();
@@ -48,14 +57,18 @@ pub fn add_device(name: &str, device: &Device) -> Vec<Message> {
     vec![message(RouteNetlinkMessage::NewLink(made), NEW, what("adding"), &[]), set(marked, "marking"), mode, set(raised, "raising")]
 }
 
-/// The source of its packets, its MTU, and up.
+/// The source of its packets where it has one, its MTU, and up.
 pub fn change_device(name: &str, device: &Device) -> Vec<Message> {
-    let tunnel = local(LinkMessageBuilder::<LinkVxlan>::new(name), device.local).build();
     let rest = by_name(name).mtu(device.mtu).up().build();
-    vec![
-        message(RouteNetlinkMessage::NewLink(tunnel), 0, format!("changing the source address of link {name}"), &[]),
-        message(RouteNetlinkMessage::SetLink(rest), 0, format!("changing link {name}"), &[]),
-    ]
+    let rest = message(RouteNetlinkMessage::SetLink(rest), 0, format!("changing link {name}"), &[]);
+    match device.wraps {
+        Wraps::Vxlan { .. } => {
+            let tunnel = local(LinkMessageBuilder::<LinkVxlan>::new(name), device.local).build();
+            let source = format!("changing the source address of link {name}");
+            vec![message(RouteNetlinkMessage::NewLink(tunnel), 0, source, &[]), rest]
+        }
+        Wraps::Wireguard => vec![rest],
+    }
 }
 
 pub fn remove_device(name: &str) -> Vec<Message> {
@@ -64,10 +77,6 @@ pub fn remove_device(name: &str) -> Vec<Message> {
 
 fn by_name(name: &str) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_name(name)
-}
-
-fn vxlan(name: &str, device: &Device) -> LinkMessageBuilder<LinkVxlan> {
-    local(LinkVxlan::new(name, device.vni).port(device.port).learning(false), device.local)
 }
 
 fn local(builder: LinkMessageBuilder<LinkVxlan>, address: IpAddr) -> LinkMessageBuilder<LinkVxlan> {
@@ -99,58 +108,86 @@ fn address_message(index: u32, address: IpNet) -> AddressMessage {
     body
 }
 
-/// An operation on the table of a device.
-pub fn operation(operation: Operation, index: u32) -> Message {
-    let flags = match operation.verb {
-        Verb::Add => NEW,
-        Verb::Replace => NLM_F_CREATE | NLM_F_REPLACE,
-        Verb::Remove => 0,
-    };
-    let (doing, fine) = match operation.verb {
-        Verb::Add => ("adding", [].as_slice()),
-        Verb::Replace => ("changing", [].as_slice()),
-        Verb::Remove => ("removing", GONE),
-    };
-    let removes = operation.verb == Verb::Remove;
-    match operation.entry {
-        Entry::Route { device, to, via } => {
-            let body = route(index, to, via);
-            let payload = if removes { RouteNetlinkMessage::DelRoute(body) } else { RouteNetlinkMessage::NewRoute(body) };
-            message(payload, flags, format!("{doing} route to {to} on {device}"), fine)
+impl Verb {
+    pub fn doing(self) -> &'static str {
+        match self {
+            Verb::Add => "adding",
+            Verb::Replace => "changing",
+            Verb::Remove => "removing",
         }
-        Entry::Neighbour { device, address, hardware_address } => {
-            let body = neighbour(index, family(address), NeighbourFlags::empty(), address, hardware_address.0);
-            let payload = if removes { RouteNetlinkMessage::DelNeighbour(body) } else { RouteNetlinkMessage::NewNeighbour(body) };
-            message(payload, flags, format!("{doing} neighbour {address} on {device}"), fine)
+    }
+
+    fn flags(self) -> u16 {
+        match self {
+            Verb::Add => NEW,
+            Verb::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+            Verb::Remove => 0,
         }
-        Entry::Forward { device, hardware_address, to } => {
-            // The device's own table (`self`), not that of a bridge above it.
-            let body = neighbour(index, AddressFamily::Bridge, NeighbourFlags::Own, to, hardware_address.0);
-            let payload = if removes { RouteNetlinkMessage::DelNeighbour(body) } else { RouteNetlinkMessage::NewNeighbour(body) };
-            message(payload, flags, format!("{doing} forwarding of {hardware_address} to {to} on {device}"), fine)
-        }
+    }
+
+    fn fine(self) -> &'static [Errno] {
+        if self == Verb::Remove { GONE } else { &[] }
     }
 }
 
-fn route(index: u32, to: IpNet, via: IpAddr) -> RouteMessage {
+/// An operation on a table; `index` is that of the link that the entry is on. None for what is no matter of rtnetlink's.
+pub fn operation(verb: Verb, entry: &Entry, index: u32) -> Option<Message> {
+    match entry {
+        Entry::Route { to, hop } => Some(change_route(verb, *to, *hop, index)),
+        Entry::Neighbour { device, address, hardware_address } => {
+            let body = neighbour(index, family(*address), NeighbourFlags::empty(), *address, *hardware_address);
+            Some(change_neighbour(verb, body, format!("neighbour {address} on {device}")))
+        }
+        Entry::Forward { device, hardware_address, to } => {
+            // The device's own table (`self`), not that of a bridge above it.
+            let body = neighbour(index, AddressFamily::Bridge, NeighbourFlags::Own, *to, *hardware_address);
+            Some(change_neighbour(verb, body, format!("forwarding of {hardware_address} to {to} on {device}")))
+        }
+        Entry::Secure { .. } => None,
+    }
+}
+
+fn change_route(verb: Verb, to: IpNet, hop: Hop, index: u32) -> Message {
+    let body = route(index, to, hop);
+    let payload = if verb == Verb::Remove { RouteNetlinkMessage::DelRoute(body) } else { RouteNetlinkMessage::NewRoute(body) };
+    let by = match hop {
+        Hop::Neighbour { device, .. } | Hop::Device { device } => format!("on {device}"),
+        Hop::Machine { via, .. } => format!("by {via}"),
+    };
+    message(payload, verb.flags(), format!("{} route to {to} {by}", verb.doing()), verb.fine())
+}
+
+fn route(index: u32, to: IpNet, hop: Hop) -> RouteMessage {
     let address = |address: IpAddr| match address {
         IpAddr::V4(address) => RouteAddress::Inet(address),
         IpAddr::V6(address) => RouteAddress::Inet6(address),
     };
     let mut body = RouteMessage::default();
-    body.header.address_family = family(via);
+    body.header.address_family = family(to.addr());
     body.header.destination_prefix_length = to.prefix_len();
     body.header.table = RouteHeader::RT_TABLE_MAIN;
     body.header.protocol = RouteProtocol::Other(PROTOCOL);
     body.header.kind = RouteType::Unicast;
-    // The next hop is in no network of the device's: it is on the link by decree.
-    body.header.flags = RouteFlags::Onlink;
-    body.attributes =
-        vec![RouteAttribute::Destination(address(to.addr())), RouteAttribute::Gateway(address(via)), RouteAttribute::Oif(index)];
+    body.attributes = vec![RouteAttribute::Destination(address(to.addr()))];
+    match hop {
+        Hop::Neighbour { via, .. } => {
+            // The next hop is in no network of the device's: it is on the link by decree.
+            body.header.flags = RouteFlags::Onlink;
+            body.attributes.push(RouteAttribute::Gateway(address(via)));
+        }
+        Hop::Machine { via, .. } => body.attributes.push(RouteAttribute::Gateway(address(via))),
+        Hop::Device { .. } => body.header.scope = RouteScope::Link,
+    }
+    body.attributes.push(RouteAttribute::Oif(index));
     body
 }
 
-fn neighbour(index: u32, family: AddressFamily, flags: NeighbourFlags, to: IpAddr, hardware_address: [u8; 6]) -> NeighbourMessage {
+fn change_neighbour(verb: Verb, body: NeighbourMessage, what: String) -> Message {
+    let payload = if verb == Verb::Remove { RouteNetlinkMessage::DelNeighbour(body) } else { RouteNetlinkMessage::NewNeighbour(body) };
+    message(payload, verb.flags(), format!("{} {what}", verb.doing()), verb.fine())
+}
+
+fn neighbour(index: u32, family: AddressFamily, flags: NeighbourFlags, to: IpAddr, hardware_address: HardwareAddress) -> NeighbourMessage {
     let mut body = NeighbourMessage::default();
     body.header.family = family;
     body.header.ifindex = index;
@@ -161,7 +198,7 @@ fn neighbour(index: u32, family: AddressFamily, flags: NeighbourFlags, to: IpAdd
         IpAddr::V4(to) => NeighbourAddress::Inet(to),
         IpAddr::V6(to) => NeighbourAddress::Inet6(to),
     };
-    body.attributes = vec![NeighbourAttribute::Destination(to), NeighbourAttribute::LinkLayerAddress(hardware_address.to_vec())];
+    body.attributes = vec![NeighbourAttribute::Destination(to), NeighbourAttribute::LinkLayerAddress(hardware_address.0.to_vec())];
     body
 }
 

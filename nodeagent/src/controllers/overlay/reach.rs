@@ -24,7 +24,7 @@ const MOST: usize = 32;
 /// Peers that answer now, by name.
 pub async fn answering(node: &Node) -> BTreeSet<String> {
     let asked = node.store.all::<OverlayPeer>().into_iter().filter(|(name, _)| is_ready(node, name)).take(MOST);
-    let answers = join_all(asked.map(async |(name, peer)| ask(&peer).await.ok().map(|()| name)));
+    let answers = join_all(asked.map(async |(name, peer)| ask(&peer, DEADLINE).await.ok().map(|()| name)));
     answers.await.into_iter().flatten().collect()
 }
 
@@ -39,34 +39,34 @@ pub async fn still(node: &Node, before: &[String]) -> Result<(), String> {
     let asked = before.iter().filter(|name| is_ready(node, name));
     let answers = join_all(asked.map(async |name| {
         let peer = node.store.get::<OverlayPeer>(name)?;
-        ask(&peer).await.err().map(|problem| format!("{name}: {problem}"))
+        ask(&peer, DEADLINE).await.err().map(|problem| format!("{name}: {problem}"))
     }));
     let silent: Vec<String> = answers.await.into_iter().flatten().collect();
     if silent.is_empty() { Ok(()) } else { Err(silent.join("; ")) }
 }
 
-fn is_ready(node: &Node, name: &str) -> bool {
+pub fn is_ready(node: &Node, name: &str) -> bool {
     node.store.get::<ClusterNode>(name).is_some_and(|node| node.ready)
 }
 
 /// In every family that the peer is reached by.
-async fn ask(peer: &OverlayPeer) -> Result<(), String> {
+pub async fn ask(peer: &OverlayPeer, deadline: Duration) -> Result<(), String> {
     match peer.state {
         PeerState::Connected => {}
         PeerState::Waiting | PeerState::Refused => return Err(peer.message.clone()),
     }
     let carried = |pods: &&IpNet| peer.addresses.iter().any(|address| address.is_ipv6() == pods.addr().is_ipv6());
     for pods in peer.pod_cidrs.iter().filter(carried) {
-        knock(SocketAddr::new(pods.network(), PORT)).await?;
+        knock(SocketAddr::new(pods.network(), PORT), deadline).await?;
     }
     Ok(())
 }
 
-async fn knock(address: SocketAddr) -> Result<(), String> {
-    match timeout(DEADLINE, TcpStream::connect(address)).await {
+async fn knock(address: SocketAddr, deadline: Duration) -> Result<(), String> {
+    match timeout(deadline, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
         Ok(Err(error)) => Err(format!("{}: {error}", address.ip())),
-        Err(_) => Err(format!("{}: no answer within {} s", address.ip(), DEADLINE.as_secs())),
+        Err(_) => Err(format!("{}: no answer within {} s", address.ip(), deadline.as_secs_f32())),
     }
 }

@@ -1,10 +1,11 @@
-//! What the kernel holds of the overlay, and what it is to hold: devices, and for each peer a route, a neighbour and a forwarding entry.
+//! What the kernel holds of the overlay, and what it is to hold: devices, and for each peer a route and what the route needs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::resources::public_key::PublicKey;
 use machine::HardwareAddress;
 
 /// Marks our routes (RTA protocol) and addresses (IFA_PROTO), beside the network controller's own mark.
@@ -12,26 +13,49 @@ pub const PROTOCOL: u8 = 178;
 /// Written into the alias of our devices: one without it is somebody else's.
 pub const ALIAS: &str = "corten overlay";
 
-/// Devices of the two families, named as flannel names them: people and tools know them so.
-pub const DEVICES: [(bool, &str); 2] = [(false, "flannel.1"), (true, "flannel-v6.1")];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Vxlan,
+    Wireguard,
+}
 
-/// The device of a family.
-pub fn device(ipv6: bool) -> &'static str {
-    let [(_, v4), (_, v6)] = DEVICES;
-    if ipv6 { v6 } else { v4 }
+/// Devices of both kinds and families (IPv6 or not), named as flannel names them: people and tools know them so.
+pub const DEVICES: [(Kind, bool, &str); 4] = [
+    (Kind::Vxlan, false, "flannel.1"),
+    (Kind::Vxlan, true, "flannel-v6.1"),
+    (Kind::Wireguard, false, "flannel-wg"),
+    (Kind::Wireguard, true, "flannel-wg-v6"),
+];
+
+/// The device of a kind and family.
+pub fn device(kind: Kind, ipv6: bool) -> &'static str {
+    let [(.., v4), (.., v6), (.., wireguard_v4), (.., wireguard_v6)] = DEVICES;
+    match (kind, ipv6) {
+        (Kind::Vxlan, false) => v4,
+        (Kind::Vxlan, true) => v6,
+        (Kind::Wireguard, false) => wireguard_v4,
+        (Kind::Wireguard, true) => wireguard_v6,
+    }
 }
 
 /// A device as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    pub vni: u32,
+    pub wraps: Wraps,
+    /// UDP.
     pub port: u16,
-    /// Source of tunnelled packets.
+    /// The machine's address in the network below.
     pub local: IpAddr,
     pub mtu: u32,
-    pub hardware_address: HardwareAddress,
     /// The device's own address in the pod networks: the first of this machine's part.
     pub inner: IpAddr,
+}
+
+/// How it wraps packets. A WireGuard device's key is in the kernel alone: it is made there, and goes with the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wraps {
+    Vxlan { vni: u32, hardware_address: HardwareAddress },
+    Wireguard,
 }
 
 /// A device as the kernel has it.
@@ -39,33 +63,85 @@ pub struct Device {
 pub struct Present {
     /// Whether it carries our mark.
     pub ours: bool,
-    /// Not one that can be a tunnel of ours: another kind, or one that learns.
-    pub foreign_kind: bool,
-    pub vni: u32,
+    pub is: Is,
     pub port: u16,
-    pub local: Option<IpAddr>,
     pub mtu: u32,
-    pub hardware_address: HardwareAddress,
     pub up: bool,
     pub addresses: BTreeSet<IpNet>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Is {
+    /// `local` is the source of its packets.
+    Vxlan { vni: u32, hardware_address: HardwareAddress, local: Option<IpAddr> },
+    /// None before it has a key.
+    Wireguard { public_key: Option<PublicKey> },
+    /// Not one that can be ours: of another kind, or one that learns.
+    Foreign,
+}
+
+/// Where a route leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// A neighbour on a VXLAN device.
+    Neighbour { device: &'static str, via: IpAddr },
+    /// A WireGuard device, which finds the peer by its pod networks.
+    Device { device: &'static str },
+    /// Another machine on the link with this index.
+    Machine { link: u32, via: IpAddr },
+}
+
+impl Hop {
+    /// Which of our devices it leads to.
+    pub fn device(&self) -> Option<&'static str> {
+        match self {
+            Hop::Neighbour { device, .. } | Hop::Device { device } => Some(device),
+            Hop::Machine { .. } => None,
+        }
+    }
+}
+
+/// A peer of a WireGuard device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secure {
+    pub endpoint: Option<SocketAddr>,
+    pub pods: BTreeSet<IpNet>,
 }
 
 /// What leads to the peers, each table by what the kernel tells its entries apart by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// Which device packets go to, and by which next hop.
-    pub routes: BTreeMap<IpNet, (&'static str, IpAddr)>,
+    pub routes: BTreeMap<IpNet, Hop>,
     /// Hardware address of a next hop on a device.
     pub neighbours: BTreeMap<(&'static str, IpAddr), HardwareAddress>,
     /// Where packets for a hardware address are sent to.
     pub forwards: BTreeMap<(&'static str, HardwareAddress), IpAddr>,
+    pub secures: BTreeMap<(&'static str, PublicKey), Secure>,
+}
+
+impl Tables {
+    /// A device takes along what is on it.
+    pub fn forget(&mut self, device: &str) {
+        self.routes.retain(|_, hop| hop.device() != Some(device));
+        self.neighbours.retain(|(on, _), _| *on != device);
+        self.forwards.retain(|(on, _), _| *on != device);
+        self.secures.retain(|(on, _), _| *on != device);
+    }
+}
+
+/// The link that holds an address of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Underlay {
+    pub link: u32,
+    pub mtu: u32,
+    pub network: IpNet,
 }
 
 /// All of it, as the kernel has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kernel {
-    /// The MTU of the link that holds each address of the machine, loopback and our own devices left out.
-    pub underlay: BTreeMap<IpAddr, u32>,
+    /// By the machine's addresses, loopback and our own devices left out.
+    pub underlay: BTreeMap<IpAddr, Underlay>,
     pub devices: BTreeMap<&'static str, Present>,
     pub tables: Tables,
     /// Destinations of others' routes that would be in the way of ours.
@@ -73,11 +149,22 @@ pub struct Kernel {
 }
 
 /// One entry of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Forward { device: &'static str, hardware_address: HardwareAddress, to: IpAddr },
     Neighbour { device: &'static str, address: IpAddr, hardware_address: HardwareAddress },
-    Route { device: &'static str, to: IpNet, via: IpAddr },
+    Secure { device: &'static str, public_key: PublicKey, peer: Secure },
+    Route { to: IpNet, hop: Hop },
+}
+
+impl Entry {
+    /// The device of ours that it is on.
+    pub fn device(&self) -> Option<&'static str> {
+        match self {
+            Entry::Forward { device, .. } | Entry::Neighbour { device, .. } | Entry::Secure { device, .. } => Some(device),
+            Entry::Route { hop, .. } => hop.device(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +176,7 @@ pub enum Verb {
     Remove,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     pub verb: Verb,
     pub entry: Entry,
@@ -105,9 +192,14 @@ pub fn difference(present: &Tables, wanted: &Tables) -> Vec<Operation> {
         address,
         hardware_address,
     };
-    let route = |(&to, &(device, via)): (&IpNet, &(&'static str, IpAddr))| Entry::Route { device, to, via };
+    let secure =
+        |(&(device, public_key), peer): (&(&'static str, PublicKey), &Secure)| Entry::Secure { device, public_key, peer: peer.clone() };
+    let route = |(&to, &hop): (&IpNet, &Hop)| Entry::Route { to, hop };
     put(&present.forwards, &wanted.forwards, forward, &mut operations);
     put(&present.neighbours, &wanted.neighbours, neighbour, &mut operations);
+    // The kernel gives a pod network to one peer, and takes it from another without a word: who loses it goes first.
+    remove(&present.secures, &wanted.secures, secure, &mut operations);
+    put(&present.secures, &wanted.secures, secure, &mut operations);
     put(&present.routes, &wanted.routes, route, &mut operations);
     remove(&present.routes, &wanted.routes, route, &mut operations);
     remove(&present.neighbours, &wanted.neighbours, neighbour, &mut operations);

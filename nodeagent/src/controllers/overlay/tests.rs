@@ -1,223 +1,15 @@
-//! Against the real kernel: machines are network namespaces on one bridge, each with a pod that is a namespace too. Needs root and iproute2.
+//! Machines that reach each other's pods, against the real kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::plan::{Action, Seen, plan};
+use super::members::{Families, Member, PATIENCE, Switch, cluster, settle_all};
+use super::plan::{Seen, plan};
 use super::*;
-use crate::controllers::fixtures::{changed, machine};
-use crate::controllers::namespace::Namespace;
 use crate::init_client::InitClient;
 use crate::plan::Plan;
-use crate::resources::overlay::PeerState;
-
-/// For what takes milliseconds where it works.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The families that a cluster carries.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Families {
-    v4: bool,
-    v6: bool,
-}
-
-/// The wire between the machines.
-struct Switch(Namespace);
-
-impl Switch {
-    fn new() -> Switch {
-        let switch = Namespace::new();
-        switch.run("ip link add wire type bridge");
-        switch.run("ip link set wire up");
-        Switch(switch)
-    }
-}
-
-struct Member {
-    number: u8,
-    /// The last part of its address.
-    address: u8,
-    families: Families,
-    host: Namespace,
-    pod: Namespace,
-    /// What the board holds for the controller.
-    overlays: BTreeMap<String, OverlayStatus>,
-    peers: BTreeMap<String, OverlayPeer>,
-}
-
-impl Member {
-    fn new(switch: &Switch, number: u8, families: Families) -> Member {
-        let (host, pod) = (Namespace::new(), Namespace::new());
-        host.run(&format!("ip link add eth0 type veth peer name port{number} netns {}", switch.0.pid()));
-        switch.0.run(&format!("ip link set port{number} master wire"));
-        switch.0.run(&format!("ip link set port{number} up"));
-        host.run("ip link set lo up");
-        host.run(&format!("ip link add pod0 type veth peer name eth0 netns {}", pod.pid()));
-        for link in ["eth0", "pod0"] {
-            host.run(&format!("ip link set {link} up"));
-        }
-        for link in ["lo", "eth0"] {
-            pod.run(&format!("ip link set {link} up"));
-        }
-        if families.v4 {
-            host.run(&format!("ip address add 192.0.2.{number}/24 dev eth0"));
-            host.run(&format!("ip address add 10.244.{number}.1/24 dev pod0"));
-            pod.run(&format!("ip address add 10.244.{number}.2/24 dev eth0"));
-            pod.run(&format!("ip route add default via 10.244.{number}.1"));
-            host.run("sysctl -q -w net.ipv4.ip_forward=1");
-        }
-        if families.v6 {
-            host.run(&format!("ip address add 2001:db8::{number}/64 dev eth0 nodad"));
-            host.run(&format!("ip address add fd00:0:0:{number}::1/64 dev pod0 nodad"));
-            pod.run(&format!("ip address add fd00:0:0:{number}::2/64 dev eth0 nodad"));
-            pod.run(&format!("ip -6 route add default via fd00:0:0:{number}::1"));
-            host.run("sysctl -q -w net.ipv6.conf.all.forwarding=1");
-        }
-        Member { number, address: number, families, host, pod, overlays: BTreeMap::new(), peers: BTreeMap::new() }
-    }
-
-    fn name(&self) -> String {
-        format!("node-{}", self.number)
-    }
-
-    fn pod_address(&self, ipv6: bool) -> IpAddr {
-        let number = self.number;
-        let text = if ipv6 { format!("fd00:0:0:{number}::2") } else { format!("10.244.{number}.2") };
-        text.parse().unwrap()
-    }
-
-    fn both<T>(&self, v4: T, v6: T) -> Vec<T> {
-        let families = [(self.families.v4, v4), (self.families.v6, v6)];
-        families.into_iter().filter(|(carried, _)| *carried).map(|(_, value)| value).collect()
-    }
-
-    /// As the API server has the Node before the overlay tells anything.
-    fn node(&self) -> ClusterNode {
-        let number = self.number;
-        let parse = |text: String| text.parse().unwrap();
-        ClusterNode {
-            created_at: format!("2026-11-25T09:00:{number:02}Z"),
-            ready: true,
-            pod_cidrs: self
-                .both(format!("10.244.{number}.0/24"), format!("fd00:0:0:{number}::/64"))
-                .into_iter()
-                .map(|text| text.parse().unwrap())
-                .collect(),
-            addresses: self
-                .both(format!("192.0.2.{}", self.address), format!("2001:db8::{}", self.address))
-                .into_iter()
-                .map(parse)
-                .collect(),
-            announcement: None,
-            cpu_millis: 2000,
-            problem: String::new(),
-        }
-    }
-
-    fn machine(&self) -> Machine {
-        let mut machine = changed(&machine("worker"), |config| {
-            config.cluster.network.pod_cidrs =
-                self.both("10.244.0.0/16", "fd00::/48").into_iter().map(|cidr| cidr.parse().unwrap()).collect();
-        });
-        machine.facts.node_name = self.name();
-        machine.facts.node_ips = self.node().addresses;
-        machine
-    }
-
-    /// A new agent's rounds until nothing is left to do: how many operations it took. What it tells comes into `nodes`.
-    fn settle(&mut self, nodes: &mut BTreeMap<String, ClusterNode>) -> usize {
-        let (name, machine, number) = (self.name(), self.machine(), self.number);
-        let (overlays, peers) = (&mut self.overlays, &mut self.peers);
-        self.host.enter(|| {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-                let netlink = crate::controllers::network::connect().unwrap();
-                let directory = tempfile::tempdir().unwrap();
-                let root = ::machine::Root::new(directory.path());
-                let board = Node::new(root.clone(), InitClient::new(root.init_socket()));
-                let mut operations = 0;
-                for _ in 0..3 {
-                    let seen = Seen {
-                        machine: Ok(machine.clone()),
-                        machine_id: format!("{number:032}"),
-                        nodes: nodes.clone(),
-                        kernel: kernel::read(&netlink).await.unwrap(),
-                        overlays: overlays.clone(),
-                        peers: peers.clone(),
-                    };
-                    let actions = match plan(&seen) {
-                        Plan::Settled => return operations,
-                        Plan::Waiting(missing) => panic!("{missing:?}"),
-                        Plan::Act(actions) => actions,
-                    };
-                    for action in actions {
-                        match action {
-                            Action::TellOverlays(told) => *overlays = told,
-                            Action::TellPeers(told) => *peers = told,
-                            Action::Announce(announcement) => nodes.get_mut(&name).unwrap().announcement = Some(announcement),
-                            Action::Program(batch) => {
-                                operations += batch.len();
-                                apply::apply(Action::Program(batch), &board, &netlink, || None).await.unwrap();
-                            }
-                            other => {
-                                operations += 1;
-                                apply::apply(other, &board, &netlink, || None).await.unwrap();
-                            }
-                        }
-                    }
-                }
-                panic!("it does not settle: {:?}", kernel::read(&netlink).await);
-            })
-        })
-    }
-
-    /// Whether a connection of its pod to another's pod works, by an exchange of more than a packet.
-    fn reaches(&self, other: &Member, ipv6: bool) -> bool {
-        static LARGE: [u8; 100_000] = [7; 100_000];
-        let listener = other.pod.enter(|| TcpListener::bind(SocketAddr::new(other.pod_address(ipv6), 0)).unwrap());
-        let address = listener.local_addr().unwrap();
-        std::thread::scope(|scope| {
-            let (done, answered) = std::sync::mpsc::channel();
-            scope.spawn(move || {
-                let Ok((mut stream, from)) = listener.accept() else { return };
-                let _ = stream.write_all(&LARGE);
-                let _ = done.send(from.ip());
-            });
-            let read = self.pod.enter(|| {
-                let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                let mut received = Vec::new();
-                stream.read_to_end(&mut received).ok()?;
-                Some(received.len())
-            });
-            if read.is_none() {
-                // Ends the listener's wait.
-                other.pod.enter(|| drop(TcpStream::connect_timeout(&address, PATIENCE)));
-                return false;
-            }
-            read == Some(LARGE.len()) && answered.recv().unwrap() == self.pod_address(ipv6)
-        })
-    }
-}
-
-fn cluster(switch: &Switch, members: u8, families: Families) -> (Vec<Member>, BTreeMap<String, ClusterNode>) {
-    let members: Vec<Member> = (1..=members).map(|number| Member::new(switch, number, families)).collect();
-    let nodes = members.iter().map(|member| (member.name(), member.node())).collect();
-    (members, nodes)
-}
-
-/// Twice each: in the first round all tell, in the second all hear.
-fn settle_all(members: &mut [Member], nodes: &mut BTreeMap<String, ClusterNode>) {
-    for _ in 0..2 {
-        for member in members.iter_mut() {
-            member.settle(nodes);
-        }
-    }
-    for member in members {
-        assert_eq!(member.settle(nodes), 0, "{} is settled", member.name());
-    }
-}
+use crate::resources::overlay::{OverlayPath, PeerState};
 
 #[test]
 fn pods_reach_each_other_across_machines() {
@@ -320,6 +112,28 @@ fn a_machine_that_leaves_takes_its_entries_along_and_others_routes_stay() {
     assert_eq!(foreign(&members[0]), before);
 }
 
+/// Each of these is followed at the next look, and told.
+#[test]
+fn what_becomes_of_the_link_below_is_followed() {
+    let switch = Switch::new();
+    let (mut members, mut nodes) = cluster(&switch, 2, Families { v4: true, v6: true });
+    settle_all(&mut members, &mut nodes);
+    members[0].host.run("ip link set eth0 mtu 1400");
+    assert_eq!(members[0].settle(&mut nodes), 2, "the MTU of both devices");
+    let mtus: Vec<u32> = members[0].overlays.values().map(|overlay| overlay.mtu).collect();
+    assert_eq!(mtus, [1330, 1350]);
+    assert!(members[0].host.text(&["ip", "link", "show", "flannel.1"]).contains("mtu 1350"));
+    assert!(members[0].reaches(&members[1], false) && members[1].reaches(&members[0], true));
+
+    members[0].host.run("ip link set eth0 down");
+    assert_eq!(members[0].settle(&mut nodes), 0, "nothing is touched");
+    assert!(!members[0].reaches(&members[1], false));
+    members[0].host.run("ip link set eth0 up");
+    members[0].host.run("ip address replace 2001:db8::1/64 dev eth0 nodad");
+    assert_eq!(members[0].settle(&mut nodes), 0);
+    assert!(members[0].reaches(&members[1], false) && members[1].reaches(&members[0], true));
+}
+
 /// What the health gate asks.
 #[test]
 fn peers_that_answered_have_to_answer_again() {
@@ -350,6 +164,34 @@ fn peers_that_answered_have_to_answer_again() {
     nodes.remove("node-3");
     board.store.replace(nodes);
     assert_eq!(still(&members[0], &board).1, Ok(()));
+}
+
+/// What `machinectl get overlaypaths` shows, of a peer that answers, and of one whose link goes down.
+#[test]
+fn what_becomes_of_packets_is_told() {
+    let switch = Switch::new();
+    let (mut members, mut nodes) = cluster(&switch, 3, Families { v4: true, v6: true });
+    settle_all(&mut members, &mut nodes);
+    let root = ::machine::Root::new("/nonexistent");
+    let board = Node::new(root.clone(), InitClient::new(root.init_socket()));
+    board.store.replace(members[0].peers.clone());
+    board.store.replace(nodes.clone());
+    let mut paths = paths::Paths::default();
+    let mut round = |member: &Member| {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        member.host.enter(|| runtime().block_on(paths.round(&board)));
+        board.store.all::<OverlayPath>()
+    };
+    round(&members[0]);
+    let told = round(&members[0]);
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["node-2", "node-3"]);
+    assert!(told.values().all(|path| (path.tries, path.loss_percent) == (2, 0) && path.latency_micros.is_some()), "{told:?}");
+    members[2].host.run("ip link set eth0 down");
+    let told = round(&members[0]);
+    assert_eq!((told["node-2"].loss_percent, told["node-3"].loss_percent), (0, 33), "{told:?}");
+    assert_eq!(told["node-3"].message, "10.244.3.0: no answer within 0.95 s");
+    board.store.remove::<OverlayPeer>("node-3");
+    assert_eq!(round(&members[0]).keys().collect::<Vec<_>>(), ["node-2"]);
 }
 
 /// A device of the same name, and a route to a peer's pods, that others made.

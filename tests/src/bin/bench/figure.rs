@@ -37,6 +37,7 @@ pub enum Unit {
     /// 2^20 bytes, as the kernel counts memory.
     Mebibytes,
     RequestsPerCpuSecond,
+    GigabitsPerSecond,
     Percent,
     Count,
 }
@@ -112,6 +113,7 @@ impl Unit {
             Unit::Megabytes => "MB",
             Unit::Mebibytes => "MiB",
             Unit::RequestsPerCpuSecond => "/s",
+            Unit::GigabitsPerSecond => "Gbit/s",
             Unit::Percent => "%",
             Unit::Count => "",
         };
@@ -120,7 +122,7 @@ impl Unit {
 
     fn number(self, value: f64) -> String {
         match self {
-            Unit::Seconds | Unit::Megabytes | Unit::Mebibytes => format!("{value:.2}"),
+            Unit::Seconds | Unit::Megabytes | Unit::Mebibytes | Unit::GigabitsPerSecond => format!("{value:.2}"),
             Unit::Percent => format!("{value:.1}"),
             Unit::Microseconds | Unit::RequestsPerCpuSecond | Unit::Count => format!("{value:.0}"),
         }

@@ -10,6 +10,7 @@ mod figure;
 mod memory;
 mod node;
 mod node_ready;
+mod overlay;
 mod programs;
 mod report;
 mod samples;
@@ -48,6 +49,7 @@ enum Name {
     Delta,
     Apply,
     Collector,
+    Overlay,
 }
 
 impl Name {
@@ -62,6 +64,7 @@ impl Name {
             Name::Delta => "delta",
             Name::Apply => "apply",
             Name::Collector => "collector",
+            Name::Overlay => "overlay",
         }
     }
 
@@ -76,6 +79,7 @@ impl Name {
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
             Name::Collector => collector::measure(arguments.rounds),
+            Name::Overlay => overlay::measure(arguments.rounds),
         }
     }
 }
