@@ -11,6 +11,7 @@ pub mod containerd;
 pub mod control_plane;
 pub mod directory;
 pub mod dns;
+pub mod election;
 pub mod etcd;
 pub mod etcd_hold;
 pub mod etcd_members;
