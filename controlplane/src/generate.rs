@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use machine::config::{
-    API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, CloudProvider, Cluster, ClusterNetwork, ClusterPressure, ControllerManager,
-    Document, Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, MachinePressure, Registries, Role, Scheduler, Upgrade,
-    Watchdog,
+    API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, CloudProvider, Cluster, ClusterNetwork, ClusterPressure,
+    ControllerManager, Document, Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, MachinePressure,
+    Registries, Role, Scheduler, Upgrade, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};

@@ -33,7 +33,12 @@ fn one(path: &Path, threshold: PressureThreshold, check: &mut Check<'_>) {
     if !(WITHIN_LEAST..=WITHIN_MOST).contains(&threshold.within.0) {
         check.add(&path.key("within"), threshold.within.to_string(), "500ms to 10s", "");
     } else if threshold.time.0.is_zero() || threshold.time.0 > threshold.within.0 {
-        check.add(&path.key("for"), threshold.time.to_string(), format!("more than nothing, and at most within, which is {}", threshold.within), "");
+        check.add(
+            &path.key("for"),
+            threshold.time.to_string(),
+            format!("more than nothing, and at most within, which is {}", threshold.within),
+            "",
+        );
     }
 }
 
