@@ -62,6 +62,7 @@ use crate::init_events;
 use crate::install;
 use crate::node::Node;
 use crate::power::Power;
+use crate::pressure;
 use crate::resolver;
 use crate::scores::{self, Scores};
 use crate::security;
@@ -119,6 +120,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(sources::watch(node.clone(), configs.clone()));
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
+    tokio::spawn(pressure::follow(node.clone(), usage.clone()));
     let scores = Scores::default();
     tokio::spawn(scores::follow(node.clone(), usage.clone(), scores.clone()));
     tokio::spawn(scores::publish(node.clone(), scores.clone()));
