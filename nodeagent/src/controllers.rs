@@ -34,8 +34,10 @@ pub mod metadata_guard;
 pub mod namespace;
 pub mod network;
 pub mod nft;
+pub mod node_conditions;
 pub mod overlay;
 pub mod pki;
+pub mod pressure_taints;
 #[cfg(test)]
 pub mod real_cluster;
 pub mod registries;

@@ -113,6 +113,7 @@ impl Member {
             announcement: None,
             cpu_millis: 2000,
             problem: String::new(),
+            ..ClusterNode::default()
         }
     }
 
