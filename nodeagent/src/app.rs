@@ -47,6 +47,7 @@ use crate::controllers::node_conditions::NodeConditions;
 use crate::controllers::overlay::Overlay;
 use crate::controllers::pki::Pki;
 use crate::controllers::pressure_taints::PressureTaints;
+use crate::controllers::rebalancer::{self, Rebalancer};
 use crate::controllers::registries::Registries;
 use crate::controllers::service::Supervised;
 use crate::controllers::static_pods::StaticPods;
@@ -236,6 +237,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(ClusterNode::default(), node.clone()));
     tokio::spawn(controller::run(NodeConditions::default(), node.clone()));
     tokio::spawn(controller::run(PressureTaints::default(), node.clone()));
+    tokio::spawn(controller::run(Rebalancer::new(rebalancer::Agents), node.clone()));
     tokio::spawn(controller::run(Masquerade::default(), node.clone()));
     tokio::spawn(controller::run(Overlay::new()?, node.clone()));
     tokio::spawn(controller::run(Cni, node.clone()));

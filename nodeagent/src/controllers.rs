@@ -24,6 +24,7 @@ pub mod join;
 pub mod kernel;
 pub mod kube_proxy;
 pub mod kubelet;
+pub mod leader;
 pub mod machine;
 pub mod machine_record;
 pub mod manifests;
@@ -40,6 +41,7 @@ pub mod pki;
 pub mod pressure_taints;
 #[cfg(test)]
 pub mod real_cluster;
+pub mod rebalancer;
 pub mod registries;
 pub mod service;
 pub mod static_pods;
