@@ -76,7 +76,17 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
+    /// Asks again by itself, for some time, what the server has no time for (429, 503, 504).
     pub fn new(access: Access<'_>) -> Result<Client, ClientError> {
+        Client::connect(access, |_| {})
+    }
+
+    /// Asks once: a 429 may be an answer, as that of a disruption budget to an eviction is.
+    pub fn asking_once(access: Access<'_>) -> Result<Client, ClientError> {
+        Client::connect(access, |config| config.default_retry = false)
+    }
+
+    fn connect(access: Access<'_>, change: impl FnOnce(&mut Config)) -> Result<Client, ClientError> {
         let server = || access.server.to_owned();
         let uri = access.server.parse().map_err(|_| ClientError::BadServer { server: server() })?;
         let mut config = Config::new(uri);
@@ -90,6 +100,7 @@ impl Client {
             client_key_data: Some(STANDARD.encode(access.key.reveal()).into()),
             ..AuthInfo::default()
         };
+        change(&mut config);
         let connect = |source| ClientError::Connect { server: server(), source: Box::new(source) };
         Ok(Client { kube: kube::Client::try_from(config).map_err(connect)? })
     }

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use machine::config::{
-    API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, CloudProvider, Cluster, ClusterNetwork, ControllerManager,
-    Document, Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, Registries, Role, Scheduler, Upgrade,
-    Watchdog,
+    API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, CloudProvider, Cluster, ClusterNetwork, ClusterPressure,
+    ControllerManager, Document, Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, MachinePressure,
+    Registries, Role, Scheduler, Upgrade, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};
@@ -144,6 +144,7 @@ fn cluster(name: &str, endpoint: &str, machine_endpoints: &[String], secrets: &S
         api_server: ApiServer::default(),
         controller_manager: ControllerManager::default(),
         scheduler: Scheduler::default(),
+        pressure: ClusterPressure::default(),
         etcd: Etcd::default(),
         cloud_provider: CloudProvider::default(),
         manifests: Vec::new(),
@@ -173,6 +174,7 @@ fn document(cluster: Cluster, role: Role, options: &Options) -> Document {
         files: Vec::new(),
         static_pods: Vec::new(),
         health: Health::default(),
+        pressure: MachinePressure::default(),
         upgrade: Upgrade::default(),
         audit: Audit::default(),
         watchdog: Watchdog::default(),

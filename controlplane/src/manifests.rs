@@ -20,6 +20,8 @@ pub use reference::Reference;
 pub const CLUSTER_ADMINS: &str = "corten:cluster-admins";
 /// Group of the API servers as clients of kubelets.
 pub const API_SERVERS: &str = "corten:api-servers";
+/// Agents of control planes, when they relieve nodes under pressure.
+pub const RELIEVERS: &str = "corten:relievers";
 /// Group of the nodes' agents.
 pub const AGENTS: &str = "corten:agents";
 

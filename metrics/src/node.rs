@@ -123,6 +123,8 @@ pub struct Vm {
 pub struct Rates {
     /// CPUs in use.
     pub cpus: Option<f64>,
+    /// CPUs that had nothing to do. What a hypervisor took away is in neither.
+    pub idle_cpus: Option<f64>,
     pub cpu_pressure: Stalls,
     pub memory_pressure: Stalls,
     pub io_pressure: Stalls,
@@ -130,9 +132,13 @@ pub struct Rates {
 
 impl Node {
     fn rates_since(&self, before: &Node, elapsed: Duration) -> Rates {
-        let busy = |node: &Node| node.cpu.map(|cpu| cpu.all.busy());
+        let rate = |of: fn(&Modes) -> u64| {
+            let ticks = |node: &Node| node.cpu.as_ref().map(|cpu| of(&cpu.all));
+            per_second(ticks(before), ticks(self), elapsed.as_secs_f64()).map(|ticks| ticks / TICKS)
+        };
         Rates {
-            cpus: per_second(busy(before), busy(self), elapsed.as_secs_f64()).map(|ticks| ticks / TICKS),
+            cpus: rate(Modes::busy),
+            idle_cpus: rate(|modes| modes.idle + modes.iowait),
             cpu_pressure: Stalls::between(before.cpu_pressure, self.cpu_pressure, elapsed),
             memory_pressure: Stalls::between(before.memory_pressure, self.memory_pressure, elapsed),
             io_pressure: Stalls::between(before.io_pressure, self.io_pressure, elapsed),
@@ -212,6 +218,8 @@ mod tests {
         assert!(second.vm.unwrap().page_faults >= first.vm.unwrap().page_faults);
         assert!(second.interfaces.iter().any(|interface| interface.name.as_str() == "lo"));
         assert!(second.rates.cpus.unwrap() > 0.5, "{:?}", second.rates);
+        let cpus = second.cpus.len() as f64;
+        assert!(second.rates.idle_cpus.unwrap() < cpus, "{:?}", second.rates);
         assert!(second.load.is_some());
     }
 

@@ -37,6 +37,7 @@ mod names;
 mod node;
 mod plan;
 mod power;
+mod pressure;
 mod refusal;
 mod resolver;
 mod resources;

@@ -3,19 +3,20 @@
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{AGENTS, API_SERVERS, CLUSTER_ADMINS, Manifest, ManifestError, labels};
+use super::{AGENTS, API_SERVERS, CLUSTER_ADMINS, Manifest, ManifestError, RELIEVERS, labels};
 
 /// Binding, group, role.
-const BINDINGS: [(&str, &str, &str); 3] = [
+const BINDINGS: [(&str, &str, &str); 4] = [
     ("corten:cluster-admins", CLUSTER_ADMINS, "cluster-admin"),
     ("corten:api-servers", API_SERVERS, "system:kubelet-api-admin"),
     ("corten:agents", AGENTS, "corten:agent"),
+    ("corten:relievers", RELIEVERS, "corten:reliever"),
 ];
 
 pub(super) fn manifests() -> Result<Vec<Manifest>, ManifestError> {
-    let role = Manifest::of(&agent_role());
+    let roles = [agent_role(), reliever_role()];
     let bindings = BINDINGS.iter().map(|(name, group, role)| Manifest::of(&binding(name, group, role)));
-    std::iter::once(role).chain(bindings).collect()
+    roles.iter().map(Manifest::of).chain(bindings).collect()
 }
 
 /// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only. And the requests by
@@ -39,6 +40,26 @@ fn agent_role() -> ClusterRole {
                 verbs: ["create", "get"].map(str::to_owned).to_vec(),
                 ..PolicyRule::default()
             },
+        ]),
+        ..ClusterRole::default()
+    }
+}
+
+/// What it takes to relieve a node under pressure, and no more: a taint, an eviction, and an event that says why.
+fn reliever_role() -> ClusterRole {
+    let rule = |group: &str, resource: &str, verbs: &[&str]| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    ClusterRole {
+        metadata: metadata("corten:reliever"),
+        rules: Some(vec![
+            rule("", "nodes", &["get", "patch"]),
+            rule("", "pods", &["list"]),
+            rule("", "pods/eviction", &["create"]),
+            rule("", "events", &["create"]),
         ]),
         ..ClusterRole::default()
     }

@@ -65,6 +65,11 @@ pub fn super_user(lifetime: Duration) -> CertificateRequest {
     client("corten:bootstrap", "system:masters", lifetime)
 }
 
+/// A control plane's agent that taints nodes under pressure and evicts pods from them; the API server's audit log has its node's name.
+pub fn reliever(node: &str, lifetime: Duration) -> CertificateRequest {
+    client(&format!("corten:reliever:{node}"), crate::manifests::RELIEVERS, lifetime)
+}
+
 /// The agent as a client of etcd, before it has a certificate of its own on the disk.
 pub fn etcd_client(lifetime: Duration) -> CertificateRequest {
     CertificateRequest { organization: None, ..client("corten:agent", "", lifetime) }

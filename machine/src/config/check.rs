@@ -14,6 +14,7 @@ mod network;
 mod object;
 mod owned;
 pub(super) mod pem;
+mod pressure;
 mod registry;
 
 use std::collections::HashSet;
@@ -43,6 +44,8 @@ impl Config {
         host::check(&config.machine, &mut check);
         health::check(&config.machine.health, &mut check);
         audit::check(&config.machine.audit, &mut check);
+        pressure::machine(&config.machine.pressure, &mut check);
+        pressure::cluster(&config.cluster.pressure, &mut check);
         link::check(&config.machine.network, &mut check);
         kubelet::check(&config, &mut check);
         registry::check(&config.machine.registries, &mut check);

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::pressure::ClusterPressure;
 use super::value::{Cidr, Duration, Secret};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +49,9 @@ pub struct Cluster {
     /// kube-scheduler. Default: as Corten sets it up.
     #[serde(default)]
     pub scheduler: Scheduler,
+    /// What is done about nodes under pressure. Default: nothing beyond the scheduler's.
+    #[serde(default)]
+    pub pressure: ClusterPressure,
     /// etcd. Default: as Corten sets it up.
     #[serde(default)]
     pub etcd: Etcd,

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::audit::Audit;
 use super::health::Health;
+use super::pressure::MachinePressure;
 use super::value::{Address, ByteSize, Cidr, Duration, Secret};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +45,9 @@ pub struct Machine {
     /// When an image that was swapped in counts as good.
     #[serde(default)]
     pub health: Health,
+    /// When the machine is under pressure.
+    #[serde(default)]
+    pub pressure: MachinePressure,
     /// Whose updates the machine takes.
     #[serde(default)]
     pub upgrade: Upgrade,

@@ -14,10 +14,9 @@ use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::cluster::{ApiServer, NodeStatus};
+pub use plan::may_set_taints;
 use plan::{Action, Seen};
-#[cfg(test)]
-pub use watch::describe;
-pub use watch::{follow, of_the_cluster};
+pub use watch::{describe, follow, of_the_cluster};
 
 #[derive(Debug, Default)]
 pub struct ClusterNode {

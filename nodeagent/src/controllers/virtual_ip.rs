@@ -8,7 +8,6 @@
 //! writes: the address, virtualips; gratuitous ARP or unsolicited neighbour advertisements
 
 mod announce;
-mod election;
 mod link;
 mod plan;
 
@@ -21,6 +20,7 @@ use anyhow::Context;
 use controlplane::pki::CertificateId;
 use machine::stage::Stage;
 
+use super::election::{Claim, Election};
 use super::machine::Machine;
 use super::network::connect;
 use super::pki::Keyring;
@@ -30,7 +30,6 @@ use crate::plan::{Missing, Plan};
 use crate::resources::cluster::ApiServer;
 use crate::resources::services;
 use crate::resources::virtual_ip::VirtualIp as Status;
-use election::{Claim, Election};
 use plan::{Action, Held, Seen, Told};
 
 /// How often a holder tells etcd that it is still there, and the others look whether there is one.
@@ -116,11 +115,11 @@ impl Controller for VirtualIp {
                 }
             }
             Action::Claim { address, by } => {
-                self.claim = self.with_etcd(node, async |election, access| election.claim(access, address, &by).await).await?;
+                self.claim = self.with_etcd(node, async |election, access| election.claim(access, &seat(address), &by).await).await?;
                 self.announced = 0;
             }
             Action::Adopt { address, by, lease } => {
-                let adopted = Claim::of_before(address, by, lease);
+                let adopted = Claim::of_before(seat(address), by, lease);
                 self.claim = self.with_etcd(node, async |election, access| election.renew(access, &adopted).await).await?;
                 self.announced = 0;
             }
@@ -143,6 +142,11 @@ impl Controller for VirtualIp {
     }
 }
 
+/// In the election.
+fn seat(address: std::net::IpAddr) -> String {
+    format!("virtualip/{address}")
+}
+
 impl VirtualIp {
     /// What keeps this machine from being a candidate.
     fn fit(&mut self, node: &Node, machine: &Result<Machine, Vec<Missing>>) -> Result<(), Vec<Missing>> {
@@ -160,7 +164,7 @@ impl VirtualIp {
 
     async fn ask(&mut self, node: &Node, machine: &Machine, address: std::net::IpAddr) -> Told {
         let Some(certificate) = self.keyring.get(node, CertificateId::EtcdHealthClient) else { return Told::NotAsked };
-        match self.election.holder(crate::etcd::access(&machine.config, &certificate), address).await {
+        match self.election.holder(crate::etcd::access(&machine.config, &certificate), &seat(address)).await {
             Ok(None) => Told::Nobody,
             Ok(Some((by, lease))) => Told::Somebody { by, lease },
             Err(error) => Told::Silent(format!("{error:#}")),

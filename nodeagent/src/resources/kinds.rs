@@ -263,6 +263,28 @@ pub const KINDS: &[Kind] = &[
             ("MTU", "status.mtu"),
         ],
     ),
+    seen(
+        "pressures",
+        "Whether tasks of the machine stand still for want of a resource.",
+        &[
+            ("STATE", "status.state"),
+            ("SINCE", "status.since"),
+            ("THRESHOLD", "status.threshold"),
+            ("TIMES", "status.times"),
+            ("MESSAGE", "status.message"),
+        ],
+    ),
+    seen(
+        "rebalancing",
+        "What control planes do for nodes under lasting pressure.",
+        &[
+            ("MODE", "status.mode"),
+            ("LEADER", "status.leader"),
+            ("EVICTED", "status.evicted"),
+            ("NOW", "status.doing"),
+            ("LAST", "status.last"),
+        ],
+    ),
     seen("resolvers", "Name servers in force.", &[("NAMESERVERS", "status.nameservers")]),
     seen(
         "routes",

@@ -25,10 +25,30 @@ pub struct ClusterNode {
     /// Its processors, in thousandths of a core.
     #[serde(default)]
     pub cpu_millis: u64,
+    /// New pods may come: it is not cordoned, and has no taint that keeps those off that do not tolerate it.
+    #[serde(default)]
+    pub schedulable: bool,
+    /// It has the soft taint of nodes under pressure.
+    #[serde(default)]
+    pub pressure_taint: bool,
+    /// Pressure that its agent tells of, in the Node's conditions.
+    #[serde(default)]
+    pub pressures: Vec<ToldPressure>,
     /// What it tells of its end of the overlay; none before it told any.
     pub announcement: Option<Announcement>,
     /// Why that cannot be used; empty when it can.
     pub problem: String,
+}
+
+/// A condition of pressure that is True.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToldPressure {
+    /// `cpu`, `memory` or `io`.
+    pub resource: String,
+    /// Seconds since 1970, by the Node's clock: when it began, and when its agent told of it last.
+    pub since: i64,
+    pub heard: i64,
 }
 
 /// How a Node wants to be sent the packets of its pods.

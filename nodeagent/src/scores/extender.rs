@@ -22,7 +22,7 @@ use super::{Scores, Told};
 use crate::node::Node;
 
 /// A pod with this annotation, of value `ignore`, goes where the scheduler's other rules send it.
-const OPT_OUT: &str = "corten.dev/pressure";
+pub const OPT_OUT: &str = "corten.dev/pressure";
 
 /// What the scheduler itself counts for a container that requests nothing (pkg/scheduler/util, DefaultMilliCPURequest and
 /// DefaultMemoryRequest).

@@ -69,6 +69,8 @@ fn taints(taints: &[Taint], check: &mut Check<'_>) {
             check.add(&path.key("key"), quoted(&taint.key), "a taint's key, such as example.com/dedicated", "");
         } else if taint.key == "node-role.kubernetes.io/control-plane" {
             owned::refuse(&path.key("key"), "set cluster.allowSchedulingOnControlPlanes", check);
+        } else if taint.key == "corten.dev/pressure" {
+            owned::refuse(&path.key("key"), "set cluster.pressure.taint", check);
         } else if taint.key.starts_with("node.kubernetes.io/") {
             owned::refuse(&path.key("key"), "Kubernetes sets and removes it by the node's state", check);
         }

@@ -10,21 +10,24 @@ use controlplane::pki::CertificateId;
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node as KubernetesNode, NodeCondition, NodeSpec, NodeStatus as KubernetesStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use machine::config::{Cni, Taint, TaintEffect};
+use metrics::trigger::Resource;
 
 use super::apply::{FIELD_MANAGER, TAINTS_ANNOTATION};
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
+use crate::controllers::node_conditions::condition_type;
 use crate::controllers::overlay::flannel;
 use crate::controllers::pki::Keyring;
+use crate::controllers::pressure_taints;
 use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, NodeStatus};
 use crate::resources::manifests::ManifestSet;
-use crate::resources::overlay::ClusterNode;
+use crate::resources::overlay::{ClusterNode, ToldPressure};
 
 /// Nodes in one answer of a list.
 const PAGE: u32 = 500;
@@ -154,9 +157,29 @@ pub fn of_the_cluster(node: &KubernetesNode) -> ClusterNode {
             .find(|(resource, _)| *resource == "cpu")
             .and_then(|(_, cpu)| millis(&cpu.0))
             .unwrap_or_default(),
+        schedulable: schedulable(node.spec.as_ref()),
+        pressure_taint: node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).any(pressure_taints::is_ours),
+        pressures: pressures(&status),
         announcement,
         problem,
     }
+}
+
+fn schedulable(spec: Option<&NodeSpec>) -> bool {
+    let Some(spec) = spec else { return true };
+    let soft = |taint: &k8s_openapi::api::core::v1::Taint| taint.effect == "PreferNoSchedule";
+    !spec.unschedulable.unwrap_or_default() && spec.taints.iter().flatten().all(soft)
+}
+
+/// Pressure that the Node's agent tells of.
+fn pressures(status: &KubernetesStatus) -> Vec<ToldPressure> {
+    let told = |resource: Resource| {
+        let condition = status.conditions.iter().flatten().find(|condition| condition.type_ == condition_type(resource))?;
+        let seconds = |time: &Option<Time>| time.as_ref().map_or(0, |time| time.0.as_second());
+        let (since, heard) = (seconds(&condition.last_transition_time), seconds(&condition.last_heartbeat_time));
+        (condition.status == "True").then(|| ToldPressure { resource: resource.name().to_owned(), since, heard })
+    };
+    Resource::ALL.into_iter().filter_map(told).collect()
 }
 
 /// Of a quantity of processors, as kubelets write it: `4` or `3920m`.

@@ -119,6 +119,7 @@ impl Member {
             announcement: None,
             cpu_millis: 2000,
             problem: String::new(),
+            ..ClusterNode::default()
         }
     }
 

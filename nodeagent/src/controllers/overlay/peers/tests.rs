@@ -18,6 +18,7 @@ fn node(number: u8) -> ClusterNode {
         announcement: Some(Announcement { backend: VXLAN.to_owned(), ends: vec![end(&address, number)] }),
         cpu_millis: 2000,
         problem: String::new(),
+        ..ClusterNode::default()
     }
 }
 

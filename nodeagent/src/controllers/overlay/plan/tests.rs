@@ -27,6 +27,7 @@ fn node(number: u16) -> ClusterNode {
         announcement: Some(Announcement { backend: VXLAN.to_owned(), ends: (0..).zip(&ends).map(end).collect() }),
         cpu_millis: 2000,
         problem: String::new(),
+        ..ClusterNode::default()
     }
 }
 

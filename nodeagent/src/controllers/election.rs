@@ -1,6 +1,6 @@
-//! The election in etcd: a key that whoever made it keeps alive by a lease (services KV and Lease in api/etcdserverpb/rpc.proto).
+//! Elections in etcd: a key that whoever made it keeps alive by a lease (services KV and Lease in api/etcdserverpb/rpc.proto). A seat is what
+//! is held by one control plane at a time: the virtual IP, or a task that one of them sees to.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// An election that was won.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    address: IpAddr,
+    seat: String,
     by: String,
     lease: i64,
     /// By this machine's clock; etcd's runs from a moment later.
@@ -40,9 +40,9 @@ impl Claim {
     }
 
     /// One of this machine's, of which no more is known: it counts once it is renewed.
-    pub fn of_before(address: IpAddr, by: String, lease: i64) -> Claim {
+    pub fn of_before(seat: String, by: String, lease: i64) -> Claim {
         let now = Instant::now();
-        Claim { address, by, lease, until: now, renewed: now }
+        Claim { seat, by, lease, until: now, renewed: now }
     }
 }
 
@@ -141,8 +141,8 @@ struct OfLease {
 struct Nothing {}
 
 /// Outside of /registry, which is Kubernetes'.
-fn key(address: IpAddr) -> Vec<u8> {
-    format!("/corten/virtualip/{address}").into_bytes()
+fn key(seat: &str) -> Vec<u8> {
+    format!("/corten/{seat}").into_bytes()
 }
 
 impl Lease {
@@ -156,22 +156,22 @@ impl Election {
         Access { kept: Some(&self.connections), ..access }
     }
 
-    /// Who holds the address and by which lease, as the cluster agrees on.
-    pub async fn holder(&self, access: Access<'_>, address: IpAddr) -> anyhow::Result<Option<(String, i64)>> {
-        let found: RangeResponse = ask_within(self.kept(access), DEADLINE, RANGE, RangeRequest { key: key(address) }).await?;
+    /// Who holds the seat and by which lease, as the cluster agrees on.
+    pub async fn holder(&self, access: Access<'_>, seat: &str) -> anyhow::Result<Option<(String, i64)>> {
+        let found: RangeResponse = ask_within(self.kept(access), DEADLINE, RANGE, RangeRequest { key: key(seat) }).await?;
         Ok(found.kvs.into_iter().next().map(|kv| (String::from_utf8_lossy(&kv.value).into_owned(), kv.lease)))
     }
 
     /// None where somebody else was faster.
-    pub async fn claim(&self, access: Access<'_>, address: IpAddr, by: &str) -> anyhow::Result<Option<Claim>> {
+    pub async fn claim(&self, access: Access<'_>, seat: &str, by: &str) -> anyhow::Result<Option<Claim>> {
         let asked = Instant::now();
         let ttl = i64::try_from(TTL.as_secs())?;
         let lease: Lease = ask_within(self.kept(access), DEADLINE, GRANT, GrantRequest { ttl }).await?;
-        let put = PutRequest { key: key(address), value: by.as_bytes().to_vec(), lease: lease.id };
-        let compare = Compare { result: 0, target: 1, key: key(address), create_revision: Some(0) };
+        let put = PutRequest { key: key(seat), value: by.as_bytes().to_vec(), lease: lease.id };
+        let compare = Compare { result: 0, target: 1, key: key(seat), create_revision: Some(0) };
         let txn = TxnRequest { compare: vec![compare], success: vec![RequestOp { put: Some(put) }] };
         let answer: TxnResponse = ask_within(self.kept(access), DEADLINE, TXN, txn).await?;
-        let claim = Claim { address, by: by.to_owned(), lease: lease.id, until: lease.until(asked), renewed: asked };
+        let claim = Claim { seat: seat.to_owned(), by: by.to_owned(), lease: lease.id, until: lease.until(asked), renewed: asked };
         if answer.succeeded {
             return Ok(Some(claim));
         }
@@ -184,7 +184,7 @@ impl Election {
     pub async fn renew(&self, access: Access<'_>, claim: &Claim) -> anyhow::Result<Option<Claim>> {
         let asked = Instant::now();
         let lease: Lease = ask_once(self.kept(access), DEADLINE, KEEP_ALIVE, OfLease { id: claim.lease }).await?;
-        if lease.ttl <= 0 || self.holder(access, claim.address).await? != Some((claim.by.clone(), claim.lease)) {
+        if lease.ttl <= 0 || self.holder(access, &claim.seat).await? != Some((claim.by.clone(), claim.lease)) {
             return Ok(None);
         }
         Ok(Some(Claim { until: lease.until(asked), renewed: asked, ..claim.clone() }))
@@ -192,6 +192,6 @@ impl Election {
 
     pub async fn resign(&self, access: Access<'_>, claim: &Claim) -> anyhow::Result<()> {
         let revoked = ask_within(self.kept(access), DEADLINE, REVOKE, OfLease { id: claim.lease }).await;
-        revoked.map(|_: Nothing| ()).with_context(|| format!("giving up {}", claim.address))
+        revoked.map(|_: Nothing| ()).with_context(|| format!("giving up {}", claim.seat))
     }
 }
