@@ -18,6 +18,7 @@ pub mod rates;
 pub mod sample;
 pub mod score;
 pub mod tree;
+pub mod window;
 
 pub use collector::{Collector, Reading, Snapshot};
 pub use names::Names;
