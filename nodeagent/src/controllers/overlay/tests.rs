@@ -98,6 +98,7 @@ impl Member {
         let number = self.number;
         let parse = |text: String| text.parse().unwrap();
         ClusterNode {
+            labels: BTreeMap::new(),
             created_at: format!("2026-11-25T09:00:{number:02}Z"),
             ready: true,
             pod_cidrs: self

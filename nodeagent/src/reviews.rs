@@ -1,0 +1,232 @@
+//! Asks the API server whose token somebody shows, and whether somebody may do something, as kubelets and extension API servers do
+//! (TokenReview, SubjectAccessReview). Answers are kept for a few seconds, and so many at most.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use controlplane::pki::{CertificateId, Issued};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authorization::v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::Api;
+use kube::api::PostParams;
+use machine::config::Config;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use crate::controllers::api;
+use crate::controllers::machine::Machine;
+use crate::controllers::pki::Keyring;
+use crate::node::Node;
+
+/// As long as upstream's extension API servers keep theirs (k8s.io/apiserver, DelegatingAuthorizationOptions).
+const KEPT: Duration = Duration::from_secs(10);
+const MOST_KEPT: usize = 2048;
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Questions under way at a time: whoever shows ever new tokens waits for himself.
+const QUESTIONS: usize = 16;
+
+/// Who somebody is, as the API server knows him.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+}
+
+/// What somebody wants to do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Of a path that is no resource's.
+    Path {
+        path: String,
+        verb: &'static str,
+    },
+    Resource {
+        verb: &'static str,
+        group: &'static str,
+        version: &'static str,
+        resource: &'static str,
+        place: Place,
+    },
+}
+
+/// Which of a resource. None: all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub subresource: Option<String>,
+}
+
+/// Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Reviews(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    node: Node,
+    connection: Mutex<Connection>,
+    questions: Semaphore,
+    granted: Mutex<Kept<(User, Access), bool>>,
+    /// By the token's digest: a secret is not kept.
+    users: Mutex<Kept<[u8; 32], Option<User>>>,
+}
+
+/// A client that is made anew when what it was made of changes.
+#[derive(Default)]
+struct Connection {
+    keyring: Keyring,
+    made: Option<(Arc<Config>, Issued, kube::Client)>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl Reviews {
+    pub fn new(node: Node) -> Reviews {
+        Reviews(Arc::new(Inner {
+            node,
+            connection: Mutex::default(),
+            questions: Semaphore::new(QUESTIONS),
+            granted: Mutex::default(),
+            users: Mutex::default(),
+        }))
+    }
+
+    /// Whether the cluster's authorisation lets somebody do it.
+    pub async fn permits(&self, user: &User, access: &Access) -> anyhow::Result<bool> {
+        let key = (user.clone(), access.clone());
+        if let Some(known) = lock(&self.0.granted).get(&key, Instant::now()) {
+            return Ok(known);
+        }
+        let review = SubjectAccessReview { spec: question(user, access), ..SubjectAccessReview::default() };
+        let answer = self.ask(&review).await.context("asking whether somebody may have it (SubjectAccessReview)")?;
+        let permitted = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
+        lock(&self.0.granted).put(key, permitted, Instant::now());
+        Ok(permitted)
+    }
+
+    /// Whose token it is; none of one that the API server does not take.
+    pub async fn user(&self, token: &str) -> anyhow::Result<Option<User>> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some(known) = lock(&self.0.users).get(&digest, Instant::now()) {
+            return Ok(known);
+        }
+        let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
+        let answer = self.ask(&TokenReview { spec, ..TokenReview::default() }).await.context("asking whose token it is (TokenReview)")?;
+        let user = answer.status.filter(|status| status.authenticated == Some(true)).and_then(|status| {
+            let user = status.user?;
+            Some(User { name: user.username?, uid: user.uid.unwrap_or_default(), groups: user.groups.unwrap_or_default() })
+        });
+        lock(&self.0.users).put(digest, user.clone(), Instant::now());
+        Ok(user)
+    }
+
+    async fn ask<K>(&self, review: &K) -> anyhow::Result<K>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let client = self.client()?;
+        let asked = async {
+            let _turn = self.0.questions.acquire().await;
+            Api::<K>::all(client).create(&PostParams::default(), review).await
+        };
+        Ok(timeout(DEADLINE, asked).await.with_context(|| format!("no answer within {} s", DEADLINE.as_secs()))??)
+    }
+
+    fn client(&self) -> anyhow::Result<kube::Client> {
+        let machine = Machine::observe(&self.0.node).ok().context("this machine has no config")?;
+        let mut connection = lock(&self.0.connection);
+        let issued = connection.keyring.get(&self.0.node, CertificateId::Agent).context("certificate agent is not there yet")?;
+        if let Some((config, of, client)) = &connection.made
+            && Arc::ptr_eq(config, &machine.config)
+            && *of == issued
+        {
+            return Ok(client.clone());
+        }
+        let client = api::balanced(&machine.config, &issued)?.kube().clone();
+        connection.made = Some((machine.config, issued, client.clone()));
+        Ok(client)
+    }
+}
+
+fn question(user: &User, access: &Access) -> SubjectAccessReviewSpec {
+    let mut spec = SubjectAccessReviewSpec {
+        user: Some(user.name.clone()),
+        uid: Some(user.uid.clone()).filter(|uid| !uid.is_empty()),
+        groups: Some(user.groups.clone()),
+        ..SubjectAccessReviewSpec::default()
+    };
+    match access {
+        Access::Path { path, verb } => {
+            spec.non_resource_attributes = Some(NonResourceAttributes { path: Some(path.clone()), verb: Some((*verb).to_owned()) });
+        }
+        Access::Resource { verb, group, version, resource, place } => {
+            spec.resource_attributes = Some(ResourceAttributes {
+                verb: Some((*verb).to_owned()),
+                group: Some((*group).to_owned()),
+                version: Some((*version).to_owned()),
+                resource: Some((*resource).to_owned()),
+                namespace: place.namespace.clone(),
+                name: place.name.clone(),
+                subresource: place.subresource.clone(),
+                ..ResourceAttributes::default()
+            });
+        }
+    }
+    spec
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers, and until when each holds.
+#[derive(Debug)]
+struct Kept<K, V>(HashMap<K, (V, Instant)>);
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Kept<K, V> {
+        Kept(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq, V: Clone> Kept<K, V> {
+    fn get(&self, key: &K, now: Instant) -> Option<V> {
+        self.0.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value.clone())
+    }
+
+    /// Where there are too many, those that are out of date go, and should that not do, all.
+    fn put(&mut self, key: K, value: V, now: Instant) {
+        if self.0.len() >= MOST_KEPT {
+            self.0.retain(|_, (_, until)| now < *until);
+        }
+        if self.0.len() >= MOST_KEPT {
+            self.0.clear();
+        }
+        self.0.insert(key, (value, now + KEPT));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_for_a_while_and_never_too_many() {
+        let (mut kept, now) = (Kept::default(), Instant::now());
+        kept.put(0, true, now);
+        assert_eq!((kept.get(&0, now), kept.get(&0, now + KEPT), kept.get(&1, now)), (Some(true), None, None));
+        for key in 0..10 * MOST_KEPT {
+            kept.put(key, true, now);
+            assert!(kept.0.len() <= MOST_KEPT && kept.get(&key, now) == Some(true));
+        }
+    }
+}
