@@ -1,5 +1,5 @@
-//! Asks the API server whose token somebody shows, and whether somebody may do something, as kubelets and extension API servers do
-//! (TokenReview, SubjectAccessReview). Answers are kept for a few seconds, and so many at most.
+//! Asks the API server whether somebody may do something, as kubelets and extension API servers do (SubjectAccessReview). Answers are kept for a few
+//! seconds, and so many at most.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use controlplane::pki::{CertificateId, Issued};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
-use machine::config::Config;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -26,7 +23,7 @@ use crate::node::Node;
 const KEPT: Duration = Duration::from_secs(10);
 const MOST_KEPT: usize = 2048;
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Questions under way at a time: whoever shows ever new tokens waits for himself.
+/// Questions under way at a time.
 const QUESTIONS: usize = 16;
 
 /// Who somebody is, as the API server knows him.
@@ -72,15 +69,14 @@ struct Inner {
     connection: Mutex<Connection>,
     questions: Semaphore,
     granted: Mutex<Kept<(User, Access), bool>>,
-    /// By the token's digest: a secret is not kept.
-    users: Mutex<Kept<[u8; 32], Option<User>>>,
 }
 
 /// A client that is made anew when what it was made of changes.
 #[derive(Default)]
 struct Connection {
     keyring: Keyring,
-    made: Option<(Arc<Config>, Issued, kube::Client)>,
+    /// Of the authority's certificate and its own.
+    made: Option<(String, Issued, kube::Client)>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -91,13 +87,7 @@ impl std::fmt::Debug for Connection {
 
 impl Reviews {
     pub fn new(node: Node) -> Reviews {
-        Reviews(Arc::new(Inner {
-            node,
-            connection: Mutex::default(),
-            questions: Semaphore::new(QUESTIONS),
-            granted: Mutex::default(),
-            users: Mutex::default(),
-        }))
+        Reviews(Arc::new(Inner { node, connection: Mutex::default(), questions: Semaphore::new(QUESTIONS), granted: Mutex::default() }))
     }
 
     /// Whether the cluster's authorisation lets somebody do it.
@@ -113,30 +103,11 @@ impl Reviews {
         Ok(permitted)
     }
 
-    /// Whose token it is; none of one that the API server does not take.
-    pub async fn user(&self, token: &str) -> anyhow::Result<Option<User>> {
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        if let Some(known) = lock(&self.0.users).get(&digest, Instant::now()) {
-            return Ok(known);
-        }
-        let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
-        let answer = self.ask(&TokenReview { spec, ..TokenReview::default() }).await.context("asking whose token it is (TokenReview)")?;
-        let user = answer.status.filter(|status| status.authenticated == Some(true)).and_then(|status| {
-            let user = status.user?;
-            Some(User { name: user.username?, uid: user.uid.unwrap_or_default(), groups: user.groups.unwrap_or_default() })
-        });
-        lock(&self.0.users).put(digest, user.clone(), Instant::now());
-        Ok(user)
-    }
-
-    async fn ask<K>(&self, review: &K) -> anyhow::Result<K>
-    where
-        K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
-    {
+    async fn ask(&self, review: &SubjectAccessReview) -> anyhow::Result<SubjectAccessReview> {
         let client = self.client()?;
         let asked = async {
             let _turn = self.0.questions.acquire().await;
-            Api::<K>::all(client).create(&PostParams::default(), review).await
+            Api::all(client).create(&PostParams::default(), review).await
         };
         Ok(timeout(DEADLINE, asked).await.with_context(|| format!("no answer within {} s", DEADLINE.as_secs()))??)
     }
@@ -145,14 +116,14 @@ impl Reviews {
         let machine = Machine::observe(&self.0.node).ok().context("this machine has no config")?;
         let mut connection = lock(&self.0.connection);
         let issued = connection.keyring.get(&self.0.node, CertificateId::Agent).context("certificate agent is not there yet")?;
-        if let Some((config, of, client)) = &connection.made
-            && Arc::ptr_eq(config, &machine.config)
-            && *of == issued
+        let authority = &machine.config.cluster.certificate_authorities.kubernetes.certificate;
+        if let Some((by, of, client)) = &connection.made
+            && (by, of) == (authority, &issued)
         {
             return Ok(client.clone());
         }
         let client = api::balanced(&machine.config, &issued)?.kube().clone();
-        connection.made = Some((machine.config, issued, client.clone()));
+        connection.made = Some((authority.clone(), issued, client.clone()));
         Ok(client)
     }
 }

@@ -23,19 +23,13 @@ pub(super) fn manifests(config: &Config) -> Result<Vec<Manifest>, ManifestError>
 }
 
 /// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only. The requests by
-/// which an agent gets its kubelet's first certificate: nobody's are granted but by the agents of control planes. And the questions whose token
-/// somebody shows who asks for metrics, and whether he may have them.
+/// which an agent gets its kubelet's first certificate: nobody's are granted but by the agents of control planes. And the question
+/// whether somebody may have the metrics that he asks for.
 fn agent_role() -> ClusterRole {
     let read = |group: &str, resources: &[&str]| PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
         resources: Some(resources.iter().map(|resource| (*resource).to_owned()).collect()),
         verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
-        ..PolicyRule::default()
-    };
-    let ask = |group: &str, resource: &str| PolicyRule {
-        api_groups: Some(vec![group.to_owned()]),
-        resources: Some(vec![resource.to_owned()]),
-        verbs: vec!["create".to_owned()],
         ..PolicyRule::default()
     };
     ClusterRole {
@@ -50,8 +44,12 @@ fn agent_role() -> ClusterRole {
                 verbs: ["create", "get"].map(str::to_owned).to_vec(),
                 ..PolicyRule::default()
             },
-            ask("authentication.k8s.io", "tokenreviews"),
-            ask("authorization.k8s.io", "subjectaccessreviews"),
+            PolicyRule {
+                api_groups: Some(vec!["authorization.k8s.io".to_owned()]),
+                resources: Some(vec!["subjectaccessreviews".to_owned()]),
+                verbs: vec!["create".to_owned()],
+                ..PolicyRule::default()
+            },
         ]),
         ..ClusterRole::default()
     }

@@ -14,7 +14,7 @@ use crate::usage::cluster::{ClusterUsage, STALE};
 
 /// Two nodes of which one is silent, and pods: one with two containers, one that has just begun, one on the silent node, and one of which a node
 /// tells that it is not on.
-fn sources(now: Instant) -> Sources {
+fn sources() -> Sources {
     let place = tempfile::tempdir().unwrap();
     let node = Node::new(Root::new(place.path()), InitClient::new(place.path().join("init")));
     for name in ["a", "b"] {
@@ -26,7 +26,11 @@ fn sources(now: Instant) -> Sources {
         serde_json::from_value(json!({ "metadata": metadata, "spec": { "nodeName": node, "containers": [] } })).unwrap()
     };
     let pods = Pods::of(vec![pod("web", "a", "u1"), pod("new", "a", "u2"), pod("lost", "b", "u3"), pod("claimed", "b", "u4")]);
-    let cluster = ClusterUsage::default();
+    Sources::new(node, ClusterUsage::default(), pods)
+}
+
+/// What the node that is not silent tells.
+fn tell(cluster: &ClusterUsage, now: Instant) {
     let counters = |usec: u64| Some(Counters { cpu_usec: Some(usec), cpu_some_usec: Some(usec / 2), ..Counters::default() });
     for second in 0..3_u64 {
         let usage = |id: u64, uid: &str, container: &str, used: u64| PodUsage {
@@ -49,17 +53,18 @@ fn sources(now: Instant) -> Sources {
         };
         cluster.add("a", &answer, second == 0, now);
     }
-    Sources::new(node, cluster, pods)
 }
 
 #[tokio::test(start_paused = true)]
 async fn answers_are_those_that_clients_of_kubernetes_expect() {
-    let sources = sources(Instant::now());
-    let wait = Duration::from_secs(11);
-    let early = Ask::of(&Method::GET, "/apis/metrics.k8s.io/v1beta1/nodes", "").unwrap();
-    assert_eq!(answer(&early, &sources, Instant::now()).map_err(|failure| failure.code), Err(StatusCode::SERVICE_UNAVAILABLE));
-    tokio::time::advance(wait).await;
-    let heard = Instant::now() - wait + STALE / 2;
+    let sources = sources();
+    let nodes = Ask::of(&Method::GET, "/apis/metrics.k8s.io/v1beta1/nodes", "").unwrap();
+    let code = || answer(&nodes, &sources, Instant::now()).map_err(|failure| failure.code).err();
+    tell(&sources.cluster, Instant::now());
+    assert_eq!(code(), Some(StatusCode::SERVICE_UNAVAILABLE), "of one node nothing is known yet");
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(code(), Some(StatusCode::SERVICE_UNAVAILABLE), "all are silent");
+    tell(&sources.cluster, Instant::now());
     let mut text = String::new();
     for (path, query) in [
         ("/apis", ""),
@@ -78,16 +83,11 @@ async fn answers_are_those_that_clients_of_kubernetes_expect() {
         ("/apis/custom.metrics.k8s.io/v1beta2/nodes/a/pressure_io_full", ""),
         ("/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/pods/*/pressure_cpu_some", "labelSelector=app"),
     ] {
-        let found = Ask::of(&Method::GET, path, query).map_err(Failure::from).and_then(|ask| answer(&ask, &sources, later(heard)));
+        let found = Ask::of(&Method::GET, path, query).map_err(Failure::from).and_then(|ask| answer(&ask, &sources, Instant::now()));
         let shown = found.unwrap_or_else(|failure| failure.status());
         writeln!(text, "GET {path} {query}\n{}\n", serde_json::to_string_pretty(&shown).unwrap()).unwrap();
     }
     crate::golden::check("src/metrics_api/golden/answers.txt", &text);
-    let silent = answer(&early, &sources, Instant::now()).map_err(|failure| failure.code);
-    assert_eq!(silent, Err(StatusCode::SERVICE_UNAVAILABLE));
-}
-
-/// The sources have waited for nodes that are silent, and the others have just told.
-fn later(heard: Instant) -> Instant {
-    heard
+    tokio::time::advance(STALE).await;
+    assert_eq!(code(), Some(StatusCode::SERVICE_UNAVAILABLE), "all are silent again");
 }

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 
 const CLUSTER: &str = "10.244.0.0/16";
