@@ -2,6 +2,7 @@
 //! seconds, and so many at most.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,6 +52,22 @@ pub enum Access {
     },
 }
 
+/// As the API server's own refusals have it: `list pods of metrics.k8s.io in namespace shop`.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Access::Path { path, verb } => write!(f, "{verb} {path}"),
+            Access::Resource { verb, group, resource, place, .. } => {
+                write!(f, "{verb} {resource}")?;
+                place.subresource.iter().try_for_each(|subresource| write!(f, "/{subresource}"))?;
+                place.name.iter().try_for_each(|name| write!(f, " {name:?}"))?;
+                write!(f, " of {group}")?;
+                place.namespace.iter().try_for_each(|namespace| write!(f, " in namespace {namespace:?}"))
+            }
+        }
+    }
+}
+
 /// Which of a resource. None: all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -79,8 +96,8 @@ struct Connection {
     made: Option<(String, Issued, kube::Client)>,
 }
 
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connection")
     }
 }

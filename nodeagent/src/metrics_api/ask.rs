@@ -212,7 +212,7 @@ mod tests {
             ("/", ""),
         ] {
             let shown = match Ask::of(&Method::GET, path, query) {
-                Ok(ask) => format!("{:?}", ask.access(path)),
+                Ok(ask) => ask.access(path).to_string(),
                 Err(refused) => format!("{refused:?}"),
             };
             writeln!(table, "{path} {query}\n    {shown}").unwrap();

@@ -149,7 +149,7 @@ async fn respond(served: &Served, request: &Parts) -> Result<Response<Body>, Fai
         let permitted = served.reviews.permits(&user, &access).await;
         let permitted = permitted.map_err(|error| Failure::unavailable(format!("{error:#}")))?;
         if !permitted {
-            let message = format!("User {:?} is not permitted: {access:?}", user.name);
+            let message = format!("User {:?} cannot {access}", user.name);
             return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
         }
     }

@@ -41,9 +41,13 @@ impl Sources {
 
     /// Whether what is not known is not there. Before that, an answer would be full of holes.
     pub fn are_complete(&self, now: Instant) -> bool {
+        // Never while looking: whoever answers takes the two the other way round.
+        if !self.pods.is_listed() {
+            return false;
+        }
         let nodes = self.node.store.all::<ClusterNode>();
         let look = self.cluster.look(now);
         let told = nodes.keys().filter(|name| look.node(name).is_some()).count();
-        self.pods.is_listed() && told > 0 && (told == nodes.len() || self.waited(now))
+        told > 0 && (told == nodes.len() || self.waited(now))
     }
 }
