@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use machine::config::{
-    API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, CloudProvider, Cluster, ClusterNetwork, ClusterPressure,
-    ControllerManager, Document, Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine, MachinePressure,
-    Registries, Role, Scheduler, Upgrade, Watchdog,
+    API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, CloudProvider, Cluster, ClusterMetrics, ClusterNetwork,
+    ClusterPressure, ControllerManager, Document, Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine,
+    MachinePressure, Registries, Role, Scheduler, Upgrade, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};
@@ -146,6 +146,7 @@ fn cluster(name: &str, endpoint: &str, machine_endpoints: &[String], secrets: &S
         scheduler: Scheduler::default(),
         pressure: ClusterPressure::default(),
         etcd: Etcd::default(),
+        metrics: ClusterMetrics::default(),
         cloud_provider: CloudProvider::default(),
         manifests: Vec::new(),
         allow_scheduling_on_control_planes: options.allow_scheduling_on_control_planes,

@@ -15,6 +15,7 @@ mod flags;
 pub mod generate;
 pub mod kubeconfig;
 pub mod manifests;
+pub mod metrics_api;
 pub mod pki;
 pub mod ports;
 pub mod render;

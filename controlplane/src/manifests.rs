@@ -80,7 +80,7 @@ pub enum ManifestError {
 
 /// All of them, in the order in which to apply them.
 pub fn manifests(config: &Config) -> Result<Vec<Manifest>, ManifestError> {
-    let mut all = rbac::manifests()?;
+    let mut all = rbac::manifests(config)?;
     all.extend(coredns::manifests(config)?.into_iter().map(|manifest| Manifest { conflicts: Conflicts::Yield, ..manifest }));
     for manifest in &config.cluster.manifests {
         all.extend(user::parse(&manifest.name, &manifest.contents)?);
@@ -89,7 +89,7 @@ pub fn manifests(config: &Config) -> Result<Vec<Manifest>, ManifestError> {
 }
 
 /// On every object of ours.
-fn labels() -> BTreeMap<String, String> {
+pub(crate) fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "corten".to_owned())])
 }
 

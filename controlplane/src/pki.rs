@@ -18,10 +18,9 @@ pub use clients::{MachineRole, etcd_client, kubernetes_admin, machine_client, re
 pub use request::{CONTROL_PLANE_NAME, CertificateRequest, San, Usage};
 pub use signing::{SigningRequest, Unsigned, key_id, new_key, public_key, signing_request, signing_request_for};
 pub use succession::{each, issuing, next_name, signer, succeeds};
-pub(crate) use table::FRONT_PROXY_CLIENT;
 pub use table::{
-    AGENT_USER_PREFIX, AuthorityId, CertificateId, CertificateSpec, NODE_USER_PREFIX, NODES, agent_user, certificates, node_user,
-    request_for,
+    AGENT_USER_PREFIX, AuthorityId, CertificateId, CertificateSpec, FRONT_PROXY_CLIENT, NODE_USER_PREFIX, NODES, agent_user, certificates,
+    node_user, request_for,
 };
 
 /// How long before the moment of issue a certificate is valid: clocks of other machines may be behind.

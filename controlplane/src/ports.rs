@@ -8,6 +8,8 @@ pub const CONTROLLER_MANAGER_PORT: u16 = 10257;
 pub const SCHEDULER_PORT: u16 = 10259;
 /// Scores of nodes for kube-scheduler, which the agent of a control plane gives; loopback only.
 pub const SCORES_PORT: u16 = 10262;
+/// metrics.k8s.io and custom.metrics.k8s.io, which the agent of a control plane answers, for the API servers' aggregators; on every address.
+pub const METRICS_API_PORT: u16 = 10263;
 /// etcd for its clients.
 pub const ETCD_CLIENT_PORT: u16 = 2379;
 /// etcd for its peers.

@@ -19,6 +19,7 @@ pub mod sample;
 pub mod score;
 pub mod tree;
 pub mod trigger;
+pub mod window;
 
 pub use collector::{Collector, Reading, Snapshot};
 pub use names::Names;

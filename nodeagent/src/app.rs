@@ -19,6 +19,7 @@ use crate::bootstrap::Bootstrap;
 use crate::clock::Clock;
 use crate::config::Configs;
 use crate::controller;
+use crate::controllers;
 use crate::controllers::approver::{self, Approver};
 use crate::controllers::authorities::Authorities;
 use crate::controllers::balancer::{self, Balancer};
@@ -42,6 +43,7 @@ use crate::controllers::machine_record::MachineRecords;
 use crate::controllers::manifests::Manifests;
 use crate::controllers::masquerade::Masquerade;
 use crate::controllers::metadata_guard::MetadataGuard;
+use crate::controllers::metrics_api::MetricsApis;
 use crate::controllers::network::{self, Network};
 use crate::controllers::node_conditions::NodeConditions;
 use crate::controllers::overlay::{self, Overlay};
@@ -63,11 +65,13 @@ use crate::identity::{self, Identity};
 use crate::init_client::InitClient;
 use crate::init_events;
 use crate::install;
+use crate::metrics_api;
 use crate::node::Node;
 use crate::power::Power;
 use crate::pressure;
 use crate::resolver;
-use crate::scores::{self, Scores};
+use crate::reviews::Reviews;
+use crate::scores::{self, Listeners};
 use crate::security;
 use crate::server::{self, Api};
 use crate::sources::{self, Metadata};
@@ -124,17 +128,21 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
     tokio::spawn(pressure::follow(node.clone(), usage.clone()));
-    let scores = Scores::default();
-    tokio::spawn(scores::follow(node.clone(), usage.clone(), scores.clone()));
-    tokio::spawn(scores::publish(node.clone(), scores.clone()));
-    tokio::spawn(scores::extender::serve(node.clone(), scores));
+    let listeners = Listeners::default();
+    tokio::spawn(scores::follow(node.clone(), usage.clone(), listeners.clone()));
+    tokio::spawn(scores::publish(node.clone(), listeners.scores.clone()));
+    tokio::spawn(scores::extender::serve(node.clone(), listeners.scores));
+    let reviews = Reviews::new(node.clone());
+    tokio::spawn(metrics_api::run(node.clone(), listeners.cluster, reviews));
     tokio::spawn(boots.clone().follow());
     tokio::spawn(Gate::new(node.clone(), upgrades.clone(), power.clone(), Clock::new(&root)).run());
 
+    let leaving = node.clone();
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         served = server::serve(listener, credentials, Api { node, configs, bootstrap, admission, power, upgrades, audit, usage }) => served,
         _ = terminated.recv() => {
+            controllers::metrics_api::leave(&leaving).await;
             boots.end().await;
             Ok(())
         }
@@ -222,6 +230,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(VirtualIp::new()?, node.clone()));
     tokio::spawn(controller::run(Manifests::default(), node.clone()));
     tokio::spawn(controller::run(Dns, node.clone()));
+    tokio::spawn(controller::run(MetricsApis, node.clone()));
     tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
     tokio::spawn(approver::follow(node.clone()));
     tokio::spawn(controller::run(Approver, node.clone()));

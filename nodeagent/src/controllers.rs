@@ -31,6 +31,7 @@ pub mod manifests;
 pub mod masquerade;
 pub mod merge;
 pub mod metadata_guard;
+pub mod metrics_api;
 #[cfg(test)]
 pub mod namespace;
 pub mod network;

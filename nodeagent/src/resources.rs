@@ -18,6 +18,7 @@ pub mod join;
 pub mod kinds;
 pub mod machine;
 pub mod manifests;
+pub mod metrics_api;
 pub mod network;
 pub mod overlay;
 pub mod pressure;

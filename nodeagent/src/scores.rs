@@ -5,7 +5,6 @@ pub mod extender;
 mod follow;
 mod pending;
 mod publish;
-mod quantity;
 #[cfg(test)]
 mod real;
 #[cfg(test)]
@@ -18,7 +17,7 @@ use std::time::Duration;
 use metrics::score::{self, Load, Pending, Score, Smooth};
 use tokio::time::Instant;
 
-pub use follow::follow;
+pub use follow::{Listeners, follow};
 use pending::OnTheirWay;
 pub use publish::publish;
 

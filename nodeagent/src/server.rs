@@ -3,6 +3,7 @@
 mod audit;
 mod audited;
 pub mod caller;
+pub mod chunks;
 pub(crate) mod cluster;
 mod config;
 mod etcd;
@@ -51,8 +52,8 @@ use crate::power::Power;
 use crate::upgrade::Upgrades;
 use crate::usage::Usage;
 use gate::GateLayer;
-pub use listener::bind;
-use refusals::Refusals;
+pub use listener::{Connection, accept, bind};
+pub use refusals::Refusals;
 use tls::Credentials;
 
 /// Streams that one connection may have open at a time.
@@ -82,9 +83,21 @@ pub struct Api {
 /// Serves the machine API until the future is dropped.
 pub async fn serve(listener: TcpListener, credentials: watch::Receiver<Arc<Credentials>>, api: Api) -> anyhow::Result<()> {
     let refusals = Arc::new(Refusals::new(api.node.events.clone()));
-    let (sender, connections) = mpsc::channel::<io::Result<listener::Connection>>(8);
-    let accepting = listener::accept(listener, credentials, refusals.clone(), sender);
-    let serving = Server::builder()
+    let (sender, connections) = mpsc::channel::<io::Result<Connection>>(8);
+    let accepting = accept(listener, credentials, refusals.clone(), sender);
+    let serving = transport()
+        .layer(GateLayer::new(api.node.clone(), refusals, api.audit.clone()))
+        .add_routes(routes(&api)?)
+        .serve_with_incoming(ReceiverStream::new(connections));
+    tokio::select! {
+        served = serving => served.context("serving the machine API"),
+        () = accepting => Ok(()),
+    }
+}
+
+/// Bounded in what a connection may ask for and keep waiting.
+pub fn transport() -> Server {
+    Server::builder()
         // Not every scraper of metrics speaks HTTP/2.
         .accept_http1(true)
         .max_concurrent_streams(STREAMS)
@@ -93,13 +106,6 @@ pub async fn serve(listener: TcpListener, credentials: watch::Receiver<Arc<Crede
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
-        .layer(GateLayer::new(api.node.clone(), refusals, api.audit.clone()))
-        .add_routes(routes(&api)?)
-        .serve_with_incoming(ReceiverStream::new(connections));
-    tokio::select! {
-        served = serving => served.context("serving the machine API"),
-        () = accepting => Ok(()),
-    }
 }
 
 macro_rules! limited {

@@ -1,6 +1,9 @@
 //! What the machine, its services, pods and containers use: read by a thread of its own, for everybody in the agent who asks.
 
+mod changes;
+pub mod cluster;
 mod naming;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +14,7 @@ use metrics::{Collector, Names, Snapshot};
 use tokio::sync::watch;
 
 use crate::node::Node;
+pub use telling::Telling;
 
 /// A handle to the newest figures; clones see the same.
 #[derive(Debug, Clone)]
@@ -31,6 +35,15 @@ impl Usage {
         std::thread::Builder::new().name("metrics".to_owned()).spawn(move || collect(&root, &sender))?;
         let names = naming::follow(node.clone(), snapshots.clone());
         Ok(Usage { snapshots, names })
+    }
+
+    /// What is read of the machine's root, where everything is called so.
+    #[cfg(test)]
+    pub fn reading(root: &Root, names: Names) -> Usage {
+        let (sender, snapshots) = watch::channel(Arc::default());
+        let root = root.clone();
+        std::thread::spawn(move || collect(&root, &sender));
+        Usage { snapshots, names: watch::channel(Arc::new(names)).1 }
     }
 
     /// Figures that do not change.

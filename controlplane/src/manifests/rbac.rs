@@ -3,7 +3,10 @@
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use machine::config::Config;
+
 use super::{AGENTS, API_SERVERS, CLUSTER_ADMINS, Manifest, ManifestError, RELIEVERS, labels};
+use crate::metrics_api::Pressure;
 
 /// Binding, group, role.
 const BINDINGS: [(&str, &str, &str); 4] = [
@@ -13,14 +16,16 @@ const BINDINGS: [(&str, &str, &str); 4] = [
     ("corten:relievers", RELIEVERS, "corten:reliever"),
 ];
 
-pub(super) fn manifests() -> Result<Vec<Manifest>, ManifestError> {
-    let roles = [agent_role(), reliever_role()];
+pub(super) fn manifests(config: &Config) -> Result<Vec<Manifest>, ManifestError> {
+    let roles = [agent_role(), reliever_role()].into_iter().chain(config.cluster.metrics.api.then(metrics_reader));
+    let roles = roles.map(|role| Manifest::of(&role));
     let bindings = BINDINGS.iter().map(|(name, group, role)| Manifest::of(&binding(name, group, role)));
-    roles.iter().map(Manifest::of).chain(bindings).collect()
+    roles.chain(bindings).collect()
 }
 
-/// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only. And the requests by
-/// which an agent gets its kubelet's first certificate: nobody's are granted but by the agents of control planes.
+/// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only. The requests by
+/// which an agent gets its kubelet's first certificate: nobody's are granted but by the agents of control planes. And the question
+/// whether somebody may have the metrics that he asks for.
 fn agent_role() -> ClusterRole {
     let read = |group: &str, resources: &[&str]| PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
@@ -40,6 +45,36 @@ fn agent_role() -> ClusterRole {
                 verbs: ["create", "get"].map(str::to_owned).to_vec(),
                 ..PolicyRule::default()
             },
+            PolicyRule {
+                api_groups: Some(vec!["authorization.k8s.io".to_owned()]),
+                resources: Some(vec!["subjectaccessreviews".to_owned()]),
+                verbs: vec!["create".to_owned()],
+                ..PolicyRule::default()
+            },
+        ]),
+        ..ClusterRole::default()
+    }
+}
+
+/// Whoever may view what is in a namespace may see what its pods use, as metrics-server has it; nodes are for who is given this role, and for
+/// cluster-admins.
+fn metrics_reader() -> ClusterRole {
+    let read = |group: &str, resources: &[&str], verbs: &[&str]| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(resources.iter().map(|resource| (*resource).to_owned()).collect()),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    let pressures = ["nodes", "pods"].map(|of| Pressure::ALL.map(|pressure| format!("{of}/{}", pressure.name()))).concat();
+    let pressures: Vec<&str> = pressures.iter().map(String::as_str).collect();
+    let mut metadata = metadata("corten:metrics-reader");
+    let aggregated = ["admin", "edit", "view"].map(|role| (format!("rbac.authorization.k8s.io/aggregate-to-{role}"), "true".to_owned()));
+    metadata.labels.get_or_insert_default().extend(aggregated);
+    ClusterRole {
+        metadata,
+        rules: Some(vec![
+            read("metrics.k8s.io", &["nodes", "pods"], &["get", "list", "watch"]),
+            read("custom.metrics.k8s.io", &pressures, &["get"]),
         ]),
         ..ClusterRole::default()
     }

@@ -287,7 +287,7 @@ pub fn request_for(id: CertificateId, role: Role, config: &Config, facts: &Facts
 }
 
 /// The only common name that extension API servers accept from the aggregator.
-pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
+pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
 fn machine_names(facts: &Facts) -> Vec<San> {
     let mut names = vec![San::Dns(facts.node_name.clone())];

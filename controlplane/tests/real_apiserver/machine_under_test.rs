@@ -182,7 +182,8 @@ impl MachineUnderTest {
         self.client_with(server, AuthorityId::EtcdClient, self.credentials.certificate(CertificateId::EtcdHealthClient)?)
     }
 
-    fn client_with(&self, server: &str, authority: AuthorityId, issued: &pki::Issued) -> Result<Client> {
+    /// A client of any server with a certificate of this authority's.
+    pub fn client_with(&self, server: &str, authority: AuthorityId, issued: &pki::Issued) -> Result<Client> {
         let authority = &authority.of(&self.config.cluster.certificate_authorities).certificate;
         Ok(Client::new(Access { server, authority, certificate: &issued.certificate_pem, key: &issued.key_pem })?)
     }

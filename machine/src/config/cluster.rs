@@ -55,6 +55,9 @@ pub struct Cluster {
     /// etcd. Default: as Corten sets it up.
     #[serde(default)]
     pub etcd: Etcd,
+    /// What control planes tell Kubernetes of nodes and pods. Default: all that they can.
+    #[serde(default)]
+    pub metrics: ClusterMetrics,
     /// Whether a cloud's own controller, which you bring as a manifest, sees to the Nodes. Default: none.
     #[serde(default)]
     pub cloud_provider: CloudProvider,
@@ -239,6 +242,14 @@ pub struct SchedulerPressure {
     pub weight: u32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterMetrics {
+    /// Whether control planes answer metrics.k8s.io and custom.metrics.k8s.io, which `kubectl top` and autoscalers ask. Switch it off before
+    /// you install another server of them. Default: true.
+    pub api: bool,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Etcd {
@@ -332,6 +343,12 @@ impl Default for ClusterNetwork {
 impl Default for NodeCidrMaskSizes {
     fn default() -> NodeCidrMaskSizes {
         NodeCidrMaskSizes { ipv4: 24, ipv6: 64 }
+    }
+}
+
+impl Default for ClusterMetrics {
+    fn default() -> ClusterMetrics {
+        ClusterMetrics { api: true }
     }
 }
 

@@ -84,7 +84,9 @@ impl Top {
         let follow = async |session: Session| {
             let mut client = session.metrics();
             let interval = prost_types::Duration::try_from(self.interval.0).ok();
-            let mut answers = session.ask(client.stream(StreamMetricsRequest { interval, node_only: self.what == What::Nodes })).await?;
+            let mut answers = session
+                .ask(client.stream(StreamMetricsRequest { interval, node_only: self.what == What::Nodes, ..Default::default() }))
+                .await?;
             while let Some(answer) = answers.message().await.map_err(|status| session.failed(&status))? {
                 let mut machines = machines.lock().unwrap_or_else(PoisonError::into_inner);
                 machines.0.insert(session.node.to_string(), answer);
@@ -116,7 +118,7 @@ impl Top {
 
 /// An agent that has just started has read once, and knows no rates yet.
 async fn first(session: &Session, what: What) -> Result<StreamMetricsResponse, Failure> {
-    let request = StreamMetricsRequest { interval: None, node_only: what == What::Nodes };
+    let request = StreamMetricsRequest { node_only: what == What::Nodes, ..Default::default() };
     let mut answers = session.ask(session.metrics().stream(request)).await?;
     loop {
         let answer = answers.message().await.map_err(|status| session.failed(&status))?;

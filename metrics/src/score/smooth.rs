@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Load;
-use crate::node::Node;
 
 /// After this time a change has shown to two thirds.
 const TIME: Duration = Duration::from_secs(10);
@@ -31,22 +30,5 @@ impl Smooth {
 
     pub fn load(&self) -> Option<Load> {
         self.0
-    }
-}
-
-impl Load {
-    /// None before two sweeps. Where the kernel tells of no pressure, headroom alone decides.
-    pub fn of(node: &Node) -> Option<Load> {
-        let memory = node.memory?;
-        let rates = &node.rates;
-        Some(Load {
-            cpus: node.cpus.len() as f64,
-            cpus_used: rates.cpus?,
-            memory_bytes: memory.total as f64,
-            memory_used_bytes: memory.working_set() as f64,
-            cpu_some: rates.cpu_pressure.some.unwrap_or(0.0),
-            memory_full: rates.memory_pressure.full.unwrap_or(0.0),
-            io_full: rates.io_pressure.full.unwrap_or(0.0),
-        })
     }
 }

@@ -44,6 +44,7 @@ fn changes(from: &Config, to: &Config) -> Vec<String> {
         (c.encryption_key != d.encryption_key, "restart the API server with another key for Secrets at rest"),
         (c.controller_manager != d.controller_manager, "restart the controller manager"),
         (c.scheduler != d.scheduler, "restart the scheduler"),
+        (c.metrics != d.metrics, "change whether this control plane answers metrics.k8s.io"),
         (c.cloud_provider != d.cloud_provider, "restart the kubelet; only a Node that is made anew gets or loses the cloud's taint"),
         (c.manifests != d.manifests, "apply manifests to the cluster"),
         (c.allow_scheduling_on_control_planes != d.allow_scheduling_on_control_planes, "change the Node's taints"),

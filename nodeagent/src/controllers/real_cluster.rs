@@ -122,6 +122,16 @@ impl RealCluster {
         self.machine.client_of(id)
     }
 
+    /// A client of a server that the Kubernetes authority vouches for, with a certificate that the machine keeps.
+    pub fn at(&self, server: &str, id: pki::CertificateId) -> anyhow::Result<Client> {
+        self.machine.client_with(server, pki::AuthorityId::Kubernetes, self.machine.credentials.certificate(id)?)
+    }
+
+    /// A client of the API server in this name.
+    pub fn in_the_name_of(&self, request: &pki::CertificateRequest) -> anyhow::Result<Client> {
+        self.machine.client(request)
+    }
+
     /// Makes an object of a kind, as this client.
     pub async fn create<K>(&self, client: &Client, object: Value) -> anyhow::Result<K>
     where

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use kube::Api;
+use kube::api::ListParams;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -34,6 +37,25 @@ pub async fn follow<W: Watch>(mut watch: W, node: Node) {
         // The server ends each watch after some minutes, and then is asked again at once; one that does not hold is asked less and less.
         pause = if began.elapsed() > W::LONGEST_PAUSE { W::SHORTEST_PAUSE } else { (pause * 2).min(W::LONGEST_PAUSE) };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Objects in one answer of a list.
+const PAGE: u32 = 500;
+
+/// Hands out all of a list, page by page, and tells where a watch has to begin.
+pub async fn list<K>(api: &Api<K>, params: ListParams, mut take: impl FnMut(K)) -> kube::Result<String>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut params = params.limit(PAGE);
+    loop {
+        let page = api.list(&params).await?;
+        page.items.into_iter().for_each(&mut take);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(page.metadata.resource_version.unwrap_or_default()),
+        }
     }
 }
 

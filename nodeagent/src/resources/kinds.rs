@@ -222,6 +222,12 @@ pub const KINDS: &[Kind] = &[
         "All manifests together, once Corten's own are applied.",
         &[("OBJECTS", "status.objects"), ("PRUNED", "status.pruned"), ("DIGEST", "status.digest")],
     ),
+    seen(
+        "metricsapis",
+        "The APIs metrics.k8s.io and custom.metrics.k8s.io, and who answers them.",
+        &[("SERVED BY", "status.servedBy"), ("MESSAGE", "status.message")],
+    ),
+    seen("metricsservers", "Agents that answer metrics.k8s.io, as this one knows them.", &[("STATE", "status.state")]),
     seen("nodeips", "Addresses under which Kubernetes knows the machine.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "nodes",

@@ -1,5 +1,6 @@
 //! What the machine knows of the other Nodes of its cluster, and how the overlay reaches them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -22,6 +23,8 @@ pub struct ClusterNode {
     pub pod_cidrs: Vec<IpNet>,
     /// Its InternalIP addresses.
     pub addresses: Vec<IpAddr>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Its processors, in thousandths of a core.
     #[serde(default)]
     pub cpu_millis: u64,

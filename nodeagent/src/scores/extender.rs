@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::quantity;
 use super::{Scores, Told};
 use crate::node::Node;
+use crate::quantity;
 
 /// A pod with this annotation, of value `ignore`, goes where the scheduler's other rules send it.
 pub const OPT_OUT: &str = "corten.dev/pressure";

@@ -1,4 +1,4 @@
-//! Follows what every node's agent tells of its load: on a control plane, one stream to each machine of the cluster. It calls them as a reader,
+//! Follows what every node's agent tells of its load and its pods: on a control plane, one stream to each machine of the cluster. It calls them as a reader,
 //! with a certificate that it makes itself: control planes hold the machine authority.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::v1::metrics_client::MetricsClient;
-use api::v1::{NodeUsage, StreamMetricsRequest};
+use api::v1::{NodeUsage, StreamMetricsResponse};
 use controlplane::pki::MachineRole;
 use machine::config::{Host, HostPort};
 use metrics::score::Load;
@@ -19,7 +19,8 @@ use crate::agents;
 use crate::controllers::machine::Machine;
 use crate::node::Node;
 use crate::resources::overlay::ClusterNode;
-use crate::usage::Usage;
+use crate::usage::cluster::ClusterUsage;
+use crate::usage::{Telling, Usage};
 
 /// Between two tries to reach a machine; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -28,6 +29,28 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(60);
 /// The board changes often, and its Nodes seldom.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// Who wants to know.
+#[derive(Debug, Clone, Default)]
+pub struct Listeners {
+    pub scores: Scores,
+    pub cluster: ClusterUsage,
+}
+
+impl Listeners {
+    fn add(&self, node: &str, answer: &StreamMetricsResponse, first: bool) {
+        let now = Instant::now();
+        self.cluster.add(node, answer, first, now);
+        if let Some(load) = answer.node.as_ref().and_then(load) {
+            self.scores.add(node, load, now);
+        }
+    }
+
+    fn remove(&self, node: &str) {
+        self.cluster.remove(node);
+        self.scores.remove(node);
+    }
+}
 
 /// Waits until this machine is a control plane; for ever on a worker.
 pub async fn until_control_plane(node: &Node) {
@@ -43,8 +66,8 @@ pub async fn until_control_plane(node: &Node) {
     }
 }
 
-/// Keeps the scores of all nodes, for as long as the agent lives.
-pub async fn follow(node: Node, usage: Usage, scores: Scores) {
+/// Follows all nodes for as long as the agent lives.
+pub async fn follow(node: Node, usage: Usage, listeners: Listeners) {
     until_control_plane(&node).await;
     let mut board = node.store.revision();
     let mut streams = JoinSet::new();
@@ -56,17 +79,17 @@ pub async fn follow(node: Node, usage: Usage, scores: Scores) {
             let stays = there.get(name) == Some(address);
             if !stays {
                 stream.abort();
-                scores.remove(name);
+                listeners.remove(name);
             }
             stays
         });
         let own = Machine::observe(&node).map(|machine| machine.facts.node_name).unwrap_or_default();
         for (name, address) in there {
             followed.entry(name.clone()).or_insert_with(|| {
-                let (node, scores) = (node.clone(), scores.clone());
+                let (node, listeners) = (node.clone(), listeners.clone());
                 let stream = match name == own {
-                    true => streams.spawn(of_this(usage.clone(), name, scores)),
-                    false => streams.spawn(of_another(node, name, address, scores)),
+                    true => streams.spawn(of_this(usage.clone(), name, listeners)),
+                    false => streams.spawn(of_another(node, name, address, listeners)),
                 };
                 (address, stream)
             });
@@ -83,19 +106,20 @@ fn machines(node: &Node) -> BTreeMap<String, IpAddr> {
     nodes.into_iter().filter_map(|(name, node)| Some((name, *node.addresses.first()?))).collect()
 }
 
-async fn of_this(mut usage: Usage, name: String, scores: Scores) {
+async fn of_this(mut usage: Usage, name: String, listeners: Listeners) {
+    let (mut telling, mut first) = (Telling::new(&Telling::to_control_planes()), true);
     while usage.changed().await {
-        if let Some(load) = Load::of(&usage.newest().0.node) {
-            scores.add(&name, load, Instant::now());
-        }
+        let (snapshot, names) = usage.newest();
+        listeners.add(&name, &telling.next(&snapshot, &names), first);
+        first = false;
     }
 }
 
-async fn of_another(node: Node, name: String, address: IpAddr, scores: Scores) {
+async fn of_another(node: Node, name: String, address: IpAddr, listeners: Listeners) {
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        if let Err(error) = stream(&node, &name, address, &scores).await {
+        if let Err(error) = stream(&node, &name, address, &listeners).await {
             tracing::debug!("following the load of {name}: {error:#}");
         }
         pause = if began.elapsed() > LAST_PAUSE { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
@@ -104,16 +128,15 @@ async fn of_another(node: Node, name: String, address: IpAddr, scores: Scores) {
 }
 
 /// Until the machine or the connection ends it.
-async fn stream(node: &Node, name: &str, address: IpAddr, scores: &Scores) -> anyhow::Result<()> {
+async fn stream(node: &Node, name: &str, address: IpAddr, listeners: &Listeners) -> anyhow::Result<()> {
     let machine = Machine::observe(node).ok().context("this machine has no config")?;
     let server = HostPort { host: Host::Address(address), port: api::PORT };
     let mut client = MetricsClient::new(agents::connect_as(node, &machine, &server, MachineRole::Reader).await?);
-    let request = StreamMetricsRequest { interval: None, node_only: true };
-    let mut answers = timeout(SILENCE, client.stream(request)).await.context("no answer")??.into_inner();
+    let mut answers = timeout(SILENCE, client.stream(Telling::to_control_planes())).await.context("no answer")??.into_inner();
+    let mut first = true;
     while let Some(answer) = timeout(SILENCE, answers.message()).await.context("it fell silent")?? {
-        if let Some(load) = answer.node.as_ref().and_then(load) {
-            scores.add(name, load, Instant::now());
-        }
+        listeners.add(name, &answer, first);
+        first = false;
     }
     Ok(())
 }

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use ::metrics::rates::Stalls;
-use ::metrics::{Names, Place, Reading, Snapshot};
 use api::v1::metrics_server;
-use api::v1::{GroupKind, GroupUsage, NodeUsage, PressureShares, StreamMetricsRequest, StreamMetricsResponse};
+use api::v1::{StreamMetricsRequest, StreamMetricsResponse};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::stream::{Answers, Ended, Sink, answer};
 use crate::refusal::Refusal;
-use crate::usage::Usage;
+use crate::usage::{Telling, Usage};
 
 #[derive(Debug)]
 pub struct Metrics(pub Usage);
@@ -25,8 +23,8 @@ impl metrics_server::Metrics for Metrics {
 
     async fn stream(&self, request: Request<StreamMetricsRequest>) -> Result<Response<Self::StreamStream>, Status> {
         let interval = interval(request.get_ref())?;
-        let (usage, node_only) = (self.0.clone(), request.get_ref().node_only);
-        Ok(Response::new(answer(move |sink| follow(usage, interval, node_only, sink))))
+        let (usage, telling) = (self.0.clone(), Telling::new(request.get_ref()));
+        Ok(Response::new(answer(move |sink| follow(usage, interval, telling, sink))))
     }
 }
 
@@ -37,11 +35,11 @@ fn interval(request: &StreamMetricsRequest) -> Result<Duration, Refusal> {
 }
 
 /// The newest figures, again and again. Those that come while the client does not read are left out.
-async fn follow(mut usage: Usage, interval: Duration, node_only: bool, sink: Sink<StreamMetricsResponse>) -> Result<(), Ended> {
+async fn follow(mut usage: Usage, interval: Duration, mut telling: Telling, sink: Sink<StreamMetricsResponse>) -> Result<(), Ended> {
     loop {
         let begun = Instant::now();
         let (snapshot, names) = usage.newest();
-        sink.send(message(&snapshot, &names, node_only)).await?;
+        sink.send(telling.next(&snapshot, &names)).await?;
         // The snapshot is used again once nobody holds it.
         drop((snapshot, names));
         tokio::select! {
@@ -53,74 +51,4 @@ async fn follow(mut usage: Usage, interval: Duration, node_only: bool, sink: Sin
             gone = sink.gone() => return Err(gone.into()),
         }
     }
-}
-
-fn message(snapshot: &Snapshot, names: &Names, node_only: bool) -> StreamMetricsResponse {
-    let groups = snapshot.groups.iter().filter(|_| !node_only);
-    let mut groups: Vec<GroupUsage> = groups.filter_map(|reading| group(reading, names)).collect();
-    groups.sort_by(|a, b| a.path.cmp(&b.path));
-    StreamMetricsResponse {
-        at: Some(snapshot.at.into()),
-        node: Some(node(snapshot)),
-        groups,
-        left_out: u32::try_from(snapshot.left_out).unwrap_or(u32::MAX),
-        interval: prost_types::Duration::try_from(snapshot.interval).ok(),
-    }
-}
-
-fn node(snapshot: &Snapshot) -> NodeUsage {
-    let node = &snapshot.node;
-    NodeUsage {
-        cpus: u32::try_from(node.cpus.len()).unwrap_or(u32::MAX),
-        cpus_used: node.rates.cpus,
-        memory_total_bytes: node.memory.map(|memory| memory.total),
-        memory_used_bytes: node.memory.map(|memory| memory.working_set()),
-        load: node.load.map(Vec::from).unwrap_or_default(),
-        pressure: pressure(node.rates.cpu_pressure, node.rates.memory_pressure, node.rates.io_pressure),
-    }
-}
-
-/// None for the root: that is the node.
-fn group(reading: &Reading, names: &Names) -> Option<GroupUsage> {
-    let Reading { place, sample, rates, .. } = reading;
-    let (kind, service) = match place {
-        Place::Root => return None,
-        Place::Init | Place::Slice(_) | Place::Pods(_) => (GroupKind::Branch, ""),
-        Place::Service(service) => (GroupKind::Service, &*service.name),
-        Place::Pod(..) => (GroupKind::Pod, ""),
-        Place::Container(..) => (GroupKind::Container, ""),
-    };
-    let called = names.of(place);
-    Some(GroupUsage {
-        path: place.to_string(),
-        kind: kind.into(),
-        service: service.to_owned(),
-        namespace: called.namespace.to_owned(),
-        pod: called.pod.to_owned(),
-        container: called.container.to_owned(),
-        cpus_used: rates.cpus,
-        cpus_limit: sample.limits.cpus,
-        throttled: rates.throttled,
-        memory_used_bytes: sample.memory.map(|memory| memory.working_set()),
-        memory_limit_bytes: sample.limits.memory_bytes,
-        swap_used_bytes: sample.swap_bytes,
-        read_bytes_per_second: rates.read_bytes,
-        written_bytes_per_second: rates.written_bytes,
-        tasks: sample.pids,
-        memory_kills: sample.memory_events.map(|events| events.oom_kill),
-        pressure: pressure(rates.cpu_pressure, rates.memory_pressure, rates.io_pressure),
-    })
-}
-
-/// None where the kernel tells of none.
-fn pressure(cpu: Stalls, memory: Stalls, io: Stalls) -> Option<PressureShares> {
-    let shares = PressureShares {
-        cpu_some: cpu.some,
-        cpu_full: cpu.full,
-        memory_some: memory.some,
-        memory_full: memory.full,
-        io_some: io.some,
-        io_full: io.full,
-    };
-    (shares != PressureShares::default()).then_some(shares)
 }

@@ -1,28 +1,20 @@
 //! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS, role reader, HTTP/2 or 1.1.
-//!
-//! A text is made whole, at one moment, and sent in chunks. Whoever takes it too slowly gets the rest no more: what a stalled scrape keeps in
-//! memory is two chunks, and that only until its connection ends.
 
 mod machine;
-#[cfg(test)]
-mod tests;
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
-use futures::{Stream, StreamExt, stream};
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use metrics::open_metrics::{self, Format, Text};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::Semaphore;
 
+use super::chunks::in_chunks;
 use super::permission::Denial;
 use crate::node::Node;
 use crate::usage::Usage;
@@ -33,7 +25,6 @@ pub const PATH: &str = "/metrics";
 const TEXTS: usize = 8;
 /// How long a scraper may take over a text.
 const DEADLINE: Duration = Duration::from_secs(30);
-const CHUNK_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, Clone)]
 struct Scrapes {
@@ -77,28 +68,4 @@ fn plain(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response
-}
-
-/// The text, until the deadline; what was not taken by then ends in an error. The permit lasts as long as the text is in memory.
-fn in_chunks(text: String, permit: OwnedSemaphorePermit, deadline: Duration) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-    let (sender, chunks) = mpsc::channel(1);
-    let whole = Arc::new(AtomicBool::new(false));
-    let sent = whole.clone();
-    tokio::spawn(async move {
-        let _permit = permit;
-        let text = Bytes::from(text);
-        let send = async {
-            for at in (0..text.len()).step_by(CHUNK_BYTES) {
-                // A copy, so that a chunk that waits does not keep the whole text.
-                let chunk = Bytes::copy_from_slice(&text[at..text.len().min(at + CHUNK_BYTES)]);
-                if sender.send(Ok(chunk)).await.is_err() {
-                    return;
-                }
-            }
-            sent.store(true, Ordering::Release);
-        };
-        let _ = tokio::time::timeout(deadline, send).await;
-    });
-    let cut = stream::once(async move { (!whole.load(Ordering::Acquire)).then(|| Err(io::ErrorKind::TimedOut.into())) });
-    ReceiverStream::new(chunks).chain(cut.filter_map(async |end| end))
 }

@@ -199,7 +199,7 @@ mod tests {
             memory_total_bytes: Some(8 << 30),
             memory_used_bytes: Some(2 << 30),
             load: vec![0.5, 0.25, 0.125],
-            pressure: None,
+            ..Default::default()
         };
         let groups = vec![pod("idle", None, 5 << 20, 0.5), pod("busy", Some(0.75), 300 << 10, 0.0)];
         let answer = StreamMetricsResponse { node: Some(node), groups, ..Default::default() };

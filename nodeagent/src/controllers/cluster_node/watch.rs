@@ -29,9 +29,6 @@ use crate::resources::cluster::{ApiServer, NodeStatus};
 use crate::resources::manifests::ManifestSet;
 use crate::resources::overlay::{ClusterNode, ToldPressure};
 
-/// Nodes in one answer of a list.
-const PAGE: u32 = 500;
-
 pub async fn follow(node: Node) {
     watch::follow(Nodes::default(), node).await;
 }
@@ -59,10 +56,11 @@ impl Watch for Nodes {
         let view = View { node, own: &machine.facts.node_name, others };
         let only_ours = format!("metadata.name={}", view.own);
         let (list, watch) = match view.others {
-            true => (ListParams::default().limit(PAGE), WatchParams::default()),
+            true => (ListParams::default(), WatchParams::default()),
             false => (ListParams::default().fields(&only_ours), WatchParams::default().fields(&only_ours)),
         };
-        let (listed, from) = all(&api, list).await.context("listing nodes")?;
+        let mut listed = Vec::new();
+        let from = watch::list(&api, list, |node| listed.push(node)).await.context("listing nodes")?;
         view.listed(&listed);
 
         let mut events = std::pin::pin!(api.watch(&watch, &from).await.context("watching nodes")?);
@@ -75,19 +73,6 @@ impl Watch for Nodes {
             }
         }
         Ok(())
-    }
-}
-
-/// All of a list, page by page, and where a watch has to begin.
-async fn all(api: &Api<KubernetesNode>, mut params: ListParams) -> anyhow::Result<(Vec<KubernetesNode>, String)> {
-    let mut nodes = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        nodes.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok((nodes, page.metadata.resource_version.unwrap_or_default())),
-        }
     }
 }
 
@@ -150,6 +135,7 @@ pub fn of_the_cluster(node: &KubernetesNode) -> ClusterNode {
         ready: status.conditions.iter().flatten().any(is),
         pod_cidrs: pod_cidrs(node.spec.as_ref()),
         addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
+        labels: node.metadata.labels.clone().unwrap_or_default(),
         cpu_millis: status
             .capacity
             .iter()

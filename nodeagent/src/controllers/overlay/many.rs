@@ -92,7 +92,7 @@ pub fn node(number: u16, facts: Facts) -> ClusterNode {
         addresses: vec![end.address],
         announcement: Some(Announcement { backend: "vxlan".to_owned(), ends: vec![end] }),
         cpu_millis: 2000,
-        problem: String::new(),
+        ..ClusterNode::default()
     }
 }
 

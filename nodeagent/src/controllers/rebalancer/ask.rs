@@ -46,7 +46,7 @@ impl Uses for Agents {
         let asked = async {
             let server = HostPort { host: Host::Address(address), port: ::api::PORT };
             let mut client = MetricsClient::new(agents::connect_as(node, machine, &server, MachineRole::Reader).await?);
-            let mut answers = client.stream(StreamMetricsRequest { interval: None, node_only: false }).await?.into_inner();
+            let mut answers = client.stream(StreamMetricsRequest::default()).await?.into_inner();
             answers.message().await?.context("it says nothing")
         };
         let answer = timeout(DEADLINE, asked).await.context("no answer")??;

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn each_reason_to_leave_things_as_they_are() {
-        let changes: [(fn(&mut Case), &str); 9] = [
+        type Change = (fn(&mut Case), &'static str);
+        let changes: [Change; 9] = [
             (|case| case.nodes.get_mut("a").unwrap().pressures.clear(), "no node is under lasting pressure"),
             (
                 |case| case.nodes.get_mut("a").unwrap().pressures.iter_mut().for_each(|told| told.heard = 0),

@@ -31,7 +31,7 @@ async fn intervals_that_make_no_sense_are_refused() {
     let mut client = MetricsClient::new(machine.client(MachineRole::Reader).await.unwrap());
     for seconds in [-1, 3601] {
         let interval = Some(prost_types::Duration { seconds, nanos: 0 });
-        let refused = client.stream(StreamMetricsRequest { interval, node_only: false }).await.unwrap_err();
+        let refused = client.stream(StreamMetricsRequest { interval, ..Default::default() }).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().contains("interval"), "{refused}");
     }

@@ -11,6 +11,7 @@ fn end(address: &str, last: u8) -> TunnelEnd {
 fn node(number: u8) -> ClusterNode {
     let address = format!("192.0.2.{number}");
     ClusterNode {
+        labels: BTreeMap::new(),
         created_at: format!("2026-11-25T09:00:{number:02}Z"),
         ready: true,
         pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],

@@ -20,6 +20,7 @@ fn node(number: u16) -> ClusterNode {
         TunnelEnd { address: address.parse().unwrap(), tunnel: Some(tunnel) }
     };
     ClusterNode {
+        labels: BTreeMap::new(),
         created_at: format!("2026-11-25T09:00:00Z {number:05}"),
         ready: true,
         pod_cidrs: vec![format!("10.{}.{low}.0/24", 244 + high).parse().unwrap(), format!("fd00:0:0:{number:x}::/64").parse().unwrap()],

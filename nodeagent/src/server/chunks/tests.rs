@@ -1,6 +1,11 @@
 //! What becomes of a text on its way.
 
+use tokio::sync::Semaphore;
+
 use super::*;
+
+/// As a scraper has.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 fn text() -> String {
     "0123456789abcdef".repeat(10 * CHUNK_BYTES / 16)

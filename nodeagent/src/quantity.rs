@@ -26,9 +26,40 @@ pub fn parse(text: &str) -> Option<f64> {
     Some(value * unit)
 }
 
+/// CPUs, exact to a billionth: `1500000000n`.
+pub fn nanos(value: f64) -> String {
+    rounded(value * 1e9, "n")
+}
+
+/// A share, exact to a thousandth: `250m`.
+pub fn millis(value: f64) -> String {
+    rounded(value * 1e3, "m")
+}
+
+/// Bytes in whole kibibytes, as metrics-server has them.
+pub fn kibibytes(bytes: u64) -> String {
+    rounded((bytes / 1024) as f64, "Ki")
+}
+
+fn rounded(value: f64, unit: &str) -> String {
+    match value.max(0.0).round() as u64 {
+        0 => "0".to_owned(),
+        whole => format!("{whole}{unit}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        assert_eq!((nanos(1.5), millis(0.25), kibibytes(10 << 20)), ("1500000000n".to_owned(), "250m".to_owned(), "10240Ki".to_owned()));
+        assert_eq!((nanos(0.0), millis(-1.0), kibibytes(1023)), ("0".to_owned(), "0".to_owned(), "0".to_owned()));
+        for value in [0.001, 0.5, 3.0, 1000.0] {
+            assert_eq!((parse(&nanos(value)), parse(&millis(value))), (Some(value), Some(value)));
+        }
+    }
 
     #[test]
     fn quantities_as_pods_have_them() {
