@@ -2,12 +2,14 @@
 //!
 //! All of it is values in and values out: what the nodes told and how old it is, and which pods were bound to them since.
 
+mod ranking;
 mod smooth;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use ranking::{Ranking, Told, Why, likely};
 pub use smooth::Smooth;
 
 /// The largest score: what the scheduler takes from an extender (k8s.io/kube-scheduler, extender/v1, MaxExtenderPriority).

@@ -122,7 +122,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let scores = Scores::default();
     tokio::spawn(scores::follow(node.clone(), usage.clone(), scores.clone()));
     tokio::spawn(scores::publish(node.clone(), scores.clone()));
-    tokio::spawn(scores::extender::serve(node.clone(), scores));
+    tokio::spawn(scores::serve(node.clone(), scores));
     tokio::spawn(boots.clone().follow());
     tokio::spawn(Gate::new(node.clone(), upgrades.clone(), power.clone(), Clock::new(&root)).run());
 

@@ -10,7 +10,7 @@ use metrics::score::Load;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Scores, extender};
+use super::{Scores, serve};
 use crate::controllers::real_cluster::{RealCluster, until};
 
 const PRESSED: &str = "pressed";
@@ -73,7 +73,7 @@ fn new_pods_keep_off_a_node_under_pressure_and_need_nobody_to_say_so() {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     tokio::select! {
-                        () = extender::serve(node, answers) => {}
+                        () = serve(node, answers) => {}
                         _ = stopped => {}
                     }
                 });
@@ -87,7 +87,7 @@ fn new_pods_keep_off_a_node_under_pressure_and_need_nobody_to_say_so() {
             let with = bound(&pods, "with", 8).await?;
             ensure!(with.iter().all(|node| node == CALM), "{with:?}");
             ensure!(
-                scores.all(Instant::now()).iter().any(|told| told.why.is_some_and(|why| why.pending.cpus > 0.0)),
+                scores.all(Instant::now()).iter().any(|(_, told)| told.why.is_some_and(|why| why.pending.cpus > 0.0)),
                 "no pod was expected"
             );
 

@@ -1,25 +1,19 @@
 //! What the scheduler asks, as its extender (k8s.io/kube-scheduler, extender/v1): `POST /prioritize` with a pod and the names of the nodes that it
-//! fits on, on loopback. It answers with a score for each. The scheduler goes on without an answer, and takes none that is late.
+//! fits on. It answers with a score for each. The scheduler goes on without an answer, and takes none that is late.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::borrow::Cow;
 
-use anyhow::Context;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
-use controlplane::ports::SCORES_PORT;
 use http::{Response, StatusCode};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use metrics::score::Pending;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::quantity;
-use super::{Scores, Told};
-use crate::node::Node;
+use crate::{Scores, quantity};
 
 /// A pod with this annotation, of value `ignore`, goes where the scheduler's other rules send it.
 const OPT_OUT: &str = "corten.dev/pressure";
@@ -29,39 +23,31 @@ const OPT_OUT: &str = "corten.dev/pressure";
 const LEAST_CPUS: f64 = 0.1;
 const LEAST_MEMORY_BYTES: f64 = 200.0 * 1024.0 * 1024.0;
 
-const BIND_AGAIN: Duration = Duration::from_secs(5);
-
 #[derive(Debug, Deserialize)]
-struct Arguments {
+struct Arguments<'a> {
     #[serde(rename = "Pod", alias = "pod")]
     pod: Option<Pod>,
-    #[serde(rename = "NodeNames", alias = "nodenames", alias = "nodeNames")]
-    node_names: Option<Vec<String>>,
+    #[serde(borrow, rename = "NodeNames", alias = "nodenames", alias = "nodeNames")]
+    node_names: Option<Vec<Name<'a>>>,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct HostPriority {
-    #[serde(rename = "Host")]
-    host: String,
-    #[serde(rename = "Score")]
-    score: i64,
-}
+/// A node's name, a part of the question wherever JSON has it without escapes: thousands come with each.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Answers the scheduler of this machine for as long as the agent lives. Workers have none that would ask.
-pub async fn serve(node: Node, scores: Scores) {
-    super::follow::until_control_plane(&node).await;
-    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), SCORES_PORT);
-    loop {
-        if let Err(error) = listen(address, scores.clone()).await {
-            tracing::warn!("{error:#}");
-        }
-        tokio::time::sleep(BIND_AGAIN).await;
+impl AsRef<str> for Name<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
-async fn listen(address: SocketAddr, scores: Scores) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} for the scheduler"))?;
-    axum::serve(listener, router(scores)).await.with_context(|| format!("serving the scheduler on {address}"))
+#[derive(Debug, PartialEq, Serialize)]
+struct HostPriority<'a> {
+    #[serde(rename = "Host")]
+    host: &'a str,
+    #[serde(rename = "Score")]
+    score: u8,
 }
 
 /// A list of 5,000 names and a large pod are less than the 2 MiB that axum takes in.
@@ -90,16 +76,15 @@ async fn prioritize(State(scores): State<Scores>, body: Bytes) -> Response<Strin
     }
 }
 
-fn decide(scores: &Scores, pod: &Pod, nodes: &[String], now: Instant) -> Vec<HostPriority> {
+fn decide<'a>(scores: &Scores, pod: &Pod, nodes: &'a [Name<'a>], now: Instant) -> Vec<HostPriority<'a>> {
     let opted_out = pod.metadata.annotations.as_ref().and_then(|all| all.get(OPT_OUT)).is_some_and(|value| value == "ignore");
     let told = scores.of(nodes, now);
     if let Some(uid) = &pod.metadata.uid {
         // Where the scores do not decide, any of the nodes may get it.
-        let even: Vec<Told> = told.iter().map(|told| Told { score: 0, ..told.clone() }).collect();
-        scores.expect(uid, requests(pod), if opted_out { &even } else { &told }, now);
+        scores.expect(uid, requests(pod), nodes, (!opted_out).then_some(&told), now);
     }
-    let score = |told: &Told| if opted_out { 0 } else { i64::from(told.score) };
-    told.iter().map(|told| HostPriority { host: told.node.clone(), score: score(told) }).collect()
+    let score = |score| if opted_out { 0 } else { score };
+    nodes.iter().zip(told).map(|(node, told)| HostPriority { host: node.as_ref(), score: score(told.score) }).collect()
 }
 
 /// Of all containers together, as the scheduler adds them up but for init containers, which end.
