@@ -7,7 +7,7 @@ mod quantity;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::score::{self, Load, Pending, Ranking};
+use metrics::score::{Load, Pending, Ranking};
 use tokio::time::Instant;
 
 pub use metrics::score::{Told, Why};
@@ -45,18 +45,19 @@ impl Scores {
         names.into_iter().zip(told).collect()
     }
 
-    /// These nodes' scores, in their order.
-    pub fn of<N: AsRef<str>>(&self, nodes: &[N], now: Instant) -> Vec<Told> {
-        self.lock().of(nodes, self.since(now))
+    /// How these nodes compare with each other for one pod, in their order; 10 is best.
+    fn compare<N: AsRef<str>>(&self, nodes: &[N], pod: Pending, now: Instant) -> Vec<u8> {
+        self.lock().compare(nodes, pod, self.since(now))
     }
 
-    /// A pod that will be bound to one of these nodes; `told` are their scores, or none where scores do not decide.
-    fn expect<N: AsRef<str>>(&self, pod: &str, requests: Pending, nodes: &[N], told: Option<&[Told]>, now: Instant) {
-        let now = self.since(now);
-        match told {
-            Some(told) => self.lock().expect(pod, requests, &score::likely(nodes, told), now),
-            None => self.lock().expect(pod, requests, nodes, now),
-        }
+    /// A pod that will be bound to one of these nodes.
+    fn expect<N: AsRef<str>>(&self, pod: &str, requests: Pending, likely: &[N], now: Instant) {
+        self.lock().expect(pod, requests, likely, self.since(now));
+    }
+
+    /// Where a pod went, by its uid; what was never asked for is none of ours.
+    pub fn bound(&self, pod: &str, node: &str, now: Instant) {
+        self.lock().bound(pod, node, self.since(now));
     }
 
     fn since(&self, now: Instant) -> Duration {

@@ -121,6 +121,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     start_controllers(&node)?;
     let scores = Scores::default();
     tokio::spawn(scores::follow(node.clone(), usage.clone(), scores.clone()));
+    tokio::spawn(scores::bindings(node.clone(), scores.clone()));
     tokio::spawn(scores::publish(node.clone(), scores.clone()));
     tokio::spawn(scores::serve(node.clone(), scores));
     tokio::spawn(boots.clone().follow());

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Load, Pending, SHOWS_AFTER, Score, Smooth, aged, score, told};
+use super::{Load, Pending, SHOWS_AFTER, Score, Smooth, aged, compared, score, whole};
 
 /// Among more nodes than these one pod makes no difference.
 const MOST_NODES: usize = 32;
@@ -20,7 +20,7 @@ const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 pub struct Ranking {
     nodes: HashMap<Box<str>, Known>,
     /// Pods that are expected, by uid: one that the scheduler tries again counts once.
-    pods: HashMap<Box<str>, Duration>,
+    pods: HashMap<Box<str>, Expected>,
     pruned: Duration,
 }
 
@@ -28,10 +28,23 @@ pub struct Ranking {
 struct Known {
     smooth: Smooth,
     newest: Duration,
-    /// The integer that was told last.
-    told: Option<u8>,
-    /// Parts of pods that may come here, the oldest first, and since when.
-    expected: Vec<(Pending, Duration)>,
+    /// Pods that come here, and parts of those that may.
+    expected: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    pod: Box<str>,
+    of: Pending,
+    since: Duration,
+}
+
+#[derive(Debug)]
+struct Expected {
+    requests: Pending,
+    since: Duration,
+    /// Where it may go, and where it went.
+    nodes: Vec<Box<str>>,
 }
 
 /// One node's score, and why.
@@ -61,7 +74,7 @@ impl Ranking {
             None => {
                 let mut smooth = Smooth::default();
                 smooth.add(load, Duration::ZERO);
-                self.nodes.insert(node.into(), Known { smooth, newest: now, told: None, expected: Vec::new() });
+                self.nodes.insert(node.into(), Known { smooth, newest: now, expected: Vec::new() });
             }
         }
     }
@@ -80,32 +93,50 @@ impl Ranking {
 
     /// These nodes' scores, in their order.
     pub fn of<N: AsRef<str>>(&mut self, nodes: &[N], now: Duration) -> Vec<Told> {
-        let why: Vec<Option<Why>> = nodes.iter().map(|node| self.nodes.get_mut(node.as_ref())?.why(now)).collect();
-        let exact: Vec<(f64, Duration)> = why.iter().map(|why| why.map_or((0.0, NEVER), |why| (why.made_of.exact, why.age))).collect();
-        let integer = |known: Option<&mut Known>, exact: f64| {
-            let Some(known) = known else { return told(exact, None) };
-            let score = told(exact, known.told);
-            known.told = Some(score);
-            score
-        };
-        let told = |((node, why), exact): ((&N, Option<Why>), f64)| Told { score: integer(self.nodes.get_mut(node.as_ref()), exact), why };
-        nodes.iter().zip(why).zip(aged(&exact)).map(told).collect()
+        let why = self.why(nodes, Pending::default(), now);
+        let exact = exact(&why);
+        why.into_iter().zip(exact).map(|(why, exact)| Told { score: whole(exact), why }).collect()
     }
 
-    /// A pod that will be bound to one of `likely`. Which one nobody says, so each of them gets an equal part of it: a guess, and one that fades,
-    /// since after half a minute the nodes' own figures show what became of it.
+    /// How these nodes compare with each other for one pod, 10 for the best: what the scheduler is told.
+    pub fn compare<N: AsRef<str>>(&mut self, nodes: &[N], pod: Pending, now: Duration) -> Vec<u8> {
+        compared(&exact(&self.why(nodes, pod, now)))
+    }
+
+    fn why<N: AsRef<str>>(&mut self, nodes: &[N], pod: Pending, now: Duration) -> Vec<Option<Why>> {
+        nodes.iter().map(|node| self.nodes.get_mut(node.as_ref())?.why(pod, now)).collect()
+    }
+
+    /// A pod that will be bound to one of `likely`. Which one is not known yet, so each of them gets an equal part of it; among too many it makes
+    /// no difference.
     pub fn expect<N: AsRef<str>>(&mut self, pod: &str, requests: Pending, likely: &[N], now: Duration) {
         self.prune(now);
-        let fits = (1..=MOST_NODES).contains(&likely.len()) && self.pods.len() < MOST_PODS;
-        if !fits || self.pods.insert(pod.into(), now).is_some() {
+        if self.pods.len() >= MOST_PODS || self.pods.contains_key(pod) {
             return;
         }
+        let likely = if likely.len() > MOST_NODES { &[] } else { likely };
         let share = 1.0 / likely.len() as f64;
         let part = Pending { cpus: requests.cpus * share, memory_bytes: requests.memory_bytes * share };
-        for node in likely {
-            if let Some(known) = self.nodes.get_mut(node.as_ref()) {
-                known.expected.push((part, now));
+        likely.iter().for_each(|node| self.place(node.as_ref(), pod, part, now));
+        let nodes = likely.iter().map(|node| node.as_ref().into()).collect();
+        self.pods.insert(pod.into(), Expected { requests, since: now, nodes });
+    }
+
+    /// An expected pod was bound to this node: it counts there in full, and nowhere else. Other pods are none of ours.
+    pub fn bound(&mut self, pod: &str, node: &str, now: Duration) {
+        let Some(expected) = self.pods.get_mut(pod) else { return };
+        let (requests, nodes) = (expected.requests, std::mem::replace(&mut expected.nodes, vec![node.into()]));
+        for likely in nodes {
+            if let Some(known) = self.nodes.get_mut(&likely) {
+                known.expected.retain(|part| *part.pod != *pod);
             }
+        }
+        self.place(node, pod, requests, now);
+    }
+
+    fn place(&mut self, node: &str, pod: &str, part: Pending, now: Duration) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.expected.push(Part { pod: pod.into(), of: part, since: now });
         }
     }
 
@@ -114,39 +145,44 @@ impl Ranking {
             return;
         }
         self.pruned = now;
-        self.pods.retain(|_, since| now.saturating_sub(*since) < SHOWS_AFTER);
+        self.pods.retain(|_, expected| now.saturating_sub(expected.since) < SHOWS_AFTER);
         self.nodes.values_mut().for_each(|known| known.forget(now));
     }
 }
 
 impl Known {
-    fn why(&mut self, now: Duration) -> Option<Why> {
+    fn why(&mut self, pod: Pending, now: Duration) -> Option<Why> {
         let load = self.smooth.load()?;
         self.forget(now);
-        let pending = self.expected.iter().map(|(part, since)| Pending::of(*part, now.saturating_sub(*since)));
+        let pending = self.expected.iter().map(|part| Pending::of(part.of, now.saturating_sub(part.since)));
         let pending = pending.fold(Pending::default(), Pending::and);
-        Some(Why { made_of: score(load, pending), load, pending, age: now.saturating_sub(self.newest) })
+        Some(Why { made_of: score(load, pending.and(pod)), load, pending, age: now.saturating_sub(self.newest) })
     }
 
     fn forget(&mut self, now: Duration) {
-        self.expected.retain(|(_, since)| now.saturating_sub(*since) < SHOWS_AFTER);
+        self.expected.retain(|part| now.saturating_sub(part.since) < SHOWS_AFTER);
     }
 }
 
-/// The nodes that a pod will most likely be bound to: those with the best score. No more than one too many are named.
-pub fn likely<'n, N: AsRef<str>>(nodes: &'n [N], told: &[Told]) -> Vec<&'n str> {
-    let best = told.iter().map(|told| told.score).max();
-    let best = nodes.iter().zip(told).filter(|(_, told)| Some(told.score) == best);
+/// Mixed with what others have in the middle where figures are old.
+fn exact(why: &[Option<Why>]) -> Vec<f64> {
+    let scores: Vec<(f64, Duration)> = why.iter().map(|why| why.map_or((0.0, NEVER), |why| (why.made_of.exact, why.age))).collect();
+    aged(&scores)
+}
+
+/// The nodes that a pod will most likely be bound to: those that compare best. No more than one too many are named.
+pub fn likely<'n, N: AsRef<str>>(nodes: &'n [N], compared: &[u8]) -> Vec<&'n str> {
+    let best = compared.iter().max();
+    let best = nodes.iter().zip(compared).filter(|(_, score)| Some(*score) == best);
     best.map(|(node, _)| node.as_ref()).take(MOST_NODES + 1).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cmp::Ordering;
-
     use super::*;
 
     const NAMES: [&str; 2] = ["a", "b"];
+    const HALF_A_CPU: Pending = Pending { cpus: 0.5, memory_bytes: 0.0 };
 
     fn idle() -> Load {
         Load { cpus: 4.0, memory_bytes: 8e9, ..Load::default() }
@@ -156,48 +192,67 @@ mod tests {
         ranking.of(&NAMES, now).into_iter().map(|told| told.score).collect()
     }
 
+    fn pending(ranking: &mut Ranking, now: Duration) -> Vec<f64> {
+        ranking.of(&NAMES, now).into_iter().map(|told| told.why.map_or(f64::NAN, |why| why.pending.cpus)).collect()
+    }
+
     #[test]
     fn a_burst_of_pods_is_spread_before_any_of_them_shows() {
-        let (mut ranking, now) = (Ranking::default(), Duration::from_secs(100));
-        ranking.add("a", idle(), now);
-        ranking.add("b", Load { cpus_used: 1.0, ..idle() }, now);
-        let mut got = [0, 0];
-        for pod in 0..10 {
-            let told = ranking.of(&NAMES, now);
-            // Among equals the scheduler draws lots.
-            let best = match told[0].score.cmp(&told[1].score) {
-                Ordering::Greater => 0,
-                Ordering::Less => 1,
-                Ordering::Equal => pod % 2,
-            };
-            got[best] += 1;
-            ranking.expect(&pod.to_string(), Pending { cpus: 0.5, memory_bytes: 0.0 }, &likely(&NAMES, &told), now);
+        for knows_where in [false, true] {
+            let (mut ranking, now) = (Ranking::default(), Duration::from_secs(100));
+            ranking.add("a", idle(), now);
+            ranking.add("b", Load { cpus_used: 1.0, ..idle() }, now);
+            let mut got = [0, 0];
+            for pod in 0..10 {
+                let told = ranking.compare(&NAMES, HALF_A_CPU, now);
+                // Among equals the scheduler draws lots.
+                let best = if told[0] == told[1] { pod % 2 } else { usize::from(told[1] > told[0]) };
+                got[best] += 1;
+                ranking.expect(&pod.to_string(), HALF_A_CPU, &likely(&NAMES, &told), now);
+                if knows_where {
+                    ranking.bound(&pod.to_string(), NAMES[best], now);
+                }
+            }
+            assert!(got[0] > 0 && got[1] > 0 && got[0] > got[1], "{got:?}");
+            // It fades as the nodes' own figures would take it in.
+            let later = now + Duration::from_secs(31);
+            ranking.add("a", idle(), later);
+            assert_eq!(pending(&mut ranking, later), [0.0, 0.0]);
         }
-        assert!(got[0] > 0 && got[1] > 0 && got[0] > got[1], "{got:?}");
-        // It fades as the nodes' own figures would take it in.
-        let later = now + Duration::from_secs(31);
-        ranking.add("a", idle(), later);
-        assert_eq!(ranking.of(&NAMES, later)[0].why.map(|why| why.pending), Some(Pending::default()));
     }
 
     #[test]
     fn a_pod_that_is_tried_again_counts_once() {
         let (mut ranking, now) = (Ranking::default(), Duration::ZERO);
-        ranking.add("a", idle(), now);
-        for _ in 0..100 {
-            ranking.expect("the same", Pending { cpus: 0.5, memory_bytes: 0.0 }, &["a"], now);
-        }
-        assert_eq!(ranking.of(&["a"], now)[0].why.map(|why| why.pending.cpus), Some(0.5));
+        NAMES.iter().for_each(|name| ranking.add(name, idle(), now));
+        (0..100).for_each(|_| ranking.expect("the same", HALF_A_CPU, &NAMES, now));
+        assert_eq!(pending(&mut ranking, now), [0.25, 0.25]);
+        // Where it went it counts in full, however often that is told.
+        (0..2).for_each(|_| ranking.bound("the same", "b", now));
+        assert_eq!(pending(&mut ranking, now), [0.0, 0.5]);
+        ranking.bound("one of somebody else", "a", now);
+        assert_eq!(pending(&mut ranking, now), [0.0, 0.5]);
     }
 
     #[test]
-    fn a_pod_that_may_go_anywhere_is_expected_nowhere() {
+    fn a_pod_that_may_go_anywhere_counts_once_it_is_bound() {
         let (mut ranking, now) = (Ranking::default(), Duration::ZERO);
         let names: Vec<String> = (0..100).map(|number| format!("node-{number}")).collect();
         names.iter().for_each(|name| ranking.add(name, idle(), now));
-        let told = ranking.of(&names, now);
-        ranking.expect("one", Pending { cpus: 4.0, memory_bytes: 0.0 }, &likely(&names, &told), now);
+        let told = ranking.compare(&names, HALF_A_CPU, now);
+        ranking.expect("one", HALF_A_CPU, &likely(&names, &told), now);
         assert!(ranking.of(&names, now).iter().all(|told| told.why.is_some_and(|why| why.pending == Pending::default())));
+        ranking.bound("one", "node-7", now);
+        assert_eq!(ranking.of(&["node-7"], now)[0].why.map(|why| why.pending), Some(HALF_A_CPU));
+    }
+
+    #[test]
+    fn a_pod_weighs_more_on_a_small_node() {
+        let (mut ranking, now) = (Ranking::default(), Duration::ZERO);
+        ranking.add("a", idle(), now);
+        ranking.add("b", Load { cpus: 16.0, cpus_used: 4.0, ..idle() }, now);
+        assert_eq!(ranking.compare(&NAMES, HALF_A_CPU, now)[0], 10);
+        assert_eq!(ranking.compare(&NAMES, Pending { cpus: 3.0, memory_bytes: 0.0 }, now)[1], 10);
     }
 
     #[test]

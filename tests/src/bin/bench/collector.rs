@@ -2,7 +2,7 @@
 //! cAdvisor does it. In one process, by turns, over the same cgroups of this host. cAdvisor itself needs a Go build and is not measured here.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ::metrics::open_metrics::{self, Format, Text};
@@ -12,6 +12,7 @@ use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use crate::cgroups::Tree;
 use crate::figure::{Figure, Goal, Outcome, Unit};
 use crate::samples::Samples;
 
@@ -46,13 +47,13 @@ pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
     let mut files = Vec::new();
     for count in COUNTS {
         let tree = Tree::make(count)?;
-        files = FILES.into_iter().filter(|file| tree.a_container().join(file).exists()).collect();
+        files = FILES.into_iter().filter(|file| tree.container(0).join(file).exists()).collect();
         let resident = resident_mib()?;
-        let mut collector = Collector::new(&tree.0, Path::new("/proc"), Pace::default()).context("starting the collector")?;
+        let mut collector = Collector::new(tree.path(), Path::new("/proc"), Pace::default()).context("starting the collector")?;
         let (mut kept, mut opened, mut rendered) = (Samples::default(), Samples::default(), Samples::default());
         for _ in 0..rounds.max(3) {
             kept.push(each(count, || collector.sweep().map(drop).context("sweeping"))?);
-            opened.push(each(count, || walk(&tree.0, &files))?);
+            opened.push(each(count, || walk(tree.path(), &files))?);
             let snapshot = collector.sweep()?;
             rendered.push(each(count, || {
                 let mut text = Text::new(Format::OpenMetrics);
@@ -112,46 +113,4 @@ fn resident_mib() -> anyhow::Result<f64> {
     let statm = fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = statm.split(' ').nth(1).context("no resident pages in /proc/self/statm")?.parse()?;
     Ok((pages * rustix::param::page_size() as u64) as f64 / 1_048_576.0)
-}
-
-/// Cgroups as the kubelet makes them, in a subtree that goes with the value.
-struct Tree(PathBuf);
-
-impl Tree {
-    fn make(count: usize) -> anyhow::Result<Tree> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let mount = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
-            [_, path, "cgroup2", ..] => Some(path),
-            _ => None,
-        });
-        let root = Path::new(mount.context("this host has no cgroup v2")?).join(format!("corten-bench-{}", std::process::id()));
-        let tree = Tree(root);
-        for number in 0..count {
-            let container = tree.0.join(container(number));
-            fs::create_dir_all(&container).with_context(|| format!("making {}: this needs root", container.display()))?;
-        }
-        Ok(tree)
-    }
-
-    fn a_container(&self) -> PathBuf {
-        self.0.join(container(0))
-    }
-}
-
-fn container(number: usize) -> String {
-    format!("kubepods/besteffort/pod{number:032x}/{number:064x}")
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        fn remove(path: &Path) {
-            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    remove(&entry.path());
-                }
-            }
-            let _ = fs::remove_dir(path);
-        }
-        remove(&self.0);
-    }
 }

@@ -3,6 +3,7 @@
 mod api;
 mod apply;
 mod boot;
+mod cgroups;
 mod cluster;
 mod collector;
 mod delta;
@@ -13,6 +14,7 @@ mod node_ready;
 mod programs;
 mod report;
 mod samples;
+mod simulator;
 mod sizes;
 
 use std::process::ExitCode;
@@ -35,6 +37,10 @@ struct Arguments {
     idle: machine::config::Duration,
     #[command(flatten)]
     pair: delta::Named,
+    #[command(flatten)]
+    size: simulator::Size,
+    #[command(flatten)]
+    load: simulator::Load,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,6 +54,7 @@ enum Name {
     Delta,
     Apply,
     Collector,
+    Simulator,
 }
 
 impl Name {
@@ -62,6 +69,7 @@ impl Name {
             Name::Delta => "delta",
             Name::Apply => "apply",
             Name::Collector => "collector",
+            Name::Simulator => "simulator",
         }
     }
 
@@ -76,12 +84,21 @@ impl Name {
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
             Name::Collector => collector::measure(arguments.rounds),
+            Name::Simulator => simulator::measure(&arguments.size),
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match simulator::act(arguments.load) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
     let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
     let mut code = ExitCode::SUCCESS;
     for name in names {
