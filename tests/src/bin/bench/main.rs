@@ -7,7 +7,9 @@ mod cgroups;
 mod cluster;
 mod collector;
 mod delta;
+mod extender;
 mod figure;
+mod http;
 mod memory;
 mod node;
 mod node_ready;
@@ -38,6 +40,8 @@ struct Arguments {
     #[command(flatten)]
     pair: delta::Named,
     #[command(flatten)]
+    peer: collector::Peer,
+    #[command(flatten)]
     size: simulator::Size,
     #[command(flatten)]
     load: simulator::Load,
@@ -55,6 +59,7 @@ enum Name {
     Apply,
     Collector,
     Simulator,
+    Extender,
 }
 
 impl Name {
@@ -70,6 +75,7 @@ impl Name {
             Name::Apply => "apply",
             Name::Collector => "collector",
             Name::Simulator => "simulator",
+            Name::Extender => "extender",
         }
     }
 
@@ -83,8 +89,9 @@ impl Name {
             Name::Cluster => cluster::measure(arguments.rounds),
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
-            Name::Collector => collector::measure(arguments.rounds),
+            Name::Collector => collector::measure(arguments.rounds, &arguments.peer),
             Name::Simulator => simulator::measure(&arguments.size),
+            Name::Extender => extender::measure(arguments.rounds),
         }
     }
 }
