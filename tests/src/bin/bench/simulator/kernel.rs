@@ -122,7 +122,8 @@ fn compute_until(end: Instant) {
 
 /// Bursts and pauses of exponential length, so that the thread would compute this share of its time if it never waited.
 fn wake_until(end: Instant, duty: f64, seed: u64) {
-    let mut random = seed;
+    // Small seeds would begin with small numbers, and so with very long pauses.
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut exponential = |mean: f64| {
         // Xorshift: what is drawn matters as little as can be.
         random ^= random << 13;
