@@ -2,12 +2,14 @@
 //!
 //! All of it is values in and values out: what the nodes told and how old it is, and which pods were bound to them since.
 
+mod ranking;
 mod smooth;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use ranking::{Ranking, Told, Why, likely};
 pub use smooth::Smooth;
 
 /// The largest score: what the scheduler takes from an extender (k8s.io/kube-scheduler, extender/v1, MaxExtenderPriority).
@@ -24,8 +26,12 @@ const IO_FULL_WORST: f64 = 0.5;
 const FRESH: Duration = Duration::from_secs(5);
 pub const STALE: Duration = Duration::from_secs(15);
 
-/// How far a score must move beyond the half step before another integer is told.
-const HYSTERESIS: f64 = 0.25;
+/// The scheduler is told how far each node is from the best of those that it asks for: from this far on, 0. The scale is finer than the score itself
+/// where it decides, and differences that mean nothing stay small beside the scheduler's other rules.
+const REACH: f64 = 5.0;
+
+/// CPUs that a pod is expected to use whose containers ask for none: one that computes uses a whole one, and few ask for nothing that do not.
+pub const CPUS_OF_NO_REQUEST: f64 = 1.0;
 
 /// How long a pod that was bound takes to show in the node's own figures.
 pub const SHOWS_AFTER: Duration = Duration::from_secs(30);
@@ -93,11 +99,13 @@ pub fn aged(scores: &[(f64, Duration)]) -> Vec<f64> {
     scores.iter().map(|(score, age)| middle + trust(*age) * (score - middle)).collect()
 }
 
-/// The integer to tell. `before` is the one told last: a score that wavers between two integers does not move pods back and forth.
-pub fn told(exact: f64, before: Option<u8>) -> u8 {
-    let exact = exact.clamp(0.0, f64::from(MOST));
-    match before {
-        Some(before) if (exact - f64::from(before)).abs() < 0.5 + HYSTERESIS => before,
-        _ => exact.round() as u8,
-    }
+/// The integer that people see.
+pub fn whole(exact: f64) -> u8 {
+    exact.clamp(0.0, f64::from(MOST)).round() as u8
+}
+
+/// How nodes with these scores compare with each other: the best has [`MOST`].
+pub fn compared(exact: &[f64]) -> Vec<u8> {
+    let best = exact.iter().copied().fold(0.0, f64::max);
+    exact.iter().map(|exact| whole(f64::from(MOST) * (1.0 - (best - exact) / REACH))).collect()
 }

@@ -130,8 +130,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(pressure::follow(node.clone(), usage.clone()));
     let listeners = Listeners::default();
     tokio::spawn(scores::follow(node.clone(), usage.clone(), listeners.clone()));
+    tokio::spawn(scores::bindings(node.clone(), listeners.scores.clone()));
     tokio::spawn(scores::publish(node.clone(), listeners.scores.clone()));
-    tokio::spawn(scores::extender::serve(node.clone(), listeners.scores));
+    tokio::spawn(scores::serve(node.clone(), listeners.scores));
     let reviews = Reviews::new(node.clone());
     tokio::spawn(metrics_api::run(node.clone(), listeners.cluster, reviews));
     tokio::spawn(boots.clone().follow());

@@ -39,7 +39,6 @@ mod node;
 mod plan;
 mod power;
 mod pressure;
-mod quantity;
 mod refusal;
 mod resolver;
 mod resources;

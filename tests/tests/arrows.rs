@@ -6,12 +6,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// `A <- B, C`: B and C may depend on A.
-const ARROWS: [(&str, &[&str]); 5] = [
+const ARROWS: [(&str, &[&str]); 6] = [
     ("machine", &["controlplane", "image-build", "init", "machinectl", "metrics", "nodeagent", "testbed", "update"]),
     ("api", &["machinectl", "nodeagent"]),
     ("controlplane", &["machinectl", "nodeagent"]),
     ("update", &["image-build", "machinectl", "nodeagent"]),
-    ("metrics", &["nodeagent"]),
+    ("metrics", &["extender", "nodeagent", "simulator"]),
+    ("extender", &["nodeagent"]),
 ];
 
 /// `testbed` serves local clusters; `tests` may use any.

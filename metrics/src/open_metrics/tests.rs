@@ -1,5 +1,6 @@
 //! The text is read back by a strict parser of OpenMetrics 1.0, as a scraper would.
 
+mod monitoring;
 mod parser;
 
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use crate::collector::Reading;
 use crate::names::{Container, Pod};
 use crate::node;
 use crate::place::{Place, Quality};
-use crate::sample::{Cpu, Memory, Pressure, Sample};
+use crate::sample::{Cpu, Io, Limits, Memory, MemoryEvents, Pressure, Sample, Throttling};
 use parser::{Family, parse};
 
 const UID: &str = "0f5a1c1e-9b1c-4c39-8a52-3a7e4a5d9d10";
@@ -49,6 +50,31 @@ fn snapshot() -> Snapshot {
         ..Default::default()
     };
     Snapshot { node, groups, ..Snapshot::default() }
+}
+
+/// All that a kernel with every controller tells.
+fn everything() -> Snapshot {
+    let mut all = snapshot();
+    let pressure = Some(Pressure { some_usec: 1_500_000, full_usec: Some(250_000) });
+    for group in &mut all.groups {
+        let cpu = group.sample.cpu.map(|cpu| Cpu { throttling: Some(Throttling::default()), ..cpu });
+        group.sample = Sample {
+            cpu,
+            swap_bytes: Some(0),
+            memory_events: Some(MemoryEvents::default()),
+            io: Some(Io::default()),
+            pids: Some(3),
+            huge_pages: [Some(0), Some(0)],
+            memory_pressure: pressure,
+            io_pressure: pressure,
+            limits: Limits { cpus: Some(1.0), memory_bytes: Some(16384), swap_bytes: Some(0), pids: Some(100) },
+            ..group.sample
+        };
+    }
+    let node = &mut all.node;
+    (node.cpu_pressure, node.io_pressure, node.vm) = (pressure, pressure, Some(node::Vm::default()));
+    node.disks = vec![node::Disk { name: node::Label::new(b"vda").unwrap(), ..Default::default() }];
+    all
 }
 
 fn rendered(names: &Names, format: Format) -> String {

@@ -25,7 +25,7 @@ fn the_table_in_the_document() {
         ("idle, half of the time all wait for I/O", Load { io_full: 0.5, ..idle() }, 0),
     ];
     for (what, load, expected) in rows {
-        assert_eq!(told(exact(load), None), expected, "{what}: {}", exact(load));
+        assert_eq!(whole(exact(load)), expected, "{what}: {}", exact(load));
     }
 }
 
@@ -37,7 +37,7 @@ fn a_pod_that_was_just_bound_counts_and_fades() {
     assert!(after(0) < after(10) && after(10) < after(20));
     // Ten pods of a burst weigh ten times as much: the next one goes elsewhere.
     let burst = (0..10).map(|_| Pending::of(Pending { cpus: 0.4, ..requests }, Duration::ZERO)).fold(Pending::default(), Pending::and);
-    assert_eq!(told(score(idle(), burst).exact, None), 2);
+    assert_eq!(whole(score(idle(), burst).exact), 2);
 }
 
 #[test]
@@ -53,16 +53,11 @@ fn what_is_stale_is_neither_sought_nor_shunned() {
 }
 
 #[test]
-fn a_score_that_wavers_is_told_as_before() {
-    let mut before = None;
-    let told: Vec<u8> = [5.4, 5.6, 5.4, 5.7, 5.8, 5.4, 5.3, 5.2]
-        .into_iter()
-        .map(|exact| {
-            before = Some(told(exact, before));
-            before.unwrap_or(0)
-        })
-        .collect();
-    assert_eq!(told, [5, 5, 5, 5, 6, 6, 6, 5]);
+fn nodes_are_compared_with_the_best_of_them() {
+    assert_eq!(compared(&[8.0, 7.5, 5.5, 3.0, 1.0]), [10, 9, 5, 0, 0]);
+    // Where all are bad, the least bad is sought all the same, and a hair's breadth is none.
+    assert_eq!(compared(&[1.0, 0.9, 0.0]), [10, 10, 8]);
+    assert!(compared(&[]).is_empty());
 }
 
 #[test]

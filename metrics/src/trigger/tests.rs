@@ -1,6 +1,5 @@
 //! Triggers of the kernel that runs the tests.
 
-use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
@@ -26,7 +25,9 @@ fn is_privileged(test: &str) -> bool {
 fn watch(path: &Path, threshold: Threshold) -> (Watch, Receiver<Event>) {
     let (sender, events) = channel();
     // Nobody hears what comes after the test.
-    let tell = move |event| drop(sender.send(event));
+    let tell = move |event| {
+        let _ = sender.send(event);
+    };
     (Watch::start(arm(path, threshold).unwrap(), tell).unwrap(), events)
 }
 

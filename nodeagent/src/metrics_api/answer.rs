@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use controlplane::metrics_api::{Group, Pressure};
+use extender::quantity;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -12,7 +13,6 @@ use super::ask::{Ask, Chosen, Of, Refused, Wanted};
 use super::pods::Known;
 use super::sources::Sources;
 use crate::clock;
-use crate::quantity;
 use crate::resources::overlay::ClusterNode;
 use crate::usage::cluster::{Figures, Look, Moment, PodFigures};
 

@@ -176,14 +176,14 @@ async fn what_top_asks_for(admin: &Client, pod: &str) -> Result<()> {
     ensure!(found["metadata"]["name"] == *pod && found["containers"][0]["name"] == "app", "{pods}");
     until("the average is half of a CPU", || async {
         let pod = get(admin, &format!("{PODS}/{pod}")).await?;
-        let cpu = pod["containers"][0]["usage"]["cpu"].as_str().and_then(crate::quantity::parse).context("no CPU")?;
+        let cpu = pod["containers"][0]["usage"]["cpu"].as_str().and_then(extender::quantity::parse).context("no CPU")?;
         ensure!((0.4..0.6).contains(&cpu), "{pod}");
         Ok(())
     })
     .await?;
     let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/*/pressure_cpu_some?labelSelector=app%3Dweb";
     let pressure = get(admin, path).await?;
-    let value = pressure["items"][0]["value"].as_str().and_then(crate::quantity::parse).context("no pressure")?;
+    let value = pressure["items"][0]["value"].as_str().and_then(extender::quantity::parse).context("no pressure")?;
     ensure!((0.4..0.6).contains(&value), "{pressure}");
     Ok(())
 }
@@ -193,7 +193,7 @@ async fn how_fresh(admin: &Client, pod: &str, began: Instant) -> Result<()> {
     let mut ages = Vec::new();
     for _ in 0..200 {
         let found = get(admin, &format!("{PODS}/{pod}")).await?;
-        let memory = found["containers"][0]["usage"]["memory"].as_str().and_then(crate::quantity::parse).context("no memory")?;
+        let memory = found["containers"][0]["usage"]["memory"].as_str().and_then(extender::quantity::parse).context("no memory")?;
         let read = Duration::from_millis(((memory as u64) - (64 << 20)) / 4096);
         ages.push(began.elapsed().saturating_sub(read));
         tokio::time::sleep(Duration::from_millis(37)).await;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use extender::Told;
 use metrics::score::STALE;
 use tokio::time::Instant;
 
-use super::{Scores, Told};
+use super::Scores;
 use crate::node::Node;
 use crate::resources::scores::NodeScore;
 
@@ -15,12 +16,12 @@ const EVERY: Duration = Duration::from_secs(5);
 pub async fn publish(node: Node, scores: Scores) {
     super::follow::until_control_plane(&node).await;
     loop {
-        node.store.replace(scores.all(Instant::now()).into_iter().map(|told| (told.node.clone(), shown(&told))));
+        node.store.replace(scores.all(Instant::now()).into_iter().map(|(node, told)| (node, shown(told))));
         tokio::time::sleep(EVERY).await;
     }
 }
 
-fn shown(told: &Told) -> NodeScore {
+fn shown(told: Told) -> NodeScore {
     let Some(why) = told.why else { return NodeScore { score: told.score, stale: true, ..NodeScore::default() } };
     let rounded = |value: f64| (value * 100.0).round() / 100.0;
     let share = |used: f64, of: f64| if of > 0.0 { rounded(used / of) } else { 0.0 };

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 
 /// A pod with this annotation, of value `ignore`, is left where it is; as it is by the scores.
-use crate::scores::extender::OPT_OUT;
+use extender::OPT_OUT;
 
 /// Other autoscalers' word for the same (kubernetes/autoscaler, cluster-autoscaler FAQ).
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";

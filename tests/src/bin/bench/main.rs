@@ -3,10 +3,13 @@
 mod api;
 mod apply;
 mod boot;
+mod cgroups;
 mod cluster;
 mod collector;
 mod delta;
+mod extender;
 mod figure;
+mod http;
 mod memory;
 mod node;
 mod node_ready;
@@ -14,6 +17,7 @@ mod overlay;
 mod programs;
 mod report;
 mod samples;
+mod simulator;
 mod sizes;
 
 use std::process::ExitCode;
@@ -36,6 +40,12 @@ struct Arguments {
     idle: machine::config::Duration,
     #[command(flatten)]
     pair: delta::Named,
+    #[command(flatten)]
+    peer: collector::Peer,
+    #[command(flatten)]
+    size: simulator::Size,
+    #[command(flatten)]
+    load: simulator::Load,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,6 +60,8 @@ enum Name {
     Apply,
     Collector,
     Overlay,
+    Simulator,
+    Extender,
 }
 
 impl Name {
@@ -65,6 +77,8 @@ impl Name {
             Name::Apply => "apply",
             Name::Collector => "collector",
             Name::Overlay => "overlay",
+            Name::Simulator => "simulator",
+            Name::Extender => "extender",
         }
     }
 
@@ -78,14 +92,24 @@ impl Name {
             Name::Cluster => cluster::measure(arguments.rounds),
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
-            Name::Collector => collector::measure(arguments.rounds),
             Name::Overlay => overlay::measure(arguments.rounds),
+            Name::Collector => collector::measure(arguments.rounds, &arguments.peer),
+            Name::Simulator => simulator::measure(&arguments.size),
+            Name::Extender => extender::measure(arguments.rounds),
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match simulator::act(arguments.load) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
     let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
     let mut code = ExitCode::SUCCESS;
     for name in names {

@@ -1,67 +1,51 @@
 //! What the scheduler asks, as its extender (k8s.io/kube-scheduler, extender/v1): `POST /prioritize` with a pod and the names of the nodes that it
-//! fits on, on loopback. It answers with a score for each. The scheduler goes on without an answer, and takes none that is late.
+//! fits on. It answers with a score for each. The scheduler goes on without an answer, and takes none that is late.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::borrow::Cow;
 
-use anyhow::Context;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
-use controlplane::ports::SCORES_PORT;
 use http::{Response, StatusCode};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use metrics::score::Pending;
+use metrics::score::{CPUS_OF_NO_REQUEST, Pending, likely};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::{Scores, Told};
-use crate::node::Node;
-use crate::quantity;
+use crate::{Scores, quantity};
 
 /// A pod with this annotation, of value `ignore`, goes where the scheduler's other rules send it.
 pub const OPT_OUT: &str = "corten.dev/pressure";
 
-/// What the scheduler itself counts for a container that requests nothing (pkg/scheduler/util, DefaultMilliCPURequest and
-/// DefaultMemoryRequest).
-const LEAST_CPUS: f64 = 0.1;
+/// What the scheduler itself counts for a container that requests no memory (pkg/scheduler/util, DefaultMemoryRequest).
 const LEAST_MEMORY_BYTES: f64 = 200.0 * 1024.0 * 1024.0;
 
-const BIND_AGAIN: Duration = Duration::from_secs(5);
-
 #[derive(Debug, Deserialize)]
-struct Arguments {
+struct Arguments<'a> {
     #[serde(rename = "Pod", alias = "pod")]
     pod: Option<Pod>,
-    #[serde(rename = "NodeNames", alias = "nodenames", alias = "nodeNames")]
-    node_names: Option<Vec<String>>,
+    #[serde(borrow, rename = "NodeNames", alias = "nodenames", alias = "nodeNames")]
+    node_names: Option<Vec<Name<'a>>>,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct HostPriority {
-    #[serde(rename = "Host")]
-    host: String,
-    #[serde(rename = "Score")]
-    score: i64,
-}
+/// A node's name, a part of the question wherever JSON has it without escapes: thousands come with each.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Answers the scheduler of this machine for as long as the agent lives. Workers have none that would ask.
-pub async fn serve(node: Node, scores: Scores) {
-    super::follow::until_control_plane(&node).await;
-    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), SCORES_PORT);
-    loop {
-        if let Err(error) = listen(address, scores.clone()).await {
-            tracing::warn!("{error:#}");
-        }
-        tokio::time::sleep(BIND_AGAIN).await;
+impl AsRef<str> for Name<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
-async fn listen(address: SocketAddr, scores: Scores) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} for the scheduler"))?;
-    axum::serve(listener, router(scores)).await.with_context(|| format!("serving the scheduler on {address}"))
+#[derive(Debug, PartialEq, Serialize)]
+struct HostPriority<'a> {
+    #[serde(rename = "Host")]
+    host: &'a str,
+    #[serde(rename = "Score")]
+    score: u8,
 }
 
 /// A list of 5,000 names and a large pod are less than the 2 MiB that axum takes in.
@@ -90,28 +74,31 @@ async fn prioritize(State(scores): State<Scores>, body: Bytes) -> Response<Strin
     }
 }
 
-fn decide(scores: &Scores, pod: &Pod, nodes: &[String], now: Instant) -> Vec<HostPriority> {
+fn decide<'a>(scores: &Scores, pod: &Pod, nodes: &'a [Name<'a>], now: Instant) -> Vec<HostPriority<'a>> {
     let opted_out = pod.metadata.annotations.as_ref().and_then(|all| all.get(OPT_OUT)).is_some_and(|value| value == "ignore");
-    let told = scores.of(nodes, now);
+    let requests = requests(pod);
+    let compared = if opted_out { vec![0; nodes.len()] } else { scores.compare(nodes, requests, now) };
     if let Some(uid) = &pod.metadata.uid {
         // Where the scores do not decide, any of the nodes may get it.
-        let even: Vec<Told> = told.iter().map(|told| Told { score: 0, ..told.clone() }).collect();
-        scores.expect(uid, requests(pod), if opted_out { &even } else { &told }, now);
+        scores.expect(uid, requests, &likely(nodes, &compared), now);
     }
-    let score = |told: &Told| if opted_out { 0 } else { i64::from(told.score) };
-    told.iter().map(|told| HostPriority { host: told.node.clone(), score: score(told) }).collect()
+    nodes.iter().zip(compared).map(|(node, score)| HostPriority { host: node.as_ref(), score }).collect()
 }
 
-/// Of all containers together, as the scheduler adds them up but for init containers, which end.
+/// Of all containers together, as the scheduler adds them up but for init containers, which end. Those that ask for no CPU count as one together.
 fn requests(pod: &Pod) -> Pending {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    containers.map(of_container).fold(Pending::default(), Pending::and)
+    let (asked, asks_for_none) = containers.fold((Pending::default(), false), |(sum, none), container| {
+        let cpus = request(container, "cpu");
+        let memory_bytes = request(container, "memory").unwrap_or(LEAST_MEMORY_BYTES);
+        (sum.and(Pending { cpus: cpus.unwrap_or(0.0), memory_bytes }), none || cpus.is_none())
+    });
+    Pending { cpus: asked.cpus + if asks_for_none { CPUS_OF_NO_REQUEST } else { 0.0 }, ..asked }
 }
 
-fn of_container(container: &Container) -> Pending {
-    let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    let of = |name: &str, least: f64| requests.and_then(|all| quantity::parse(&all.get(name)?.0)).map_or(least, |value| value.max(0.0));
-    Pending { cpus: of("cpu", LEAST_CPUS), memory_bytes: of("memory", LEAST_MEMORY_BYTES) }
+fn request(container: &Container, name: &str) -> Option<f64> {
+    let quantity = container.resources.as_ref()?.requests.as_ref()?.get(name)?;
+    quantity::parse(&quantity.0).map(|value| value.max(0.0))
 }
 
 #[cfg(test)]
@@ -155,7 +142,9 @@ mod tests {
         let (_, text) = ask(&scores(), opted_out).await;
         assert_eq!(text, r#"[{"Host":"pressed","Score":0},{"Host":"idle","Score":0}]"#);
         let (_, text) = ask(&scores(), json!({ "Pod": pod("1", json!({})), "NodeNames": ["stranger"] })).await;
-        assert_eq!(text, r#"[{"Host":"stranger","Score":5}]"#);
+        assert_eq!(text, r#"[{"Host":"stranger","Score":10}]"#, "nobody is better than the only one");
+        let (_, text) = ask(&scores(), json!({ "Pod": pod("2", json!({})), "NodeNames": ["pressed", "stranger", "idle"] })).await;
+        assert_eq!(text, r#"[{"Host":"pressed","Score":0},{"Host":"stranger","Score":10},{"Host":"idle","Score":10}]"#);
     }
 
     #[tokio::test]
@@ -171,9 +160,11 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [
             { "name": "a", "resources": { "requests": { "cpu": "1500m", "memory": "1Gi" } } },
             { "name": "b", "resources": { "requests": { "cpu": "2" } } },
+            { "name": "c", "resources": { "requests": { "memory": "1Gi" } } },
+            { "name": "d", "resources": { "requests": { "memory": "1Gi" } } },
         ] } }))
         .unwrap();
         let requests = requests(&pod);
-        assert_eq!((requests.cpus, requests.memory_bytes), (3.5, 1_073_741_824.0 + LEAST_MEMORY_BYTES));
+        assert_eq!((requests.cpus, requests.memory_bytes), (3.5 + CPUS_OF_NO_REQUEST, 3.0 * 1_073_741_824.0 + LEAST_MEMORY_BYTES));
     }
 }
