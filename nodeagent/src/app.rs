@@ -45,6 +45,7 @@ use crate::controllers::metadata_guard::MetadataGuard;
 use crate::controllers::network::{self, Network};
 use crate::controllers::overlay::Overlay;
 use crate::controllers::pki::Pki;
+use crate::controllers::policy::{self, Policies};
 use crate::controllers::registries::Registries;
 use crate::controllers::service::Supervised;
 use crate::controllers::static_pods::StaticPods;
@@ -232,6 +233,9 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(ClusterNode::default(), node.clone()));
     tokio::spawn(controller::run(Masquerade::default(), node.clone()));
     tokio::spawn(controller::run(Overlay::new()?, node.clone()));
+    let view = policy::View::default();
+    tokio::spawn(policy::follow(node.clone(), view.clone()));
+    tokio::spawn(controller::run(Policies::new(view), node.clone()));
     tokio::spawn(controller::run(Cni, node.clone()));
     Ok(())
 }

@@ -35,6 +35,7 @@ pub mod network;
 pub mod nft;
 pub mod overlay;
 pub mod pki;
+pub mod policy;
 #[cfg(test)]
 pub mod real_cluster;
 pub mod registries;

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod manifests;
 pub mod network;
 pub mod overlay;
+pub mod policy;
 pub mod scores;
 pub mod security;
 pub mod services;

@@ -9,8 +9,17 @@ use tokio::process::Command;
 
 /// A table of family inet as the kernel has it; none without one.
 pub async fn list(root: &Root, table: &str) -> anyhow::Result<Option<String>> {
+    listed(root, &[], table).await
+}
+
+/// The same without what is in its sets.
+pub async fn outline(root: &Root, table: &str) -> anyhow::Result<Option<String>> {
+    listed(root, &["--terse"], table).await
+}
+
+async fn listed(root: &Root, options: &[&str], table: &str) -> anyhow::Result<Option<String>> {
     let mut command = Command::new(root.path("/usr/sbin/nft"));
-    let output = command.args(["list", "table", "inet", table]).output().await.context("running nft")?;
+    let output = command.args(options).args(["list", "table", "inet", table]).output().await.context("running nft")?;
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
         true => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
@@ -29,4 +38,9 @@ pub async fn load(root: &Root, rules: &str) -> anyhow::Result<()> {
     let output = child.wait_with_output().await.context("waiting for nft")?;
     ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
+}
+
+/// Removes a table; one that is not there is done.
+pub async fn remove(root: &Root, table: &str) -> anyhow::Result<()> {
+    load(root, &format!("table inet {table}\ndelete table inet {table}\n")).await
 }

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use kube::Api;
+use kube::api::ListParams;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::machine::Machine;
@@ -45,6 +48,22 @@ async fn prepared<W: Watch>(node: &Node) -> Machine {
             Ok(machine) if W::permitted(node, &machine) => return machine,
             // The board is closed only when the agent ends, and this task with it.
             _ => drop(board.changed().await),
+        }
+    }
+}
+
+/// All of a list, page by page, and where a watch has to begin.
+pub async fn all<K>(api: &Api<K>, mut params: ListParams) -> Result<(Vec<K>, String), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut objects = Vec::new();
+    loop {
+        let page = api.list(&params).await?;
+        objects.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok((objects, page.metadata.resource_version.unwrap_or_default())),
         }
     }
 }

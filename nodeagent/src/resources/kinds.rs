@@ -222,6 +222,17 @@ pub const KINDS: &[Kind] = &[
         "All manifests together, once Corten's own are applied.",
         &[("OBJECTS", "status.objects"), ("PRUNED", "status.pruned"), ("DIGEST", "status.digest")],
     ),
+    seen(
+        "networkpolicies",
+        "The cluster's network policies, and whom of this machine's pods they are about.",
+        &[
+            ("STATE", "status.state"),
+            ("INGRESS", "status.ingress"),
+            ("EGRESS", "status.egress"),
+            ("PODS", "status.pods"),
+            ("MESSAGE", "status.message"),
+        ],
+    ),
     seen("nodeips", "Addresses under which Kubernetes knows the machine.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "nodes",

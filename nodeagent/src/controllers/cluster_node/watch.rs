@@ -59,7 +59,7 @@ impl Watch for Nodes {
             true => (ListParams::default().limit(PAGE), WatchParams::default()),
             false => (ListParams::default().fields(&only_ours), WatchParams::default().fields(&only_ours)),
         };
-        let (listed, from) = all(&api, list).await.context("listing nodes")?;
+        let (listed, from) = watch::all(&api, list).await.context("listing nodes")?;
         view.listed(&listed);
 
         let mut events = std::pin::pin!(api.watch(&watch, &from).await.context("watching nodes")?);
@@ -72,19 +72,6 @@ impl Watch for Nodes {
             }
         }
         Ok(())
-    }
-}
-
-/// All of a list, page by page, and where a watch has to begin.
-async fn all(api: &Api<KubernetesNode>, mut params: ListParams) -> anyhow::Result<(Vec<KubernetesNode>, String)> {
-    let mut nodes = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        nodes.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok((nodes, page.metadata.resource_version.unwrap_or_default())),
-        }
     }
 }
 

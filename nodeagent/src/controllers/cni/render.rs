@@ -5,7 +5,7 @@ use machine::Root;
 use serde_json::{Value, json};
 
 /// The bridge that all pods of a node are on.
-const BRIDGE: &str = "cni0";
+pub const BRIDGE: &str = "cni0";
 
 /// Packets that leave the cluster get the node's address from controllers/masquerade: the plugin would give it to those for pods of other
 /// nodes as well.
