@@ -10,9 +10,12 @@ mod cluster;
 mod compile;
 mod conntrack;
 mod networks;
+#[cfg(test)]
+mod of_a_cluster;
 mod plan;
 mod pod;
 mod render;
+mod sandboxes;
 mod selector;
 mod spec;
 mod table;

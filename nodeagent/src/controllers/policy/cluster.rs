@@ -109,6 +109,32 @@ pub struct Cluster {
     pub namespaces: BTreeMap<Word, Labels>,
     pub pods: ByName<Pod>,
     pub policies: ByName<Policy>,
+    /// Addresses of this machine's pods, as its runtime knows them: sooner than the API server, and better.
+    pub here: BTreeMap<(Word, Word), Box<[IpAddr]>>,
+}
+
+impl Cluster {
+    /// Puts a pod; whether that changed anything.
+    pub fn put_pod(&mut self, namespace: Word, name: Word, mut pod: Pod) -> bool {
+        if let Some(addresses) = self.here.get(&(namespace.clone(), name.clone())) {
+            pod.addresses.clone_from(addresses);
+        }
+        put(&mut self.pods, namespace, name, pod)
+    }
+
+    /// Takes note of where this machine's pods are; whether that changed anything.
+    pub fn locate(&mut self, here: BTreeMap<(Word, Word), Box<[IpAddr]>>) -> bool {
+        self.here = here;
+        let mut changed = false;
+        for ((namespace, name), addresses) in &self.here {
+            let Some(pod) = self.pods.get_mut(namespace).and_then(|pods| pods.get_mut(name)) else { continue };
+            if pod.addresses != *addresses {
+                *pod = Arc::new(Pod { addresses: addresses.clone(), ..(**pod).clone() });
+                changed = true;
+            }
+        }
+        changed
+    }
 }
 
 /// Puts an object; whether that changed anything.

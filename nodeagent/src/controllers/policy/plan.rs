@@ -1,5 +1,6 @@
 //! Decides what to do with the table.
 
+use std::fmt;
 use std::sync::Arc;
 
 use machine::config::{ClusterNetwork, Cni};
@@ -29,7 +30,7 @@ pub enum Kernel {
     Table(Arc<Compiled>),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Action {
     /// Nobody is kept from anything.
     Remove,
@@ -42,6 +43,18 @@ pub enum Action {
     /// Ends connections that the table in force forbids.
     Cut(Arc<Compiled>),
     Tell(Arc<Compiled>),
+}
+
+impl fmt::Debug for Action {
+    /// In few words: a table can be long.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Remove => f.write_str("Remove"),
+            Action::Load { commands, narrows, .. } => write!(f, "Load({} bytes, narrows: {narrows})", commands.len()),
+            Action::Cut(_) => f.write_str("Cut"),
+            Action::Tell(compiled) => write!(f, "Tell({} policies)", compiled.told.len()),
+        }
+    }
 }
 
 /// Whether it is for Corten to enforce policies.

@@ -129,7 +129,8 @@ impl Table {
                 _ => false,
             })
         };
-        changed(&self.ingress, &before.ingress)
+        self.pod_networks != before.pod_networks
+            || changed(&self.ingress, &before.ingress)
             || changed(&self.egress, &before.egress)
             || !before.known.is_subset(&self.known)
             || before.sets.iter().any(less)

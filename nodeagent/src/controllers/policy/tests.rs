@@ -2,6 +2,7 @@
 
 mod cases;
 mod connections;
+mod figures;
 mod kernel;
 mod lab;
 mod reference;

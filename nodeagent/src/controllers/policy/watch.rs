@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::cluster::{self, Cluster, Labels, NamedPort, Pod, Protocol, Words};
 use super::plan::is_ours;
 use super::pod::PodPart;
+use super::sandboxes;
 use super::spec::Policy;
 use super::view::{Listed, View};
 use crate::controllers::api;
@@ -33,6 +34,7 @@ const PAGE: u32 = 500;
 
 pub async fn follow(node: Node, view: View) {
     tokio::join!(
+        sandboxes::follow(node.clone(), view.clone()),
         watch::follow(Following::<NetworkPolicy>::new(view.clone()), node.clone()),
         watch::follow(Following::<Namespace>::new(view.clone()), node.clone()),
         watch::follow(Following::<PodPart>::new(view), node),
@@ -243,7 +245,7 @@ impl Followed for PodPart {
     fn put(&self, cluster: &mut Cluster, words: &mut Words) -> bool {
         let (namespace, name) = names(self);
         let pod = pod(self, words);
-        cluster::put(&mut cluster.pods, words.get(namespace), words.get(name), pod)
+        cluster.put_pod(words.get(namespace), words.get(name), pod)
     }
 
     fn remove(&self, cluster: &mut Cluster) -> bool {

@@ -1,8 +1,7 @@
 //! Connections that go on while policies change, and what policies never stop.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Stdio;
+use std::net::{SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 
 use super::lab::Lab;
 use super::world::policy;
@@ -77,7 +76,7 @@ fn the_machine_reaches_its_pods_and_they_it() {
         // As the kubelet probes.
         assert!(Talk::between(&lab, &lab.node, "x/a", ipv6).goes_on() && before.goes_on());
         let own: SocketAddr = if ipv6 { "[fd00:0:0:1::1]:0" } else { "10.244.1.1:0" }.parse().unwrap();
-        let listener = lab.node.enter(|| std::net::TcpListener::bind(own).unwrap());
+        let listener = lab.node.enter(|| TcpListener::bind(own).unwrap());
         let to = listener.local_addr().unwrap();
         assert!(lab.namespace("x/a").enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).is_ok());
         let from_y = lab.namespace("y/a").enter(|| TcpStream::connect_timeout(&address, Duration::from_millis(300)));
@@ -91,21 +90,18 @@ fn link_local_addresses_are_no_way_around() {
     let mut lab = Lab::new();
     let shown = lab.namespace("x/a").text(&["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]);
     let address = shown.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap().to_owned();
-    lab.namespace("x/a").run("ip -6 neigh flush all");
-    let script = format!(
-        "import socket\nsocket.create_server(('{address}%eth0', 82), family=socket.AF_INET6)\nprint('ready', flush=True)\nimport time\ntime.sleep(60)"
-    );
-    let mut server = lab.namespace("x/a").command("python3").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
-    server.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let address: std::net::Ipv6Addr = address.parse().unwrap();
+    let at = |namespace: &Namespace| namespace.enter(|| SocketAddrV6::new(address, 82, 0, nix::net::if_::if_nametoindex("eth0").unwrap()));
+    let there = at(lab.namespace("x/a"));
+    let _listener = lab.namespace("x/a").enter(|| TcpListener::bind(there).unwrap());
+    let from = at(lab.namespace("x/b"));
     let connects = |lab: &Lab| {
-        let script = format!("import socket; socket.create_connection(('{address}%eth0', 82), timeout=0.5).close()");
-        lab.namespace("x/b").command("python3").args(["-c", &script]).stderr(Stdio::null()).status().unwrap().success()
+        let connect = || TcpStream::connect_timeout(&from.into(), Duration::from_millis(500)).is_ok();
+        lab.namespace("x/b").enter(connect)
     };
     assert!(connects(&lab), "without the table there is a way");
     lab.change(|world| world.policies = vec![policy("x", "deny", DENY_ALL)]);
     assert!(!connects(&lab));
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 /// An agent that is killed leaves all as it is; the next one takes over without a moment that allows more, or less.
@@ -136,4 +132,41 @@ fn an_agent_that_starts_anew_breaks_nothing() {
     assert!(lab.settle() > 0);
     assert_eq!(kernel::listed(&lab.node), table);
     assert!(talk.goes_on());
+}
+
+/// Pods and policies come and go, and the agent dies again and again: what nobody touches goes on, and nothing old is left.
+#[test]
+fn churn_with_agents_that_die() {
+    let mut lab = Lab::new();
+    let kept = r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [
+        { "from": [{ "namespaceSelector": { "matchLabels": { "kind": "kept" } }, "podSelector": { "matchLabels": { "pod": "a" } } }] }] }"#;
+    lab.world.namespaces[1] = super::world::namespace("y", serde_json::json!({ "ns": "y", "kind": "kept" }));
+    lab.change(|world| world.policies = vec![policy("x", "kept", kept)]);
+    let mut talk = Talk::between(&lab, lab.namespace("y/a"), "x/a", false);
+    let spare = lab.world.pods.clone();
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for round in 0..25 {
+        let random = proptest::strategy::ValueTree::current(&super::world::any().new_tree(&mut runner).unwrap());
+        lab.change(|world| {
+            world.policies.truncate(1);
+            world.policies.extend(random.policies.into_iter().zip(0..).map(|(mut policy, number)| {
+                policy.metadata.namespace = Some(["x", "y", "z"][number % 3].to_owned());
+                policy
+            }));
+            // Policies of egress would be about the one end that is to go on.
+            world.policies[1..].iter_mut().for_each(|policy| policy.spec.as_mut().unwrap().policy_types = Some(vec!["Ingress".to_owned()]));
+            world.pods.clone_from(&spare);
+            world.pods.retain(|pod| pod.metadata.name.as_deref() == Some("a") || (round + pod.status.as_ref().unwrap().pod_ips.as_ref().unwrap()[0].ip.len()) % 3 > 0);
+        });
+        assert!(talk.goes_on(), "round {round}: {}\n{}", lab.world, lab.table());
+        assert!(Talk::between(&lab, lab.namespace("y/a"), "x/a", round % 2 == 0).goes_on(), "round {round}");
+        if round % 3 == 0 {
+            lab.policies = Policies::new(lab.view.clone());
+            lab.settle();
+            assert!(talk.goes_on(), "round {round}");
+        }
+    }
+    let compiled = compile(&lab.world.cluster(), &own());
+    let anew = Namespace::new();
+    assert_eq!(kernel::listed(&lab.node), kernel::load(&anew, &render::whole(&compiled.table)).unwrap());
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::controllers::namespace::Namespace;
 
 /// Loads commands, and what the table is like then, in an order that does not depend on how it came to be.
-fn load(namespace: &Namespace, commands: &str) -> Result<Vec<String>, String> {
+pub fn load(namespace: &Namespace, commands: &str) -> Result<Vec<String>, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), commands).unwrap();
     let output = namespace.command("nft").arg("-f").arg(file.path()).output().unwrap();

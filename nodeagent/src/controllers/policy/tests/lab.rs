@@ -117,8 +117,18 @@ impl Lab {
             let address = Address { link: link.to_owned(), address: address.parse().unwrap(), owned: false };
             agent.store.put(&format!("{link}/{}", address.address), &address);
         }
+        // As on a machine, where Services and masquerading have the kernel keep track of connections before there is any pod.
+        node.run("nft add table inet track");
+        node.run("nft add chain inet track prerouting { type filter hook prerouting priority 0 ; }");
+        node.run("nft add rule inet track prerouting ct state new accept");
         let view = View::default();
-        Lab { node, world: world(), agent, policies: Policies::new(view.clone()), view, ends, _directory: directory }
+        let lab = Lab { node, world: world(), agent, policies: Policies::new(view.clone()), view, ends, _directory: directory };
+        let (deadline, all) = (std::time::Instant::now() + Duration::from_secs(20), all_but(&[]));
+        // Links take a moment to come up.
+        while lab.tcp(false) != all || lab.tcp(true) != all {
+            assert!(std::time::Instant::now() < deadline, "without policies, the test's own network does not let all through");
+        }
+        lab
     }
 
     /// Has the agent hear of another cluster, and do all that it has to; how many rounds with something to do that took.
@@ -255,10 +265,10 @@ impl Lab {
         );
         to.at.run("nft add table ip count");
         to.at.run("nft add chain ip count input { type filter hook input priority 0 ; }");
-        to.at.run("nft add counter ip count sctp");
-        to.at.run(&format!("nft add rule ip count input ip daddr {} sctp dport {port} counter name sctp", to.addresses[0]));
+        to.at.run("nft add counter ip count seen");
+        to.at.run(&format!("nft add rule ip count input ip daddr {} sctp dport {port} counter name seen", to.addresses[0]));
         assert!(self.end(from).at.command("python3").args(["-c", &script]).status().unwrap().success());
-        let counted = to.at.text(&["nft", "list", "counter", "ip", "count", "sctp"]);
+        let counted = to.at.text(&["nft", "list", "counter", "ip", "count", "seen"]);
         to.at.run("nft delete table ip count");
         !counted.contains("packets 0")
     }
