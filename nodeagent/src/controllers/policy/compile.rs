@@ -297,4 +297,3 @@ fn named(kind: &str, what: &impl Debug) -> Name {
     let digest = hex::encode(Sha256::digest(format!("{what:?}")));
     Name::from(format!("{kind}-{}", &digest[..NAME_DIGITS]))
 }
-

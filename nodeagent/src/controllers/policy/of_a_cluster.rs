@@ -62,7 +62,9 @@ fn policies_of_an_api_server_are_in_the_kernel() {
             tokio::spawn(follow(node.clone(), view.clone()));
             cluster.spawn(Policies::new(view.clone()));
             cluster.register(&kubelet, OWN, "192.0.2.20", json!({})).await?;
-            cluster.register(&admin, "there", "192.0.2.31", json!({ "spec": { "podCIDRs": ["10.244.77.0/24"], "podCIDR": "10.244.77.0/24" } })).await?;
+            cluster
+                .register(&admin, "there", "192.0.2.31", json!({ "spec": { "podCIDRs": ["10.244.77.0/24"], "podCIDR": "10.244.77.0/24" } }))
+                .await?;
             let networks = until("the Node has its part of the pod networks", || async {
                 Ok(node.store.get::<NodeStatus>(OWN).context("no Node")?.pod_cidrs.first().copied().context("none")?)
             })
@@ -90,7 +92,10 @@ fn policies_of_an_api_server_are_in_the_kernel() {
                 Ok(())
             };
             let isolated = format!("{address} : jump in-");
-            until("it is in the kernel", || async { has(&["10.244.77.3".to_owned(), isolated.clone(), format!("{address} . tcp . 8080")]) }).await?;
+            until("it is in the kernel", || async {
+                has(&["10.244.77.3".to_owned(), isolated.clone(), format!("{address} . tcp . 8080")])
+            })
+            .await?;
             let told = node.store.get::<NetworkPolicyStatus>("shop/web").context("not told of")?;
             ensure!(told.state == PolicyState::Enforced && told.pods == ["web"] && told.ingress && !told.egress, "{told:?}");
 

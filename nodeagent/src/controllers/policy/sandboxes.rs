@@ -107,9 +107,13 @@ mod tests {
     #[test]
     fn the_plugins_files_are_read() {
         let directory = tempfile::tempdir().unwrap();
-        for (name, text) in
-            [("10.244.1.5", "abc\r\neth0"), ("fd00::5", "abc\r\neth0"), ("last_reserved_ip.0", "10.244.1.5"), ("lock", ""), ("10.244.1.6", "")]
-        {
+        for (name, text) in [
+            ("10.244.1.5", "abc\r\neth0"),
+            ("fd00::5", "abc\r\neth0"),
+            ("last_reserved_ip.0", "10.244.1.5"),
+            ("lock", ""),
+            ("10.244.1.6", ""),
+        ] {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
         let given = given(directory.path()).unwrap();

@@ -10,8 +10,9 @@ use super::selector::Selector;
 
 /// Networks of one policy, once those that are excepted are taken out of the others: more would be a way to fill the kernel's memory.
 const MOST_NETWORKS: usize = 16384;
-/// What is told of one policy's faults.
+/// What is told of one policy's faults, and of each at most: what users wrote may be long.
 const MOST_PROBLEMS: usize = 8;
+const MOST_CHARACTERS: usize = 200;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -96,6 +97,9 @@ impl Policy {
             Selector::default()
         });
         problems.truncate(MOST_PROBLEMS);
+        for problem in &mut problems {
+            *problem = problem.chars().take(MOST_CHARACTERS).collect();
+        }
         Policy { selector, ingress, egress, problems }
     }
 }
@@ -121,7 +125,8 @@ fn peers(namespace: &str, listed: &[NetworkPolicyPeer], room: &mut usize) -> Res
     for (index, peer) in listed.iter().enumerate() {
         let at = |problem: String| format!("peers[{index}].{problem}");
         if let Some(block) = &peer.ip_block {
-            let net = |text: &String| text.parse::<IpNet>().map_err(|_| at(format!("ipBlock: {text:?}; expected a network, as 192.0.2.0/24")));
+            let net =
+                |text: &String| text.parse::<IpNet>().map_err(|_| at(format!("ipBlock: {text:?}; expected a network, as 192.0.2.0/24")));
             let excepts = block.except.iter().flatten().map(net).collect::<Result<Vec<_>, _>>()?;
             let kept = networks::without(net(&block.cidr)?, &excepts, *room);
             let kept = kept.ok_or_else(|| at(format!("ipBlock: more than {MOST_NETWORKS} networks with what is excepted taken out")))?;

@@ -75,7 +75,8 @@ pub struct Flow {
 impl Table {
     /// Whether the kernel, with this table, lets a connection be made through this machine.
     pub fn allows(&self, flow: Flow) -> bool {
-        let unknown = |address: IpAddr| !self.known.contains(&address) && self.pod_networks.iter().any(|network| network.contains(&address));
+        let unknown =
+            |address: IpAddr| !self.known.contains(&address) && self.pod_networks.iter().any(|network| network.contains(&address));
         let passes = |chain: Option<&Name>, peer| chain.is_none_or(|name| self.passes(name, peer, flow));
         flow.from == flow.to && self.known.contains(&flow.from)
             || !unknown(flow.from)

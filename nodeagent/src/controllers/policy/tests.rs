@@ -73,7 +73,13 @@ proptest! {
 
 #[test]
 fn nothing_is_touched_before_all_is_known() {
-    let seen = |wanted, network: machine::config::ClusterNetwork, kernel| Seen { network: Some(network), wanted, kernel, uncut: false, told: true };
+    let seen = |wanted, network: machine::config::ClusterNetwork, kernel| Seen {
+        network: Some(network),
+        wanted,
+        kernel,
+        uncut: false,
+        told: true,
+    };
     let network = machine::config::ClusterNetwork::default;
     let unknown = || Err(vec![Missing::new("pods of the cluster")]);
     assert!(matches!(plan(&seen(unknown(), network(), Kernel::Unknown)), Plan::Waiting(_)));
@@ -99,23 +105,32 @@ fn a_table_in_nfts_words() {
 #[test]
 fn what_is_not_understood_allows_nothing_and_is_told_of() {
     let mut world = world::example();
-    world.policies = vec![
-        world::policy("shop", "odd", r#"{ "podSelector": {}, "ingress": [
-            { "from": [{ "ipBlock": { "cidr": "all" } }] },
+    world.policies = vec![world::policy(
+        "shop",
+        "odd",
+        &r#"{ "podSelector": {}, "ingress": [
+            { "from": [{ "ipBlock": { "cidr": "LONG" } }] },
             { "ports": [{ "protocol": "GRE" }] },
             { "ports": [{ "port": 0 }, { "port": 80, "endPort": 79 }] },
             { "from": [{}] },
             { "from": [{ "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Like" }] } }] },
             { "from": [{ "ipBlock": { "cidr": "192.0.2.0/24" } }] }
-        ] }"#),
-    ];
+        ] }"#
+            .replace("LONG", &"x".repeat(200_000)),
+    )];
     let compiled = compile(&world.cluster(), &own());
     let told = &compiled.told["shop/odd"];
     assert_eq!(told.state, crate::resources::policy::PolicyState::Refused);
-    for field in ["spec.ingress[0].peers[0].ipBlock", "spec.ingress[1].ports[0].protocol", "spec.ingress[2].ports[0].port", "spec.ingress[3].peers[0]",
-        "spec.ingress[4].peers[0].matchExpressions"] {
+    for field in [
+        "spec.ingress[0].peers[0].ipBlock",
+        "spec.ingress[1].ports[0].protocol",
+        "spec.ingress[2].ports[0].port",
+        "spec.ingress[3].peers[0]",
+        "spec.ingress[4].peers[0].matchExpressions",
+    ] {
         assert!(told.message.contains(field), "{field}: {}", told.message);
     }
+    assert!(told.message.len() < 1000, "{}", told.message.len());
     let to = "10.244.1.2".parse().unwrap();
     let flow = |from: &str| Flow { from: from.parse().unwrap(), to, protocol: 6, port: 80 };
     assert!(compiled.table.allows(flow("192.0.2.9")), "the rule that is understood counts");

@@ -93,7 +93,17 @@ fn link_local_addresses_are_no_way_around() {
     let address: std::net::Ipv6Addr = address.parse().unwrap();
     let at = |namespace: &Namespace| namespace.enter(|| SocketAddrV6::new(address, 82, 0, nix::net::if_::if_nametoindex("eth0").unwrap()));
     let there = at(lab.namespace("x/a"));
-    let _listener = lab.namespace("x/a").enter(|| TcpListener::bind(there).unwrap());
+    // A link has its address a moment after it is up, once nobody on the link has claimed it.
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let _listener = lab.namespace("x/a").enter(|| {
+        loop {
+            match TcpListener::bind(there) {
+                Ok(listener) => return listener,
+                Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+            }
+            std::thread::yield_now();
+        }
+    });
     let from = at(lab.namespace("x/b"));
     let connects = |lab: &Lab| {
         let connect = || TcpStream::connect_timeout(&from.into(), Duration::from_millis(500)).is_ok();
@@ -156,7 +166,10 @@ fn churn_with_agents_that_die() {
             // Policies of egress would be about the one end that is to go on.
             world.policies[1..].iter_mut().for_each(|policy| policy.spec.as_mut().unwrap().policy_types = Some(vec!["Ingress".to_owned()]));
             world.pods.clone_from(&spare);
-            world.pods.retain(|pod| pod.metadata.name.as_deref() == Some("a") || (round + pod.status.as_ref().unwrap().pod_ips.as_ref().unwrap()[0].ip.len()) % 3 > 0);
+            world.pods.retain(|pod| {
+                pod.metadata.name.as_deref() == Some("a")
+                    || (round + pod.status.as_ref().unwrap().pod_ips.as_ref().unwrap()[0].ip.len()) % 3 > 0
+            });
         });
         assert!(talk.goes_on(), "round {round}: {}\n{}", lab.world, lab.table());
         assert!(Talk::between(&lab, lab.namespace("y/a"), "x/a", round % 2 == 0).goes_on(), "round {round}");

@@ -18,7 +18,8 @@ const PODS_HERE: usize = 110;
 /// Pods of ten applications in each namespace, and twenty policies of each, half of them with peers of another namespace.
 fn large() -> World {
     let name = |number: usize| format!("team-{number}");
-    let namespaces = (0..NAMESPACES).map(|number| namespace(&name(number), json!({ "team": name(number), "kind": format!("{}", number % 5) })));
+    let namespaces =
+        (0..NAMESPACES).map(|number| namespace(&name(number), json!({ "team": name(number), "kind": format!("{}", number % 5) })));
     let pods = (0..PODS_OF_THE_CLUSTER).map(|number| {
         let (third, fourth, node) = match number < PODS_HERE {
             true => (1, 2 + number, "here"),
@@ -49,7 +50,9 @@ fn large() -> World {
 
 /// The same as rules alone, as a compiler without sets writes them: one for each pod here, each peer and each port.
 fn plain(table: &table::Table) -> (usize, String) {
-    let mut text = String::from("table ip plain {\n\tchain forward {\n\t\ttype filter hook forward priority filter;\n\t\tct state established,related accept\n");
+    let mut text = String::from(
+        "table ip plain {\n\tchain forward {\n\t\ttype filter hook forward priority filter;\n\t\tct state established,related accept\n",
+    );
     let mut rules = 0;
     for (pod, chain) in &table.ingress {
         for one in &table.chains[chain] {
@@ -103,6 +106,10 @@ fn figures() {
     let compiled = compile(&cluster, &own());
     let (chains, sets) = (compiled.table.chains.len(), compiled.table.sets.len());
     println!("compiling: {:?}; {} pods isolated, {chains} chains, {sets} sets", begun.elapsed(), compiled.table.isolated().len());
+    let before = resident_kib();
+    let tables: Vec<Compiled> = (0..8).map(|_| compile(&cluster, &own())).collect();
+    println!("what is compiled of it: {} KiB", (resident_kib() - before) / 8);
+    drop(tables);
     load("the whole table", &render::whole(&compiled.table));
     let (rules, text) = plain(&compiled.table);
     load(&format!("the same as {rules} plain rules"), &text);

@@ -26,7 +26,8 @@ pub fn listed(namespace: &Namespace) -> Vec<String> {
 
 /// The elements of a set come in any order.
 fn sorted(block: &str) -> String {
-    let block = block.trim_end_matches("}\n}\n").trim_end().trim_end_matches('}').replace(&format!("table inet {} {{\n", render::TABLE), "");
+    let block =
+        block.trim_end_matches("}\n}\n").trim_end().trim_end_matches('}').replace(&format!("table inet {} {{\n", render::TABLE), "");
     let Some((head, elements)) = block.split_once("elements = {") else { return block.trim().to_owned() };
     let mut elements: Vec<&str> = elements.trim().trim_end_matches('}').split(',').map(str::trim).collect();
     elements.sort_unstable();

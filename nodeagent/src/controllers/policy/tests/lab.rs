@@ -202,7 +202,8 @@ impl Lab {
         let tried = std::thread::scope(|scope| {
             let from_one = |from: &End| {
                 let source = SocketAddr::new(from.addresses[family], 0);
-                let targets: Vec<_> = self.ends.iter().flat_map(|to| PORTS.map(|port| (to.name.clone(), to.addresses[family], port))).collect();
+                let targets: Vec<_> =
+                    self.ends.iter().flat_map(|to| PORTS.map(|port| (to.name.clone(), to.addresses[family], port))).collect();
                 let name = from.name.clone();
                 let at = from.at.clone();
                 scope.spawn(move || {
@@ -324,8 +325,9 @@ fn end(node: &Namespace, beyond: &Arc<Namespace>, namespace: &str, name: &str, n
     let addresses = addresses.map(|address| address.parse().unwrap());
     let (mut tcp, mut udp) = (Vec::new(), Vec::new());
     for (address, port) in addresses.into_iter().flat_map(|address: IpAddr| PORTS.map(|port| (address, port))) {
-        let (listener, socket) =
-            at.enter(|| (TcpListener::bind(SocketAddr::new(address, port)).unwrap(), UdpSocket::bind(SocketAddr::new(address, port)).unwrap()));
+        let (listener, socket) = at.enter(|| {
+            (TcpListener::bind(SocketAddr::new(address, port)).unwrap(), UdpSocket::bind(SocketAddr::new(address, port)).unwrap())
+        });
         listener.set_nonblocking(true).unwrap();
         socket.set_nonblocking(true).unwrap();
         tcp.push(listener);

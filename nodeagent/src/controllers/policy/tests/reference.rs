@@ -48,7 +48,8 @@ fn about<'a>(world: &'a World, pod: &Pod, direction: &str) -> Vec<&'a NetworkPol
             Some(types) => types.iter().any(|one| one == direction),
             None => direction == "Ingress" || spec.egress.is_some(),
         };
-        says && policy.metadata.namespace == pod.metadata.namespace && selects(spec.pod_selector.as_ref().unwrap(), pod.metadata.labels.as_ref())
+        says && policy.metadata.namespace == pod.metadata.namespace
+            && selects(spec.pod_selector.as_ref().unwrap(), pod.metadata.labels.as_ref())
     };
     world.policies.iter().filter(is_about).collect()
 }
@@ -57,9 +58,14 @@ fn may_receive(world: &World, pod: &Pod, flow: Flow, from: Option<&Pod>) -> bool
     let policies = about(world, pod, "Ingress");
     policies.is_empty()
         || policies.iter().any(|policy| {
-            policy.spec.as_ref().unwrap().ingress.iter().flatten().any(|rule| {
-                peers(world, policy, rule.from.as_deref(), flow.from, from) && ports(rule.ports.as_deref(), flow, Some(pod))
-            })
+            policy
+                .spec
+                .as_ref()
+                .unwrap()
+                .ingress
+                .iter()
+                .flatten()
+                .any(|rule| peers(world, policy, rule.from.as_deref(), flow.from, from) && ports(rule.ports.as_deref(), flow, Some(pod)))
         })
 }
 
@@ -67,9 +73,14 @@ fn may_send(world: &World, pod: &Pod, flow: Flow, to: Option<&Pod>) -> bool {
     let policies = about(world, pod, "Egress");
     policies.is_empty()
         || policies.iter().any(|policy| {
-            policy.spec.as_ref().unwrap().egress.iter().flatten().any(|rule| {
-                peers(world, policy, rule.to.as_deref(), flow.to, to) && ports(rule.ports.as_deref(), flow, to)
-            })
+            policy
+                .spec
+                .as_ref()
+                .unwrap()
+                .egress
+                .iter()
+                .flatten()
+                .any(|rule| peers(world, policy, rule.to.as_deref(), flow.to, to) && ports(rule.ports.as_deref(), flow, to))
         })
 }
 

@@ -109,9 +109,10 @@ pub fn any() -> impl Strategy<Value = World> {
         let pods = pods.into_iter().zip(2u8..).map(|((namespace, labels, here, web), number)| {
             pod(name(namespace), &format!("pod-{number}"), labels, if here { "here" } else { "there" }, number, web)
         });
-        let policies = policies.into_iter().enumerate().map(|(number, (namespace, spec))| {
-            policy(name(namespace), &format!("policy-{number}"), &spec.to_string())
-        });
+        let policies = policies
+            .into_iter()
+            .enumerate()
+            .map(|(number, (namespace, spec))| policy(name(namespace), &format!("policy-{number}"), &spec.to_string()));
         World { namespaces: namespaces.collect(), pods: pods.collect(), policies: policies.collect() }
     })
 }
@@ -184,7 +185,7 @@ fn spec() -> impl Strategy<Value = Value> {
     };
     let rules = |peers| prop::option::of(prop::collection::vec(list(peers), 0..3));
     let types = prop_oneof![Just(json!(["Ingress"])), Just(json!(["Egress"])), Just(json!(["Ingress", "Egress"])), Just(Value::Null)];
-    (selector(), rules("from"), rules("to"), types).prop_map(|(selector, ingress, egress, types)| {
-        json!({ "podSelector": selector, "ingress": ingress, "egress": egress, "policyTypes": types })
-    })
+    (selector(), rules("from"), rules("to"), types).prop_map(
+        |(selector, ingress, egress, types)| json!({ "podSelector": selector, "ingress": ingress, "egress": egress, "policyTypes": types }),
+    )
 }
