@@ -48,6 +48,7 @@ use crate::controllers::network::{self, Network};
 use crate::controllers::node_conditions::NodeConditions;
 use crate::controllers::overlay::{self, Overlay};
 use crate::controllers::pki::Pki;
+use crate::controllers::policy::{self, Policies};
 use crate::controllers::pressure_taints::PressureTaints;
 use crate::controllers::rebalancer::{self, Rebalancer};
 use crate::controllers::registries::Registries;
@@ -251,6 +252,9 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Masquerade::default(), node.clone()));
     tokio::spawn(controller::run(Overlay::new()?, node.clone()));
     tokio::spawn(overlay::paths::follow(node.clone()));
+    let view = policy::View::default();
+    tokio::spawn(policy::follow(node.clone(), view.clone()));
+    tokio::spawn(controller::run(Policies::new(view), node.clone()));
     tokio::spawn(controller::run(Cni, node.clone()));
     Ok(())
 }

@@ -19,7 +19,7 @@ use futures::future::join_all;
 use tonic::Request;
 
 pub use import::{import_archive, import_pinned};
-pub use pods::names;
+pub use pods::{names, sandboxes};
 pub use sandbox::try_sandbox;
 
 /// Where the kubelet's images and containers are.

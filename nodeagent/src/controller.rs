@@ -28,6 +28,11 @@ pub trait Controller: Send + 'static {
         Self::LOOK_AGAIN
     }
 
+    /// Ends when something beside the board has changed; it may be dropped before that.
+    fn woken(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     fn observe(&mut self, node: &Node) -> impl Future<Output = anyhow::Result<Self::Seen>> + Send;
 
     fn plan(&self, seen: &Self::Seen) -> Plan<Self::Action>;
@@ -93,11 +98,14 @@ pub async fn run<C: Controller>(mut controller: C, node: Node) {
             Ok(false) => {
                 backoff = BACKOFF_MIN;
                 let reads = node.store.take_reads();
+                let look_again = Instant::now() + controller.look_again();
+                let mut woken = std::pin::pin!(controller.woken());
                 let changed = async {
                     loop {
                         tokio::select! {
                             changed = board.changed() => changed?,
                             changed = config.changed() => return changed,
+                            () = &mut woken => return Ok(()),
                         }
                         if C::WAKE == Wake::AnyChange || node.store.changed_after(revision, &reads) {
                             return Ok(());
@@ -105,7 +113,7 @@ pub async fn run<C: Controller>(mut controller: C, node: Node) {
                     }
                 };
                 // A time-out is the resync; a closed board is the agent's end.
-                if let Ok(Err(_)) = timeout_at(Instant::now() + controller.look_again(), changed).await {
+                if let Ok(Err(_)) = timeout_at(look_again, changed).await {
                     return;
                 }
             }

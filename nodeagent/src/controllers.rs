@@ -39,6 +39,7 @@ pub mod nft;
 pub mod node_conditions;
 pub mod overlay;
 pub mod pki;
+pub mod policy;
 pub mod pressure_taints;
 #[cfg(test)]
 pub mod real_cluster;

@@ -21,6 +21,7 @@ pub mod manifests;
 pub mod metrics_api;
 pub mod network;
 pub mod overlay;
+pub mod policy;
 pub mod pressure;
 pub mod public_key;
 pub mod scores;

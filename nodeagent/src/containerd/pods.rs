@@ -69,6 +69,14 @@ pub async fn names(socket: &Path) -> anyhow::Result<Names> {
     Ok(joined(sandboxes, containers.context("listing containers")?.containers))
 }
 
+/// Pods by the id of their sandbox: namespace and name.
+pub async fn sandboxes(socket: &Path) -> anyhow::Result<HashMap<String, (String, String)>> {
+    let channel = super::connect(socket).await?.channel();
+    let sandboxes: Result<Sandboxes, Status> = ask(&channel, "ListPodSandbox", Everything {}).await;
+    let sandboxes = sandboxes.context("listing the pods' sandboxes")?.items.into_iter();
+    Ok(sandboxes.filter_map(|sandbox| Some((sandbox.id, sandbox.metadata.map(|pod| (pod.namespace, pod.name))?))).collect())
+}
+
 fn joined(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Names {
     let mut names = Names::default();
     for sandbox in sandboxes {

@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::resources::cluster::NodeStatus;
 use crate::resources::overlay::OverlayStatus;
 use plan::{Action, Seen};
+pub use render::{BRIDGE, NETWORK};
 
 #[derive(Debug)]
 pub struct Cni;

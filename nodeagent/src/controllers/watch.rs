@@ -59,6 +59,16 @@ where
     }
 }
 
+/// All of a list at once, and where a watch has to begin.
+pub async fn all<K>(api: &Api<K>, params: ListParams) -> kube::Result<(Vec<K>, String)>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut objects = Vec::new();
+    let from = list(api, params, |object| objects.push(object)).await?;
+    Ok((objects, from))
+}
+
 async fn prepared<W: Watch>(node: &Node) -> Machine {
     let mut board = node.store.revision();
     loop {

@@ -228,6 +228,17 @@ pub const KINDS: &[Kind] = &[
         &[("SERVED BY", "status.servedBy"), ("MESSAGE", "status.message")],
     ),
     seen("metricsservers", "Agents that answer metrics.k8s.io, as this one knows them.", &[("STATE", "status.state")]),
+    seen(
+        "networkpolicies",
+        "The cluster's network policies, and whom of this machine's pods they are about.",
+        &[
+            ("STATE", "status.state"),
+            ("INGRESS", "status.ingress"),
+            ("EGRESS", "status.egress"),
+            ("PODS", "status.pods"),
+            ("MESSAGE", "status.message"),
+        ],
+    ),
     seen("nodeips", "Addresses under which Kubernetes knows the machine.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "nodes",

@@ -59,8 +59,7 @@ impl Watch for Nodes {
             true => (ListParams::default(), WatchParams::default()),
             false => (ListParams::default().fields(&only_ours), WatchParams::default().fields(&only_ours)),
         };
-        let mut listed = Vec::new();
-        let from = watch::list(&api, list, |node| listed.push(node)).await.context("listing nodes")?;
+        let (listed, from) = watch::all(&api, list).await.context("listing nodes")?;
         view.listed(&listed);
 
         let mut events = std::pin::pin!(api.watch(&watch, &from).await.context("watching nodes")?);

@@ -5,7 +5,10 @@ use machine::Root;
 use serde_json::{Value, json};
 
 /// The bridge that all pods of a node are on.
-const BRIDGE: &str = "cni0";
+pub const BRIDGE: &str = "cni0";
+
+/// Names the network, and the folder in which host-local writes down who has which address.
+pub const NETWORK: &str = "corten";
 
 /// Packets that leave the cluster get the node's address from controllers/masquerade: the plugin would give it to those for pods of other
 /// nodes as well.
@@ -25,7 +28,7 @@ pub fn conflist(root: &Root, pod_cidrs: &[IpNet], mtu: u32) -> Vec<u8> {
     });
     let list = json!({
         "cniVersion": "1.0.0",
-        "name": "corten",
+        "name": NETWORK,
         "plugins": [bridge, { "type": "portmap", "backend": "nftables", "capabilities": { "portMappings": true } }],
     });
     let mut text = format!("{list:#}").into_bytes();
