@@ -66,7 +66,7 @@ fn policies_of_an_api_server_are_in_the_kernel() {
                 .register(&admin, "there", "192.0.2.31", json!({ "spec": { "podCIDRs": ["10.244.77.0/24"], "podCIDR": "10.244.77.0/24" } }))
                 .await?;
             let networks = until("the Node has its part of the pod networks", || async {
-                Ok(node.store.get::<NodeStatus>(OWN).context("no Node")?.pod_cidrs.first().copied().context("none")?)
+                node.store.get::<NodeStatus>(OWN).context("no Node")?.pod_cidrs.first().copied().context("none")
             })
             .await?;
             let address = networks.hosts().nth(8).context("no address")?.to_string();
@@ -75,7 +75,11 @@ fn policies_of_an_api_server_are_in_the_kernel() {
             add_pod(&admin, "shop", "web", OWN, &address).await?;
             add_pod(&admin, "bank", "client", "there", "10.244.77.3").await?;
             let state = || node.store.get::<ControllerStatus>(Policies::NAME).map(|status| status.state);
-            until("it has nothing to do", || async { Ok(ensure!(state() == Some(ControllerState::Settled), "{:?}", state())) }).await?;
+            until("it has nothing to do", || async {
+                ensure!(state() == Some(ControllerState::Settled), "{:?}", state());
+                Ok(())
+            })
+            .await?;
             ensure!(table().is_empty() && !view.picture().1.pods, "without policies nobody asks for pods, and there is no table");
 
             let policies: Api<NetworkPolicy> = Api::namespaced(admin.kube().clone(), "shop");
@@ -103,18 +107,27 @@ fn policies_of_an_api_server_are_in_the_kernel() {
             let namespaces: Api<Namespace> = Api::all(admin.kube().clone());
             let team = json!({ "metadata": { "labels": { "team": "c" } } });
             namespaces.patch("bank", &PatchParams::default(), &Patch::Merge(&team)).await?;
-            until("its pods are not let in any more", || async { Ok(ensure!(!table().contains("10.244.77.3"), "{}", table())) }).await?;
-            has(&[isolated.clone()])?;
+            until("its pods are not let in any more", || async {
+                ensure!(!table().contains("10.244.77.3"), "{}", table());
+                Ok(())
+            })
+            .await?;
+            has(std::slice::from_ref(&isolated))?;
             let pods: Api<Pod> = Api::namespaced(admin.kube().clone(), "shop");
             let ended = json!({ "status": { "phase": "Succeeded" } });
             pods.patch_status("web", &PatchParams::default(), &Patch::Merge(&ended)).await?;
-            until("a pod that has ended is nobody", || async { Ok(ensure!(!table().contains(&address), "{}", table())) }).await?;
+            until("a pod that has ended is nobody", || async {
+                ensure!(!table().contains(&address), "{}", table());
+                Ok(())
+            })
+            .await?;
             ensure!(!table().is_empty());
 
             policies.delete("web", &DeleteParams::default()).await?;
             until("no policies, no table", || async {
                 ensure!(table().is_empty() && view.picture().1 == view::Listed { policies: true, ..view::Listed::default() });
-                Ok(ensure!(node.store.get::<NetworkPolicyStatus>("shop/web").is_none()))
+                ensure!(node.store.get::<NetworkPolicyStatus>("shop/web").is_none());
+                Ok(())
             })
             .await?;
 

@@ -29,8 +29,6 @@ use crate::node::Node;
 use crate::resources::cluster::ApiServer;
 use crate::resources::manifests::ManifestSet;
 
-/// Objects in one answer of a list.
-
 pub async fn follow(node: Node, view: View) {
     tokio::join!(
         sandboxes::follow(node.clone(), view.clone()),
