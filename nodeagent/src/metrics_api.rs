@@ -4,6 +4,7 @@
 
 mod answer;
 mod ask;
+mod discovery;
 mod pods;
 #[cfg(test)]
 mod real;

@@ -1,4 +1,4 @@
-//! What an ask is answered with: discovery, lists and objects of both APIs, and errors as the Kubernetes API has them, in JSON.
+//! What an ask is answered with: lists and objects of both APIs, and errors as the Kubernetes API has them, in JSON.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::ask::{Ask, Chosen, Of, Refused, Wanted};
+use super::discovery;
 use super::pods::Known;
 use super::sources::Sources;
 use crate::clock;
@@ -69,9 +70,10 @@ impl From<Refused> for Failure {
 
 pub fn answer(ask: &Ask, sources: &Sources, now: Instant) -> Result<Value, Failure> {
     match ask {
-        Ask::Groups => Ok(json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": Group::ALL.map(of_group) })),
-        Ask::Group(group) => Ok(kinded("APIGroup", "v1", of_group(*group))),
-        Ask::Resources(group) => Ok(resources(*group)),
+        Ask::Groups => Ok(discovery::groups()),
+        Ask::Everything => Ok(discovery::everything()),
+        Ask::Group(group) => Ok(kinded("APIGroup", "v1", discovery::group(*group))),
+        Ask::Resources(group) => Ok(discovery::resources(*group)),
         Ask::Metrics(wanted) => metrics(wanted, sources, now),
     }
 }
@@ -165,29 +167,6 @@ impl<'a> World<'a> {
         });
         pods.filter_map(|(namespace, name, pod)| Some((namespace, name, &pod.labels, self.look.pod(&pod.node, &pod.uid)?)))
     }
-}
-
-fn of_group(group: Group) -> Value {
-    let version = json!({ "groupVersion": group.api_version(), "version": group.version() });
-    json!({ "name": group.name(), "versions": [version], "preferredVersion": version })
-}
-
-fn resources(group: Group) -> Value {
-    let entry = |name: String, namespaced: bool, kind: &str, verbs: &[&str]| json!({ "name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs });
-    let all: Vec<Value> = match group {
-        Group::Resource => vec![
-            entry("nodes".to_owned(), false, "NodeMetrics", &["get", "list"]),
-            entry("pods".to_owned(), true, "PodMetrics", &["get", "list"]),
-        ],
-        Group::Custom => {
-            let of = |(of, namespaced): (Of, bool)| {
-                let name = move |pressure: Pressure| format!("{}/{}", of.resource(), pressure.name());
-                Pressure::ALL.map(|pressure| entry(name(pressure), namespaced, "MetricValueList", &["get"]))
-            };
-            [(Of::Nodes, false), (Of::Pods, true)].map(of).concat()
-        }
-    };
-    json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group.api_version(), "resources": all })
 }
 
 fn list(kind: &str, group: Group, items: Vec<Value>) -> Value {

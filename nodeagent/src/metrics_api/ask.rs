@@ -4,6 +4,7 @@ use controlplane::metrics_api::{Group, Pressure};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::discovery;
 use super::selector::Selector;
 use crate::reviews::{Access, Place};
 
@@ -18,6 +19,8 @@ pub enum Of {
 pub enum Ask {
     /// `/apis`.
     Groups,
+    /// The same, by whoever takes all groups' resources in one answer.
+    Everything,
     /// `/apis/<group>`.
     Group(Group),
     /// `/apis/<group>/<version>`.
@@ -70,7 +73,7 @@ impl Of {
 }
 
 impl Ask {
-    pub fn of(method: &Method, path: &str, query: &str) -> Result<Ask, Refused> {
+    pub fn of(method: &Method, path: &str, query: &str, accepted: &str) -> Result<Ask, Refused> {
         if method != Method::GET {
             return Err(Refused::Method(method.to_string()));
         }
@@ -81,7 +84,10 @@ impl Ask {
         if *apis != "apis" {
             return Err(unknown());
         }
-        let [group, version @ ..] = group else { return Ok(Ask::Groups) };
+        let [group, version @ ..] = group else {
+            let everything = accepted.split(',').any(|kind| kind.trim() == discovery::EVERYTHING);
+            return Ok(if everything { Ask::Everything } else { Ask::Groups });
+        };
         let group = Group::ALL.into_iter().find(|known| known.name() == *group).ok_or_else(unknown)?;
         let [version, rest @ ..] = version else { return Ok(Ask::Group(group)) };
         if *version != group.version() {
@@ -108,7 +114,9 @@ impl Ask {
             },
         };
         let wanted = match self {
-            Ask::Groups | Ask::Group(_) | Ask::Resources(_) => return Access::Path { path: path.to_owned(), verb: "get" },
+            Ask::Groups | Ask::Everything | Ask::Group(_) | Ask::Resources(_) => {
+                return Access::Path { path: path.to_owned(), verb: "get" };
+            }
             Ask::Metrics(wanted) => wanted,
         };
         match wanted {
@@ -211,7 +219,7 @@ mod tests {
             ("/openapi/v2", ""),
             ("/", ""),
         ] {
-            let shown = match Ask::of(&Method::GET, path, query) {
+            let shown = match Ask::of(&Method::GET, path, query, "") {
                 Ok(ask) => ask.access(path).to_string(),
                 Err(refused) => format!("{refused:?}"),
             };
@@ -223,14 +231,14 @@ mod tests {
     #[test]
     fn nothing_can_be_written() {
         for method in [Method::POST, Method::DELETE, Method::PATCH] {
-            assert_eq!(Ask::of(&method, "/apis", ""), Err(Refused::Method(method.to_string())));
+            assert_eq!(Ask::of(&method, "/apis", "", ""), Err(Refused::Method(method.to_string())));
         }
     }
 
     proptest! {
         #[test]
         fn nothing_that_is_sent_makes_it_panic(path in "/apis/(metrics|custom.metrics).k8s.io/v1beta[12]/.{0,60}", query in ".{0,60}") {
-            let _ = Ask::of(&Method::GET, &path, &query).map(|ask| ask.access(&path));
+            let _ = Ask::of(&Method::GET, &path, &query, "").map(|ask| ask.access(&path));
         }
     }
 }

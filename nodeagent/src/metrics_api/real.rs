@@ -201,7 +201,8 @@ async fn how_fresh(admin: &Client, pod: &str, began: Instant) -> Result<()> {
     ages.sort();
     let at = |share: usize| ages[(ages.len() - 1) * share / 100];
     eprintln!("what an answer tells is {:?} old (median), {:?} (99 %), {:?} at most", at(50), at(99), at(100));
-    ensure!(at(50) < Duration::from_secs(1), "{ages:?}");
+    // A second and a half of a sweep, where the machine has time for anything at all.
+    ensure!(at(50) < Duration::from_secs(2), "{ages:?}");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use controlplane::metrics_api::certificate_request;
 use controlplane::pki::{Authority, AuthorityId, FRONT_PROXY_CLIENT};
 use controlplane::ports::METRICS_API_PORT;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::Value;
@@ -24,6 +24,7 @@ use tonic::service::Routes;
 
 use super::answer::{Failure, answer};
 use super::ask::Ask;
+use super::discovery;
 use super::is_wanted;
 use super::sources::Sources;
 use crate::controllers::machine::Machine;
@@ -33,6 +34,7 @@ use crate::server::caller::Peer;
 use crate::server::tls::Credentials;
 use crate::server::{self, Refusals, chunks};
 
+const JSON: &str = "application/json";
 const BIND_AGAIN: Duration = Duration::from_secs(5);
 /// The serving certificate lives for a week; whatever else it was made of is looked at meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
@@ -136,14 +138,14 @@ async fn handle(State(served): State<Served>, request: Request) -> Response<Body
     let (head, _) = request.into_parts();
     match respond(&served, &head).await {
         Ok(response) => response,
-        Err(failure) => json(failure.code, Body::from(failure.status().to_string())),
+        Err(failure) => response(failure.code, JSON, Body::from(failure.status().to_string())),
     }
 }
 
 async fn respond(served: &Served, request: &Parts) -> Result<Response<Body>, Failure> {
     let user = user(request)?;
     let path = request.uri.path();
-    let ask = Ask::of(&request.method, path, request.uri.query().unwrap_or_default())?;
+    let ask = Ask::of(&request.method, path, request.uri.query().unwrap_or_default(), &texts(&request.headers, ACCEPT.as_str()).join(","))?;
     if !user.groups.iter().any(|group| group == ALWAYS) {
         let access = ask.access(path);
         let permitted = served.reviews.permits(&user, &access).await;
@@ -156,7 +158,8 @@ async fn respond(served: &Served, request: &Parts) -> Result<Response<Body>, Fai
     let turn = tokio::time::timeout(TURN, served.answers.clone().acquire_owned()).await;
     let turn = turn.ok().and_then(Result::ok).ok_or_else(|| Failure::unavailable("too many others are being answered; try again"))?;
     let answer: Value = answer(&ask, &served.sources, Instant::now())?;
-    Ok(json(StatusCode::OK, Body::from_stream(chunks::in_chunks(answer.to_string(), turn, DEADLINE))))
+    let kind = if ask == Ask::Everything { discovery::EVERYTHING } else { JSON };
+    Ok(response(StatusCode::OK, kind, Body::from_stream(chunks::in_chunks(answer.to_string(), turn, DEADLINE))))
 }
 
 /// For whom the aggregator asks. The handshake proved that somebody of the front-proxy authority does; only the aggregator may say who.
@@ -179,9 +182,9 @@ fn texts(headers: &HeaderMap, name: &str) -> Vec<String> {
     headers.get_all(name).iter().filter_map(|value| Some(value.to_str().ok()?.to_owned())).collect()
 }
 
-fn json(status: StatusCode, body: Body) -> Response<Body> {
+fn response(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

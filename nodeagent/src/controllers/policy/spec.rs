@@ -68,6 +68,9 @@ pub enum Number {
     Named(String),
 }
 
+/// A rule as the API has it, whichever way it is for: the others' end, and the ports.
+type Stated = (Option<Vec<NetworkPolicyPeer>>, Option<Vec<NetworkPolicyPort>>);
+
 impl Policy {
     pub fn read(policy: &NetworkPolicy) -> Policy {
         let spec = policy.spec.clone().unwrap_or_default();
@@ -77,7 +80,7 @@ impl Policy {
         // As the API server fills it in (pkg/apis/networking/v1/defaults.go).
         let is_about = |direction: &str, default: bool| if types.is_empty() { default } else { types.iter().any(|one| one == direction) };
         let (about_ingress, about_egress) = (is_about("Ingress", true), is_about("Egress", spec.egress.is_some()));
-        let mut rules = |name: &str, rules: Vec<(Option<Vec<NetworkPolicyPeer>>, Option<Vec<NetworkPolicyPort>>)>| {
+        let mut rules = |name: &str, rules: Vec<Stated>| {
             let mut room = MOST_NETWORKS;
             let mut read = Vec::new();
             for (index, (from, on)) in rules.into_iter().enumerate() {

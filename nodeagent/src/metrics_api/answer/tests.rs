@@ -58,7 +58,7 @@ fn tell(cluster: &ClusterUsage, now: Instant) {
 #[tokio::test(start_paused = true)]
 async fn answers_are_those_that_clients_of_kubernetes_expect() {
     let sources = sources();
-    let nodes = Ask::of(&Method::GET, "/apis/metrics.k8s.io/v1beta1/nodes", "").unwrap();
+    let nodes = Ask::of(&Method::GET, "/apis/metrics.k8s.io/v1beta1/nodes", "", "").unwrap();
     let code = || answer(&nodes, &sources, Instant::now()).map_err(|failure| failure.code).err();
     tell(&sources.cluster, Instant::now());
     assert_eq!(code(), Some(StatusCode::SERVICE_UNAVAILABLE), "of one node nothing is known yet");
@@ -83,10 +83,13 @@ async fn answers_are_those_that_clients_of_kubernetes_expect() {
         ("/apis/custom.metrics.k8s.io/v1beta2/nodes/a/pressure_io_full", ""),
         ("/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/pods/*/pressure_cpu_some", "labelSelector=app"),
     ] {
-        let found = Ask::of(&Method::GET, path, query).map_err(Failure::from).and_then(|ask| answer(&ask, &sources, Instant::now()));
+        let found = Ask::of(&Method::GET, path, query, "").map_err(Failure::from).and_then(|ask| answer(&ask, &sources, Instant::now()));
         let shown = found.unwrap_or_else(|failure| failure.status());
         writeln!(text, "GET {path} {query}\n{}\n", serde_json::to_string_pretty(&shown).unwrap()).unwrap();
     }
+    let accepted = format!("{},application/json", discovery::EVERYTHING);
+    let everything = Ask::of(&Method::GET, "/apis", "", &accepted).map(|ask| answer(&ask, &sources, Instant::now()));
+    writeln!(text, "GET /apis, everything\n{}", serde_json::to_string_pretty(&everything.unwrap().unwrap()).unwrap()).unwrap();
     crate::golden::check("src/metrics_api/golden/answers.txt", &text);
     tokio::time::advance(STALE).await;
     assert_eq!(code(), Some(StatusCode::SERVICE_UNAVAILABLE), "all are silent again");
