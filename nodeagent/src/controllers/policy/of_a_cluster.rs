@@ -100,8 +100,12 @@ fn policies_of_an_api_server_are_in_the_kernel() {
                 has(&["10.244.77.3".to_owned(), isolated.clone(), format!("{address} . tcp . 8080")])
             })
             .await?;
-            let told = node.store.get::<NetworkPolicyStatus>("shop/web").context("not told of")?;
-            ensure!(told.state == PolicyState::Enforced && told.pods == ["web"] && told.ingress && !told.egress, "{told:?}");
+            until("users are told of it", || async {
+                let told = node.store.get::<NetworkPolicyStatus>("shop/web").context("not told of")?;
+                ensure!(told.state == PolicyState::Enforced && told.pods == ["web"] && told.ingress && !told.egress, "{told:?}");
+                Ok(())
+            })
+            .await?;
 
             // A namespace that is another team's now, and a pod that has ended.
             let namespaces: Api<Namespace> = Api::all(admin.kube().clone());
