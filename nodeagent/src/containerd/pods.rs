@@ -8,6 +8,7 @@ use metrics::Names;
 use metrics::names;
 use prost::Message;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::cri::{Metadata, ask};
 
@@ -63,18 +64,20 @@ struct Image {
 /// All pods and containers that the runtime has, those that have ended among them.
 pub async fn names(socket: &Path) -> anyhow::Result<Names> {
     let channel = super::connect(socket).await?.channel();
-    let sandboxes: Result<Sandboxes, Status> = ask(&channel, "ListPodSandbox", Everything {}).await;
-    let sandboxes = sandboxes.context("listing the pods' sandboxes")?.items;
+    let sandboxes = list_sandboxes(&channel).await?;
     let containers: Result<Containers, Status> = ask(&channel, "ListContainers", Everything {}).await;
     Ok(joined(sandboxes, containers.context("listing containers")?.containers))
 }
 
 /// Pods by the id of their sandbox: namespace and name.
 pub async fn sandboxes(socket: &Path) -> anyhow::Result<HashMap<String, (String, String)>> {
-    let channel = super::connect(socket).await?.channel();
-    let sandboxes: Result<Sandboxes, Status> = ask(&channel, "ListPodSandbox", Everything {}).await;
-    let sandboxes = sandboxes.context("listing the pods' sandboxes")?.items.into_iter();
+    let sandboxes = list_sandboxes(&super::connect(socket).await?.channel()).await?.into_iter();
     Ok(sandboxes.filter_map(|sandbox| Some((sandbox.id, sandbox.metadata.map(|pod| (pod.namespace, pod.name))?))).collect())
+}
+
+async fn list_sandboxes(channel: &Channel) -> anyhow::Result<Vec<Sandbox>> {
+    let sandboxes: Result<Sandboxes, Status> = ask(channel, "ListPodSandbox", Everything {}).await;
+    Ok(sandboxes.context("listing the pods' sandboxes")?.items)
 }
 
 fn joined(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Names {
