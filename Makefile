@@ -126,13 +126,14 @@ vm-test-long: image failpoint-agent ## Power cuts: SEEDS=100 over all kinds (SEE
 	CORTEN_SEEDS=$(or $(SEEDS),100) CORTEN_SEED=$(or $(SEED),0) cargo test -p tests --test vm -- --ignored --test-threads=1 --nocapture upgrade::power::
 	cargo test -p tests --test vm -- --ignored --test-threads=1 faults::power::
 
-# Benchmarks that measure no image.
-BENCH_WITHOUT_IMAGE := collector extender simulator
+# Benchmarks that measure no image, and those of them that need upstream's parts all the same.
+BENCH_WITHOUT_IMAGE := collector extender overlay simulator
+BENCH_WITH_COMPONENTS := collector overlay
 
 .PHONY: bench
 bench: setup ## Measure the figures of docs/benchmarks.md, or some (T="sizes api"); needs root and mmdebstrap
 	$(if $(and $(T),$(if $(filter-out $(BENCH_WITHOUT_IMAGE),$(T)),,none)),,$(MAKE) image IMAGE_CARGO_PROFILE=release IMAGES=build/bench/images UPDATE_LEVEL=19)
-	$(if $(filter collector,$(T)),$(MAKE) components)
+	$(if $(filter $(BENCH_WITH_COMPONENTS),$(T)),$(MAKE) components)
 	cargo run --quiet --profile image -p tests --bin bench -- $(T)
 
 .PHONY: golden
