@@ -26,7 +26,7 @@ pub enum Transport {
 /// Until the next server is asked as well.
 const PATIENCE: Duration = Duration::from_millis(800);
 /// For all of it: shorter than the five seconds that programs wait for an answer.
-const DEADLINE: Duration = Duration::from_millis(4500);
+const DEADLINE: Duration = Duration::from_secs(4);
 /// How long a server that gave no answer is asked last.
 const DISTRUST: Duration = Duration::from_secs(30);
 
@@ -52,32 +52,53 @@ impl Silent {
     }
 }
 
-/// The best answer there is; none where nobody gave any.
+/// The best answer there is; none where nobody gave any. Whoever let wait, so that another had to be asked or nobody answered, comes last for a
+/// while.
 pub async fn forward(question: &[u8], over: Transport, servers: &[SocketAddr], silent: &Silent) -> Option<Vec<u8>> {
     let mut best = None;
+    let mut awaited = BTreeMap::new();
     // What was answered until then counts.
-    let _ = timeout(DEADLINE, collect(question, over, servers, silent, &mut best)).await;
+    let in_time = timeout(DEADLINE, collect(question, over, servers, silent, &mut awaited, &mut best)).await.is_ok();
+    let now = Instant::now();
+    for (server, since) in awaited {
+        if !in_time || now >= since + PATIENCE {
+            silent.note(server, false, now);
+        }
+    }
     best
 }
 
-async fn collect(question: &[u8], over: Transport, servers: &[SocketAddr], silent: &Silent, best: &mut Option<Vec<u8>>) {
+/// Asks until there is an answer or nobody is left to ask; in `awaited` are those that were asked and said nothing yet, and since when.
+async fn collect(
+    question: &[u8],
+    over: Transport,
+    servers: &[SocketAddr],
+    silent: &Silent,
+    awaited: &mut BTreeMap<SocketAddr, Instant>,
+    best: &mut Option<Vec<u8>>,
+) {
     let mut waiting = silent.order(servers, Instant::now()).into_iter();
     let mut asked = FuturesUnordered::new();
-    let ask = |server| async move { (server, timeout(DEADLINE, exchange(server, question, over)).await) };
+    let ask = |server| async move { (server, exchange(server, question, over).await) };
     loop {
         if asked.is_empty() {
             let Some(server) = waiting.next() else { return };
+            awaited.insert(server, Instant::now());
             asked.push(ask(server));
         }
         let (server, answered) = tokio::select! {
             Some(answered) = asked.next() => answered,
             () = sleep(PATIENCE), if waiting.len() > 0 => {
-                asked.extend(waiting.next().map(ask));
+                if let Some(server) = waiting.next() {
+                    awaited.insert(server, Instant::now());
+                    asked.push(ask(server));
+                }
                 continue;
             }
         };
+        awaited.remove(&server);
         match answered {
-            Ok(Ok(answer)) => {
+            Ok(answer) => {
                 silent.note(server, true, Instant::now());
                 let worth = message::worth(&answer);
                 if worth == Worth::Answer || best.is_none() {
@@ -87,11 +108,10 @@ async fn collect(question: &[u8], over: Transport, servers: &[SocketAddr], silen
                     return;
                 }
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 tracing::debug!("asking name server {server}: {error}");
                 silent.note(server, false, Instant::now());
             }
-            Err(_) => silent.note(server, false, Instant::now()),
         }
     }
 }
