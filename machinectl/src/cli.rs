@@ -51,6 +51,7 @@ pub enum Verb {
     Events(verbs::log::Events),
     Get(verbs::get::Get),
     Top(verbs::top::Top),
+    Dashboard(verbs::dashboard::Dashboard),
     Version(verbs::version::Version),
     /// Container images of a machine
     #[command(subcommand)]
@@ -120,6 +121,7 @@ impl Cli {
             Verb::Events(verb) => verb.run(&world).await,
             Verb::Get(verb) => verb.run(&world).await,
             Verb::Top(verb) => verb.run(&world).await,
+            Verb::Dashboard(verb) => verb.run(&world).await,
             Verb::Version(verb) => verb.run(&world).await,
             Verb::Image(verb) => verb.run(&world).await,
             Verb::Files(verb) => verb.run(&world).await,

@@ -6,6 +6,7 @@ pub mod bootstrap;
 pub mod completion;
 pub mod config;
 pub mod context;
+pub mod dashboard;
 pub mod etcd;
 pub mod files;
 pub mod generate;

@@ -1,6 +1,7 @@
 //! `top`: what machines, their services, pods and containers use, and how long they wait for it.
 
-mod table;
+pub mod table;
+pub mod waits;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
@@ -16,6 +17,7 @@ use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::{Format, Output, write};
 use crate::session::Session;
+use waits::Waits;
 
 /// Show what machines, services, pods or containers use, and how long they wait for CPU, memory and I/O
 #[derive(Debug, Args)]
@@ -26,7 +28,10 @@ pub struct Top {
     /// What comes first: the largest in this
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
-    /// Go on and show newer figures
+    /// Only those whose name, or whose namespace's or machine's, has this in it
+    #[arg(long, value_name = "TEXT", default_value_t)]
+    filter: String,
+    /// Go on and show newer figures, and how the longest wait went
     #[arg(short, long)]
     watch: bool,
     /// Least time from one table to the next, with --watch
@@ -71,15 +76,15 @@ impl Top {
         let answers = world.connection.each(QUICK, async |session| first(&session, self.what).await).await?;
         let machines: Answers = answers.done.iter().map(|(node, answer)| (node.to_string(), answer.clone())).collect();
         if !machines.is_empty() {
-            self.output
-                .print(|wide| table::table(self.what, self.sort, &machines, wide), || table::values(self.what, self.sort, &machines));
+            let rows = self.rows(&machines);
+            self.output.print(|wide| table::table(self.what, &rows, machines.len(), None, wide), || table::values(&rows));
         }
         answers.outcome()
     }
 
     /// Shows the machines side by side, anew whenever one of them told more, but not more often than asked for.
     async fn follow(&self, world: &World) -> Result<(), Failure> {
-        let machines = Mutex::new((Answers::new(), None::<Instant>));
+        let seen = Mutex::new(Seen::default());
         let count = world.connection.count()?;
         let follow = async |session: Session| {
             let mut client = session.metrics();
@@ -88,14 +93,13 @@ impl Top {
                 .ask(client.stream(StreamMetricsRequest { interval, node_only: self.what == What::Nodes, ..Default::default() }))
                 .await?;
             while let Some(answer) = answers.message().await.map_err(|status| session.failed(&status))? {
-                let mut machines = machines.lock().unwrap_or_else(PoisonError::into_inner);
-                machines.0.insert(session.node.to_string(), answer);
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.machines.insert(session.node.to_string(), answer);
                 // The first table waits until all have answered; those that cannot be reached do not hold it up for long.
-                let last = machines.1.get_or_insert_with(Instant::now);
-                let due = last.elapsed() >= self.interval.0.mul_f32(0.5);
-                if due || machines.0.len() == count {
-                    machines.1 = Some(Instant::now());
-                    self.show(&machines.0);
+                let due = seen.shown.get_or_insert_with(Instant::now).elapsed() >= self.interval.0.mul_f32(0.5);
+                if due || seen.machines.len() == count {
+                    seen.shown = Some(Instant::now());
+                    self.show(&mut seen);
                 }
             }
             Err::<(), _>(Failure::new(&session.node, "the machine ended the stream").remedy("start it again"))
@@ -103,17 +107,35 @@ impl Top {
         world.connection.each(None, follow).await?.outcome()
     }
 
-    fn show(&self, machines: &Answers) {
+    fn rows(&self, machines: &Answers) -> Vec<Row> {
+        let mut rows = table::rows(self.what, self.sort, machines);
+        rows.retain(|row| row.names.iter().any(|(_, name)| name.contains(&self.filter)));
+        rows
+    }
+
+    fn show(&self, seen: &mut Seen) {
+        let rows = self.rows(&seen.machines);
+        seen.waits.note(&rows);
         match self.output.format {
             Format::Table | Format::Wide => {
                 let clear = if stdout().is_terminal() { CLEAR } else { "" };
-                let table = table::table(self.what, self.sort, machines, self.output.format == Format::Wide);
+                let wide = self.output.format == Format::Wide;
+                let table = table::table(self.what, &rows, seen.machines.len(), Some(&seen.waits), wide);
                 write(&format!("{clear}{}", table.render(true)));
             }
-            Format::Json => write(&format!("{}\n", table::values(self.what, self.sort, machines))),
-            Format::Yaml => write(&format!("---\n{}", machine::config::yaml::print(&table::values(self.what, self.sort, machines)))),
+            Format::Json => write(&format!("{}\n", table::values(&rows))),
+            Format::Yaml => write(&format!("---\n{}", machine::config::yaml::print(&table::values(&rows)))),
         }
     }
+}
+
+/// What --watch has seen so far.
+#[derive(Debug, Default)]
+struct Seen {
+    machines: Answers,
+    /// When the last table was shown.
+    shown: Option<Instant>,
+    waits: Waits,
 }
 
 /// An agent that has just started has read once, and knows no rates yet.
@@ -130,11 +152,13 @@ async fn first(session: &Session, what: What) -> Result<StreamMetricsResponse, F
     }
 }
 
+type Names = Vec<(&'static str, String)>;
+
 /// What a row is made of, and what programs get.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Row {
     /// Column headings and cells, by which a row is called.
-    names: Vec<(&'static str, String)>,
+    names: Names,
     cpus: Option<f64>,
     memory_bytes: Option<u64>,
     tasks: Option<u64>,

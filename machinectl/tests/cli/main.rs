@@ -3,6 +3,7 @@
 mod calls;
 mod clusters;
 mod connecting;
+mod dashboard;
 mod destructive;
 mod fake;
 mod generating;

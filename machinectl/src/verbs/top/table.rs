@@ -5,18 +5,19 @@ use std::cmp::Reverse;
 use api::v1::{GroupKind, GroupUsage, NodeUsage, PressureShares};
 use serde_json::{Map, Value, json};
 
+use super::waits::{self, Waits};
 use super::{Answers, Row, Sort, What};
 use crate::output::Table;
 
-pub fn table(what: What, sort: Sort, machines: &Answers, wide: bool) -> Table {
-    let rows = rows(what, sort, machines);
+/// `waits`: how the longest wait went, for whoever watches.
+pub(super) fn table(what: What, rows: &[Row], machines: usize, waits: Option<&Waits>, wide: bool) -> Table {
     let mut table = Table::default();
     let Some(first) = rows.first() else {
         table.headings = vec![heading(what).to_owned()];
         return table;
     };
     // Of one machine's services and pods, its name says nothing.
-    let skip = usize::from(what != What::Nodes && machines.len() == 1);
+    let skip = usize::from(what != What::Nodes && machines == 1);
     table.headings.extend(first.names.iter().skip(skip).map(|(heading, _)| (*heading).to_owned()));
     table.headings.extend(["CPU", "MEMORY"].map(str::to_owned));
     table.headings.extend(first.more.iter().map(|(heading, _, _)| (*heading).to_owned()));
@@ -24,7 +25,8 @@ pub fn table(what: What, sort: Sort, machines: &Answers, wide: bool) -> Table {
     if wide {
         table.headings.extend(["STALL CPU", "STALL MEMORY", "STALL IO", "TASKS", "READ", "WRITTEN"].map(str::to_owned));
     }
-    for row in &rows {
+    table.headings.extend(waits.map(|_| "LONGEST WAIT".to_owned()));
+    for row in rows {
         let mut cells: Vec<String> = row.names.iter().skip(skip).map(|(_, name)| name.clone()).collect();
         cells.extend([cpus(row.cpus), bytes(row.memory_bytes)]);
         cells.extend(row.more.iter().map(|(_, cell, _)| cell.clone()));
@@ -36,16 +38,17 @@ pub fn table(what: What, sort: Sort, machines: &Answers, wide: bool) -> Table {
                 [row.read_bytes, row.written_bytes].map(|rate| rate.map(|rate| bytes(Some(rate as u64)) + "/s").unwrap_or_default()),
             );
         }
+        cells.extend(waits.map(|waits| waits.drawn(row)));
         table.rows.push(cells);
     }
     table
 }
 
-pub fn values(what: What, sort: Sort, machines: &Answers) -> Value {
-    rows(what, sort, machines).iter().map(value).collect()
+pub(super) fn values(rows: &[Row]) -> Value {
+    rows.iter().map(value).collect()
 }
 
-fn rows(what: What, sort: Sort, machines: &Answers) -> Vec<Row> {
+pub(super) fn rows(what: What, sort: Sort, machines: &Answers) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for (name, answer) in machines {
         match what {
@@ -74,10 +77,7 @@ fn weight(sort: Sort, row: &Row) -> Option<u64> {
     match sort {
         Sort::Cpu => row.cpus.map(fine),
         Sort::Memory => row.memory_bytes,
-        Sort::Pressure => {
-            let PressureShares { cpu_some, memory_some, io_some, .. } = row.pressure;
-            [cpu_some, memory_some, io_some].into_iter().flatten().map(fine).max()
-        }
+        Sort::Pressure => waits::longest(&row.pressure).map(fine),
         Sort::Io => [row.read_bytes, row.written_bytes].into_iter().flatten().map(|rate| rate as u64).reduce(u64::saturating_add),
         Sort::Name => None,
     }
@@ -135,11 +135,11 @@ fn names(group: &GroupUsage, kind: GroupKind) -> Vec<(&'static str, String)> {
 }
 
 /// As kubectl writes it: thousandths of a CPU.
-fn cpus(cpus: Option<f64>) -> String {
+pub fn cpus(cpus: Option<f64>) -> String {
     cpus.map(|cpus| format!("{:.0}m", cpus * 1000.0)).unwrap_or_default()
 }
 
-fn bytes(bytes: Option<u64>) -> String {
+pub fn bytes(bytes: Option<u64>) -> String {
     let Some(bytes) = bytes else { return String::new() };
     let units = [("Gi", 1u64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
     // Three digits at least, so that neighbours can be told apart.
@@ -149,7 +149,7 @@ fn bytes(bytes: Option<u64>) -> String {
     }
 }
 
-fn percent(share: Option<f64>) -> String {
+pub fn percent(share: Option<f64>) -> String {
     share.map(|share| format!("{:.1}%", share * 100.0)).unwrap_or_default()
 }
 
@@ -206,8 +206,12 @@ mod tests {
         [("cp-1:50000".to_owned(), answer)].into()
     }
 
+    fn shown(what: What, sort: Sort) -> Table {
+        table(what, &rows(what, sort, &machines()), 1, None, false)
+    }
+
     fn first_column(sort: Sort) -> Vec<String> {
-        table(What::Pods, sort, &machines(), false).rows.into_iter().map(|row| row[1].clone()).collect()
+        shown(What::Pods, sort).rows.into_iter().map(|row| row[1].clone()).collect()
     }
 
     #[test]
@@ -221,13 +225,13 @@ mod tests {
     #[test]
     fn what_is_not_known_is_a_dash() {
         assert_eq!(
-            table(What::Pods, Sort::Cpu, &machines(), false).render(true),
+            shown(What::Pods, Sort::Cpu).render(true),
             "NAMESPACE   POD    CPU    MEMORY   WAIT CPU   WAIT MEMORY   WAIT IO\n\
              shop        busy   750m   300Ki    0.0%       0.0%          -\n\
              shop        idle   -      5Mi      0.0%       50.0%         -\n"
         );
         assert_eq!(
-            table(What::Nodes, Sort::Cpu, &machines(), false).render(true),
+            shown(What::Nodes, Sort::Cpu).render(true),
             "NODE         CPU     MEMORY   CPU%    MEMORY%   LOAD   WAIT CPU   WAIT MEMORY   WAIT IO\n\
              cp-1:50000   1000m   2048Mi   25.0%   25.0%     0.50   -          -             -\n"
         );
@@ -235,10 +239,10 @@ mod tests {
 
     #[test]
     fn programs_get_numbers_and_no_zero_for_what_is_not_known() {
-        let values = values(What::Pods, Sort::Cpu, &machines());
+        let values = values(&rows(What::Pods, Sort::Cpu, &machines()));
         assert_eq!((&values[0]["pod"], &values[0]["cpus"], &values[0]["memoryBytes"]), (&json!("busy"), &json!(0.75), &json!(307_200)));
         assert!(values[1].get("cpus").is_none() && values[1]["pressure"]["io"]["some"].is_null());
-        let nodes = super::values(What::Nodes, Sort::Cpu, &machines());
+        let nodes = super::values(&rows(What::Nodes, Sort::Cpu, &machines()));
         assert_eq!((&nodes[0]["cpuShare"], &nodes[0]["load"]), (&json!(0.25), &json!(0.5)));
     }
 }
