@@ -46,6 +46,7 @@ pub mod real_cluster;
 pub mod rebalancer;
 pub mod registries;
 pub mod service;
+pub mod shared_address;
 pub mod static_pods;
 pub mod time;
 pub mod virtual_ip;
