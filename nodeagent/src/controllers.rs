@@ -25,6 +25,7 @@ pub mod kernel;
 pub mod kube_proxy;
 pub mod kubelet;
 pub mod leader;
+pub mod load_balancer;
 pub mod machine;
 pub mod machine_record;
 pub mod manifests;
