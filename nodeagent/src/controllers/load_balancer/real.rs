@@ -108,9 +108,11 @@ fn services_get_addresses_and_a_node() {
         let announcer = lb.until_has("first", "192.0.2.100").await?;
         let ingress = services.get("first").await?.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
         ensure!(ingress[0].ip_mode.as_deref() == Some("VIP"), "{ingress:?}");
+        let began = std::time::Instant::now();
         asks.cut_off(&announcer);
         let other = if announcer == "worker-1" { "worker-2" } else { "worker-1" };
         lb.until_announced_by("first", other).await?;
+        eprintln!("another node announces it {:?} after the first one fell silent", began.elapsed());
         asks.cut_off("");
 
         // An agent that starts anew finds what it gave in the Services themselves.
