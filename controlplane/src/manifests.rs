@@ -22,6 +22,8 @@ pub const CLUSTER_ADMINS: &str = "corten:cluster-admins";
 pub const API_SERVERS: &str = "corten:api-servers";
 /// Agents of control planes, when they relieve nodes under pressure.
 pub const RELIEVERS: &str = "corten:relievers";
+/// Agents of control planes, when they give Services of type LoadBalancer their addresses.
+pub const LOAD_BALANCERS: &str = "corten:load-balancers";
 /// Group of the nodes' agents.
 pub const AGENTS: &str = "corten:agents";
 

@@ -14,7 +14,7 @@ mod tests;
 
 pub use authority::{Authority, Issued, public_key_pem, self_signed};
 pub use certificate::{Certificate, certificate_pem, fingerprint, renewal_due, renewal_time, verify_chain};
-pub use clients::{MachineRole, etcd_client, kubernetes_admin, machine_client, reliever, super_user};
+pub use clients::{MachineRole, etcd_client, kubernetes_admin, load_balancer, machine_client, reliever, super_user};
 pub use request::{CONTROL_PLANE_NAME, CertificateRequest, San, Usage};
 pub use signing::{SigningRequest, Unsigned, key_id, new_key, public_key, signing_request, signing_request_for};
 pub use succession::{each, issuing, next_name, signer, succeeds};

@@ -2,6 +2,7 @@
 //! that controllers see. [`load`] is the way from the one to the other.
 
 mod address;
+mod address_range;
 mod audit;
 mod canonical;
 mod change;
@@ -24,6 +25,7 @@ mod version;
 pub mod yaml;
 
 pub use address::{BadAddress, Host, HostPort};
+pub use address_range::AddressRange;
 pub use audit::{Audit, AuditSink, SinkUrl, Transport};
 pub use canonical::{MASK, canonical, diff, masked};
 pub use change::{needs_reboot, refuse_change};

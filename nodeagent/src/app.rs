@@ -39,6 +39,8 @@ use crate::controllers::join::Join;
 use crate::controllers::kernel::Kernel;
 use crate::controllers::kube_proxy::KubeProxy;
 use crate::controllers::kubelet::Kubelet;
+use crate::controllers::load_balancer::announcer::Announcer;
+use crate::controllers::load_balancer::{self, LoadBalancer};
 use crate::controllers::machine_record::MachineRecords;
 use crate::controllers::manifests::Manifests;
 use crate::controllers::masquerade::Masquerade;
@@ -255,6 +257,10 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     let view = policy::View::default();
     tokio::spawn(policy::follow(node.clone(), view.clone()));
     tokio::spawn(controller::run(Policies::new(view), node.clone()));
+    let view = load_balancer::View::default();
+    tokio::spawn(load_balancer::follow(node.clone(), view.clone(), load_balancer::Agents::default()));
+    tokio::spawn(controller::run(LoadBalancer::new(view.clone()), node.clone()));
+    tokio::spawn(controller::run(Announcer::new(view)?, node.clone()));
     tokio::spawn(controller::run(Cni, node.clone()));
     Ok(())
 }

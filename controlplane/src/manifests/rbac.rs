@@ -5,19 +5,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use machine::config::Config;
 
-use super::{AGENTS, API_SERVERS, CLUSTER_ADMINS, Manifest, ManifestError, RELIEVERS, labels};
+use super::{AGENTS, API_SERVERS, CLUSTER_ADMINS, LOAD_BALANCERS, Manifest, ManifestError, RELIEVERS, labels};
 use crate::metrics_api::Pressure;
 
 /// Binding, group, role.
-const BINDINGS: [(&str, &str, &str); 4] = [
+const BINDINGS: [(&str, &str, &str); 5] = [
     ("corten:cluster-admins", CLUSTER_ADMINS, "cluster-admin"),
     ("corten:api-servers", API_SERVERS, "system:kubelet-api-admin"),
     ("corten:agents", AGENTS, "corten:agent"),
     ("corten:relievers", RELIEVERS, "corten:reliever"),
+    ("corten:load-balancers", LOAD_BALANCERS, "corten:load-balancer"),
 ];
 
 pub(super) fn manifests(config: &Config) -> Result<Vec<Manifest>, ManifestError> {
-    let roles = [agent_role(), reliever_role()].into_iter().chain(config.cluster.metrics.api.then(metrics_reader));
+    let roles = [agent_role(), reliever_role(), load_balancer_role()].into_iter().chain(config.cluster.metrics.api.then(metrics_reader));
     let roles = roles.map(|role| Manifest::of(&role));
     let bindings = BINDINGS.iter().map(|(name, group, role)| Manifest::of(&binding(name, group, role)));
     roles.chain(bindings).collect()
@@ -82,21 +83,34 @@ fn metrics_reader() -> ClusterRole {
 
 /// What it takes to relieve a node under pressure, and no more: a taint, an eviction, and an event that says why.
 fn reliever_role() -> ClusterRole {
-    let rule = |group: &str, resource: &str, verbs: &[&str]| PolicyRule {
-        api_groups: Some(vec![group.to_owned()]),
-        resources: Some(vec![resource.to_owned()]),
-        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
-        ..PolicyRule::default()
-    };
     ClusterRole {
         metadata: metadata("corten:reliever"),
         rules: Some(vec![
-            rule("", "nodes", &["get", "patch"]),
-            rule("", "pods", &["list"]),
-            rule("", "pods/eviction", &["create"]),
-            rule("", "events", &["create"]),
+            rule("nodes", &["get", "patch"]),
+            rule("pods", &["list"]),
+            rule("pods/eviction", &["create"]),
+            rule("events", &["create"]),
         ]),
         ..ClusterRole::default()
+    }
+}
+
+/// What it takes to give Services addresses, and no more: their status, and an event that says what one lacks.
+fn load_balancer_role() -> ClusterRole {
+    ClusterRole {
+        metadata: metadata("corten:load-balancer"),
+        rules: Some(vec![rule("services/status", &["patch"]), rule("events", &["create"])]),
+        ..ClusterRole::default()
+    }
+}
+
+/// Of the core group.
+fn rule(resource: &str, verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![String::new()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
     }
 }
 

@@ -70,6 +70,11 @@ pub fn reliever(node: &str, lifetime: Duration) -> CertificateRequest {
     client(&format!("corten:reliever:{node}"), crate::manifests::RELIEVERS, lifetime)
 }
 
+/// A control plane's agent that gives Services of type LoadBalancer their addresses.
+pub fn load_balancer(node: &str, lifetime: Duration) -> CertificateRequest {
+    client(&format!("corten:load-balancer:{node}"), crate::manifests::LOAD_BALANCERS, lifetime)
+}
+
 /// The agent as a client of etcd, before it has a certificate of its own on the disk.
 pub fn etcd_client(lifetime: Duration) -> CertificateRequest {
     CertificateRequest { organization: None, ..client("corten:agent", "", lifetime) }

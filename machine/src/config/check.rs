@@ -10,6 +10,7 @@ mod health;
 mod host;
 mod kubelet;
 mod link;
+mod load_balancer;
 mod network;
 mod object;
 mod owned;
@@ -38,6 +39,7 @@ impl Config {
         let mut check = Check { source, problems: Vec::new() };
         cluster::check(&config, &mut check);
         network::check(&config, &mut check);
+        load_balancer::check(&config, &mut check);
         authority::check(&config, &mut check);
         components::check(&config, &mut check);
         etcd::check(&config.cluster.etcd, &mut check);

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::address_range::AddressRange;
 use super::pressure::ClusterPressure;
 use super::value::{Cidr, Duration, Secret};
 
@@ -91,6 +92,34 @@ pub struct ClusterNetwork {
     pub overlay: Overlay,
     /// kube-proxy.
     pub proxy: Proxy,
+    /// Addresses for Services of type LoadBalancer, announced on the machines' own link. Default: none.
+    pub load_balancer: LoadBalancer,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadBalancer {
+    /// What Services get their addresses from; the first pool comes first. Default: none: Services wait for whatever else sees to them.
+    pub pools: Vec<AddressPool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AddressPool {
+    /// Ranges, networks and single addresses, of the network of the node IPs, and nobody's own. Of a network its first address is left out, and
+    /// the last one of IPv4. No default.
+    pub addresses: Vec<AddressRange>,
+}
+
+impl LoadBalancer {
+    /// Whether an address is one that goes from machine to machine.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.ranges().any(|range| range.contains(address))
+    }
+
+    pub fn ranges(&self) -> impl Iterator<Item = &AddressRange> {
+        self.pools.iter().flat_map(|pool| &pool.addresses)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -170,9 +199,13 @@ pub struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ProxyMode {
+    /// By nftables.
     Nftables,
+    /// By iptables.
     Iptables,
+    /// By IPVS. Upstream has deprecated it: off by default from Kubernetes 1.40 on, removed in 1.43.
     Ipvs,
+    /// By no kube-proxy.
     None,
 }
 
@@ -336,6 +369,7 @@ impl Default for ClusterNetwork {
             cni: Cni::Overlay,
             overlay: Overlay::default(),
             proxy: Proxy::default(),
+            load_balancer: LoadBalancer::default(),
         }
     }
 }

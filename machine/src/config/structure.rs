@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::address_range::AddressRange;
 use super::report::{Path, Place, Problem};
 use super::schema::{Schema, Shape};
 use super::value::{ByteSize, Duration};
@@ -197,6 +198,7 @@ fn format_in_words(format: &str) -> &'static str {
     match format {
         "ip" => "an address, such as 192.0.2.10 or 2001:db8::10",
         "cidr" => "a network or an address with its prefix length, such as 192.0.2.0/24",
+        "addressrange" => "addresses of one family, such as 192.0.2.10-192.0.2.20, 2001:db8::/124 or 192.0.2.7",
         "timespan" => "a duration: a whole number and a unit, such as 500ms, 10s, 15m, 6h or 7d",
         "bytesize" => "a size: a whole number of bytes, or one with KiB, MiB, GiB or TiB, such as 20GiB",
         "go-duration" => "a duration as Kubernetes writes it, such as 10s, 1m30s or 500ms",
@@ -209,6 +211,7 @@ fn misfit(format: &str, text: &str) -> Option<&'static str> {
     let fits = match format {
         "ip" => text.parse::<IpAddr>().is_ok(),
         "cidr" => text.parse::<IpNet>().is_ok(),
+        "addressrange" => text.parse::<AddressRange>().is_ok(),
         "timespan" => text.parse::<Duration>().is_ok(),
         "bytesize" => text.parse::<ByteSize>().is_ok(),
         "go-duration" => is_go_duration(text),

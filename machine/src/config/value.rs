@@ -103,6 +103,8 @@ macro_rules! as_text {
     };
 }
 
+pub(super) use as_text;
+
 as_text!(Duration, "timespan", "^[0-9]+(ms|s|m|h|d)$", "A span of time: a whole number and a unit, such as 500ms, 10s, 15m, 6h, 7d.");
 as_text!(ByteSize, "bytesize", "^[0-9]+(KiB|MiB|GiB|TiB)?$", "A number of bytes, such as 512, 64MiB, 20GiB.");
 

@@ -1,6 +1,6 @@
 //! What a config would do to the machine, in words.
 
-use machine::config::{Config, Role};
+use machine::config::{Config, ProxyMode, Role};
 
 /// What changes between two configs; without a first one, what a machine does with its first config.
 pub fn plan(from: Option<&Config>, to: &Config) -> Vec<String> {
@@ -23,6 +23,10 @@ fn first(config: &Config) -> Vec<String> {
     plan.into_iter().map(str::to_owned).collect()
 }
 
+/// As kube-proxy itself says when it starts (cmd/kube-proxy/app/server_linux.go).
+const IPVS: &str =
+    "use proxy mode ipvs, which upstream has deprecated: off by default from Kubernetes 1.40 on, removed in 1.43; nftables takes its place";
+
 fn changes(from: &Config, to: &Config) -> Vec<String> {
     let (c, d) = (&from.cluster, &to.cluster);
     let (m, n) = (&from.machine, &to.machine);
@@ -38,7 +42,9 @@ fn changes(from: &Config, to: &Config) -> Vec<String> {
         (m.watchdog != n.watchdog, "set the watchdog's timeout"),
         (m.install != n.install, "nothing for the disk that the machine is installed on: install is for the next installation"),
         (c.network.proxy != d.network.proxy, "restart kube-proxy"),
+        (c.network.proxy.mode != d.network.proxy.mode && d.network.proxy.mode == ProxyMode::Ipvs, IPVS),
         (c.network.cni != d.network.cni || c.network.overlay != d.network.overlay, "change how pods are connected"),
+        (c.network.load_balancer != d.network.load_balancer, "change which addresses Services of type LoadBalancer get"),
         (c.etcd != d.etcd, "restart etcd"),
         (c.api_server != d.api_server || c.service_account_key != d.service_account_key, "restart the API server"),
         (c.encryption_key != d.encryption_key, "restart the API server with another key for Secrets at rest"),

@@ -24,6 +24,11 @@ pub fn reliever(config: &Config, node: &str) -> anyhow::Result<Client> {
     Ok(Client::asking_once(access(config, &server, &issued))?)
 }
 
+/// Who gives Services their addresses, on such a control plane.
+pub fn load_balancer(config: &Config, node: &str) -> anyhow::Result<Client> {
+    connect(config, &local_server(), &issue(config, &pki::load_balancer(node, LIFETIME))?)
+}
+
 fn issue(config: &Config, request: &CertificateRequest) -> anyhow::Result<Issued> {
     let authority = &config.cluster.certificate_authorities.kubernetes;
     let key = authority.key.as_ref().context("cluster.certificateAuthorities.kubernetes.key is not in this machine's config")?;

@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::resources::cluster::{ApiServer, NodeStatus};
 pub use plan::may_set_taints;
 use plan::{Action, Seen};
-pub use watch::{describe, follow, of_the_cluster};
+pub use watch::{describe, follow, may_watch, of_the_cluster};
 
 #[derive(Debug, Default)]
 pub struct ClusterNode {

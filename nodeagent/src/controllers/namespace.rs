@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::thread::JoinHandle;
 
 /// A process that holds a network namespace; both end with the value.
 pub struct Namespace(Child);
@@ -20,12 +21,20 @@ impl Namespace {
 
     /// Runs something on a thread of its own in the namespace: a namespace is a thread's. Sockets that it opens stay there.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| scope.spawn(self.inside(work)).join().unwrap())
+    }
+
+    /// The same for something that goes on.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+        std::thread::spawn(self.inside(work))
+    }
+
+    fn inside<T, F: FnOnce() -> T + Send>(&self, work: F) -> impl FnOnce() -> T + Send + use<T, F> {
         let file = std::fs::File::open(self.path()).unwrap();
-        let inside = move || {
+        move || {
             nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("entering a network namespace (this test needs root)");
             work()
-        };
-        std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+        }
     }
 
     pub fn path(&self) -> PathBuf {

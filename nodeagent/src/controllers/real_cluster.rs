@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use controlplane::client::Client;
 use controlplane::{apiserver, controller_manager, etcd, pki, scheduler};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use machine::config::Config;
 use machine::service::{ServiceState, ServiceStatus};
 use serde_json::{Value, json};
@@ -150,8 +150,23 @@ impl RealCluster {
             "conditions": [{ "type": "Ready", "status": "True", "reason": "", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null }],
         }});
         let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(client.kube().clone());
-        nodes.patch_status(name, &Default::default(), &kube::api::Patch::Merge(status)).await?;
+        nodes.patch_status(name, &Default::default(), &Patch::Merge(status)).await?;
         Ok(())
+    }
+
+    /// Says again and again that these Nodes are ready, as their kubelets would: otherwise they would be given up within the test.
+    pub async fn keep_ready(nodes: Api<k8s_openapi::api::core::v1::Node>, names: Vec<&'static str>) {
+        let mut beats = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            beats.tick().await;
+            for name in &names {
+                let now = crate::clock::date(std::time::SystemTime::now());
+                let ready = json!({ "type": "Ready", "status": "True", "lastHeartbeatTime": now });
+                let patch: Patch<Value> = Patch::Strategic(json!({ "status": { "conditions": [ready] } }));
+                // One that is lost is no matter; one that never comes shows in what is waited for.
+                let _ = nodes.patch_status(name, &PatchParams::default(), &patch).await;
+            }
+        }
     }
 }
 

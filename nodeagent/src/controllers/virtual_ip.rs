@@ -7,8 +7,6 @@
 //! reads: machine config, hostname, node IPs, API servers, service etcd, certificate etcd-healthcheck-client, etcd, the kernel
 //! writes: the address, virtualips; gratuitous ARP or unsolicited neighbour advertisements
 
-mod announce;
-mod link;
 mod plan;
 
 #[cfg(test)]
@@ -24,6 +22,7 @@ use super::election::{Claim, Election};
 use super::machine::Machine;
 use super::network::connect;
 use super::pki::Keyring;
+use super::shared_address::{Kernel, Place, announce, hold, remove};
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
@@ -79,7 +78,7 @@ impl Controller for VirtualIp {
         let fit = self.fit(node, &machine);
         self.takes_part = wanted.is_some() && (fit.is_ok() || self.claim.is_some());
         let place = match (&machine, wanted) {
-            (Ok(machine), Some(address)) => Some(link::find(&self.netlink, address, &machine.facts.node_ips).await?),
+            (Ok(machine), Some(address)) => Some(Kernel::read(&self.netlink).await?.place(address, &machine.facts.node_ips)),
             _ => None,
         };
         let held = self.claim.as_ref().map(|claim| Held { left: claim.left(), since_renewal: claim.renewed.elapsed() });
@@ -100,7 +99,7 @@ impl Controller for VirtualIp {
             Action::Tell(address, status) => node.store.put(&address.to_string(), &status),
             Action::Forget(name) => node.store.remove::<Status>(&name),
             Action::Remove { address, place } => {
-                link::remove(&self.netlink, address, &place).await?;
+                remove(&self.netlink, address, &place).await?;
                 node.events.emit("virtualip", "Released", format!("{address} is no longer on {}", place.link));
             }
             Action::Lose => {
@@ -182,12 +181,12 @@ impl VirtualIp {
     }
 
     /// Has the kernel keep the address for as long as the claim lasts.
-    async fn hold(&mut self, address: std::net::IpAddr, place: &plan::Place, node: &Node) -> anyhow::Result<()> {
+    async fn hold(&mut self, address: std::net::IpAddr, place: &Place, node: &Node) -> anyhow::Result<()> {
         let Some(claim) = &self.claim else { return Ok(()) };
         let Some(seconds) = plan::lifetime(claim.left()) else { return Ok(()) };
-        link::hold(&self.netlink, address, place, seconds).await?;
+        hold(&self.netlink, address, place, seconds).await?;
         if self.announced < ANNOUNCEMENTS {
-            announce::announce(address, &place.link)?;
+            announce(address, &place.link)?;
             if self.announced == 0 {
                 node.events.emit("virtualip", "Held", format!("{address} is on {}", place.link));
             }

@@ -206,6 +206,11 @@ pub const KINDS: &[Kind] = &[
             ("HARDWARE ADDRESS", "status.hardwareAddress"),
         ],
     ),
+    seen(
+        "loadbalanceraddresses",
+        "Addresses of Services of type LoadBalancer, and who announces them.",
+        &[("SERVICE", "status.service"), ("NODE", "status.node"), ("STATE", "status.state"), ("LINK", "status.link")],
+    ),
     seen("localresolvers", "The machine's own name server, while it listens.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "machines",

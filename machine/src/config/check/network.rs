@@ -43,7 +43,7 @@ fn networks(path: &Path, networks: &[IpNet], check: &mut Check<'_>) {
             let remedy = format!("write {}", network.trunc());
             check.add(&path, format!("{network}, an address within a network"), "a network", remedy);
         }
-        if let Some((reserved, what)) = reserved(network) {
+        if let Some((reserved, what)) = reserved(|reserved| overlap(reserved, network)) {
             check.add(&path, format!("{network}, which overlaps {reserved} ({what})"), "a network for unicast", "");
         }
         if networks[..index].iter().any(|earlier| is_ipv4(earlier) == is_ipv4(network)) {
@@ -53,7 +53,8 @@ fn networks(path: &Path, networks: &[IpNet], check: &mut Check<'_>) {
     }
 }
 
-fn reserved(network: &IpNet) -> Option<(IpNet, &'static str)> {
+/// The first network of those that are nobody's that is met, and what it is for.
+pub fn reserved(meets: impl Fn(&IpNet) -> bool) -> Option<(IpNet, &'static str)> {
     let ranges: [(IpAddr, u8, &str); 7] = [
         (IpAddr::from([0, 0, 0, 0]), 8, "this host"),
         (IpAddr::from([127, 0, 0, 0]), 8, "loopback"),
@@ -64,7 +65,7 @@ fn reserved(network: &IpNet) -> Option<(IpNet, &'static str)> {
         (IpAddr::from([0xff00u16, 0, 0, 0, 0, 0, 0, 0]), 8, "multicast"),
     ];
     let ranges = ranges.into_iter().map(|(address, length, what)| (IpNet::new_assert(address, length), what));
-    ranges.into_iter().find(|(range, _)| overlap(range, network))
+    ranges.into_iter().find(|(range, _)| meets(range))
 }
 
 fn pod_sizes(path: &Path, network: &ClusterNetwork, check: &mut Check<'_>) {
@@ -126,30 +127,35 @@ fn overlaps(config: &Config, check: &mut Check<'_>) {
 /// Every network and address that the machine uses outside of the cluster's own. Routes are not among them: a wide one (10.0.0.0/8 to a
 /// gateway) and a narrow one to pods live well together.
 fn machine_networks(config: &Config) -> Vec<(Path, IpNet)> {
-    let mut found = Vec::new();
-    let host = |host: &Host| match host {
-        Host::Address(address) => Some(IpNet::from(*address)),
-        Host::Name(_) => None,
-    };
-    if let Ok(HostPort { host: name, .. }) = HostPort::of_https(&config.cluster.endpoint) {
-        found.extend(host(&name).map(|network| (Path::of("cluster.endpoint"), network)));
-    }
-    found.extend(config.cluster.virtual_ip.map(|address| (Path::of("cluster.virtualIP"), IpNet::from(address))));
-    for (index, text) in config.cluster.control_planes.iter().enumerate() {
-        let address = text.parse::<HostPort>().ok().and_then(|address| host(&address.host));
-        found.extend(address.map(|network| (Path::of("cluster.controlPlanes").item(index), network)));
-    }
-    let network = &config.machine.network;
+    let mut found: Vec<_> = addresses(config).into_iter().map(|(path, address)| (path, IpNet::from(address))).collect();
     let interfaces = Path::of("machine.network.interfaces");
-    for (index, interface) in network.interfaces.iter().enumerate() {
+    for (index, interface) in config.machine.network.interfaces.iter().enumerate() {
         let path = interfaces.item(index);
         let addresses = interface.addresses.iter().enumerate();
         found.extend(addresses.map(|(index, address)| (path.key("addresses").item(index), address.trunc())));
     }
-    let servers = network.nameservers.iter().enumerate();
-    found.extend(servers.map(|(index, address)| (Path::of("machine.network.nameservers").item(index), IpNet::from(*address))));
     let subnets = config.machine.kubelet.node_ip.subnets.iter().enumerate();
     found.extend(subnets.map(|(index, subnet)| (Path::of("machine.kubelet.nodeIP.subnets").item(index), subnet.trunc())));
+    found
+}
+
+/// The single ones among them, but for those of the machine's own links.
+pub fn addresses(config: &Config) -> Vec<(Path, IpAddr)> {
+    let mut found = Vec::new();
+    let host = |host: &Host| match host {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    };
+    if let Ok(HostPort { host: name, .. }) = HostPort::of_https(&config.cluster.endpoint) {
+        found.extend(host(&name).map(|address| (Path::of("cluster.endpoint"), address)));
+    }
+    found.extend(config.cluster.virtual_ip.map(|address| (Path::of("cluster.virtualIP"), address)));
+    for (index, text) in config.cluster.control_planes.iter().enumerate() {
+        let address = text.parse::<HostPort>().ok().and_then(|address| host(&address.host));
+        found.extend(address.map(|address| (Path::of("cluster.controlPlanes").item(index), address)));
+    }
+    let servers = config.machine.network.nameservers.iter().enumerate();
+    found.extend(servers.map(|(index, address)| (Path::of("machine.network.nameservers").item(index), *address)));
     found
 }
 

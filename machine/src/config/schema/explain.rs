@@ -79,6 +79,7 @@ fn type_name(schema: Schema<'_>) -> String {
         Shape::Text { .. } if schema.is_secret() => "secret text".to_owned(),
         Shape::Text { format: "ip" } => "address".to_owned(),
         Shape::Text { format: "cidr" } => "network".to_owned(),
+        Shape::Text { format: "addressrange" } => "addresses".to_owned(),
         Shape::Text { format: "timespan" } => "duration".to_owned(),
         Shape::Text { format: "bytesize" } => "size".to_owned(),
         Shape::Text { .. } => "text".to_owned(),

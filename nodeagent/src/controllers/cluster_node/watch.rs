@@ -33,6 +33,12 @@ pub async fn follow(node: Node) {
     watch::follow(Nodes::default(), node).await;
 }
 
+/// Whether the agent can watch things of the cluster: on a control plane its role comes with the manifests.
+pub fn may_watch(node: &Node, machine: &Machine) -> bool {
+    let has_role = !machine.is_control_plane() || ManifestSet::is_applied(&node.store);
+    has_role && ApiServer::any_ready(&node.store)
+}
+
 #[derive(Debug, Default)]
 struct Nodes {
     keyring: Keyring,
@@ -43,10 +49,8 @@ impl Watch for Nodes {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(125);
     const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-    /// On a control plane the agent's role comes with the manifests.
     fn permitted(node: &Node, machine: &Machine) -> bool {
-        let has_role = !machine.is_control_plane() || ManifestSet::is_applied(&node.store);
-        has_role && ApiServer::any_ready(&node.store)
+        may_watch(node, machine)
     }
 
     async fn watch(&mut self, node: &Node, machine: &Machine) -> anyhow::Result<()> {

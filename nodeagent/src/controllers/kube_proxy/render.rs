@@ -27,6 +27,11 @@ pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {
         // By it kube-proxy also knows which family comes first. Upstream's own is IPv4's.
         defaults["bindAddress"] = json!("::");
     }
+    let network = &machine.config.cluster.network;
+    if network.proxy.mode == ProxyMode::Ipvs && !network.load_balancer.pools.is_empty() {
+        // In this mode every node has the addresses of Services: the kernels of all would answer for them.
+        defaults["ipvs"] = json!({ "strictARP": true });
+    }
     let owned = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",

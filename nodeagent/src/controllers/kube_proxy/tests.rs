@@ -1,6 +1,6 @@
 use super::*;
 use crate::controllers::fixtures::{changed, issued, machine, print, running, waits_for, with_ipv6};
-use machine::config::ProxyMode;
+use machine::config::{AddressPool, ProxyMode};
 
 fn inputs(machine: Machine) -> Inputs {
     Inputs { machine: Ok(machine), certificate: Some(issued(CertificateId::KubeProxy)), node_known: true, known: false }
@@ -19,6 +19,20 @@ fn with_ipv6_that_family_comes_first() {
     let text = print(&running(plan::want(&inputs(with_ipv6(&machine("worker")))).unwrap()), &["kube-proxy.yaml"]);
     assert!(text.contains("bindAddress: '::'") || text.contains("bindAddress: \"::\""), "{text}");
     assert!(text.contains("fd00:1::/56"), "{text}");
+}
+
+#[test]
+fn with_pools_of_addresses_not_every_node_answers_for_them() {
+    let text = |pools: &str| {
+        let machine = changed(&machine("worker"), |config| {
+            config.cluster.network.proxy.mode = ProxyMode::Ipvs;
+            let addresses = pools.split_terminator(' ').map(|range| range.parse().unwrap()).collect::<Vec<_>>();
+            config.cluster.network.load_balancer.pools =
+                addresses.into_iter().map(|range| AddressPool { addresses: vec![range] }).collect();
+        });
+        print(&running(plan::want(&inputs(machine)).unwrap()), &["kube-proxy.yaml"])
+    };
+    assert!(text("192.0.2.100").contains("strictARP: true") && !text("").contains("strictARP"));
 }
 
 #[test]

@@ -214,13 +214,13 @@ fn node_ips(seen: &Seen) -> Vec<IpAddr> {
     let subnets = &config.machine.kubelet.node_ip.subnets;
     let mut families: Vec<bool> = config.cluster.network.pod_cidrs.iter().map(|network| network.addr().is_ipv4()).collect();
     families.dedup();
-    let shared = config.cluster.virtual_ip;
-    families.into_iter().filter_map(|ipv4| node_ip(&seen.kernel, subnets, shared, ipv4)).collect()
+    let is_shared = |ip| config.cluster.virtual_ip == Some(ip) || config.cluster.network.load_balancer.has(ip);
+    families.into_iter().filter_map(|ipv4| node_ip(&seen.kernel, subnets, &is_shared, ipv4)).collect()
 }
 
-/// Never the virtual IP, which goes to other machines.
-fn node_ip(kernel: &Kernel, subnets: &[IpNet], shared: Option<IpAddr>, ipv4: bool) -> Option<IpAddr> {
-    let own = |ip: IpAddr| is_global(ip) && shared != Some(ip);
+/// Never one that goes to other machines: the virtual IP, and those of Services.
+fn node_ip(kernel: &Kernel, subnets: &[IpNet], is_shared: &dyn Fn(IpAddr) -> bool, ipv4: bool) -> Option<IpAddr> {
+    let own = |ip: IpAddr| is_global(ip) && !is_shared(ip);
     let of_family = |address: &&Address| address.address.addr().is_ipv4() == ipv4 && own(address.address.addr());
     let mut candidates = kernel.addresses.iter().filter(of_family);
     if !subnets.is_empty() {

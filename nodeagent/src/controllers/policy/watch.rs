@@ -22,12 +22,11 @@ use super::sandboxes;
 use super::spec::Policy;
 use super::view::{Listed, View};
 use crate::controllers::api;
+use crate::controllers::cluster_node::may_watch;
 use crate::controllers::machine::Machine;
 use crate::controllers::pki::Keyring;
 use crate::controllers::watch::{self, Watch};
 use crate::node::Node;
-use crate::resources::cluster::ApiServer;
-use crate::resources::manifests::ManifestSet;
 
 pub async fn follow(node: Node, view: View) {
     tokio::join!(
@@ -74,10 +73,8 @@ impl<K: Followed> Watch for Following<K> {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(125);
     const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-    /// On a control plane the agent's role comes with the manifests.
     fn permitted(node: &Node, machine: &Machine) -> bool {
-        let has_role = !machine.is_control_plane() || ManifestSet::is_applied(&node.store);
-        has_role && is_ours(&machine.config.cluster.network) && ApiServer::any_ready(&node.store)
+        is_ours(&machine.config.cluster.network) && may_watch(node, machine)
     }
 
     async fn watch(&mut self, node: &Node, _: &Machine) -> anyhow::Result<()> {

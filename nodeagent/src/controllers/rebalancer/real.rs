@@ -65,21 +65,6 @@ async fn running(cluster: &RealCluster) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Says again and again that these Nodes are ready, as their kubelets would: otherwise they would be given up within the test.
-async fn keep_alive(nodes: Api<KubernetesNode>) {
-    let mut beats = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        beats.tick().await;
-        for name in ["pressed", "calm"] {
-            let now = clock::date(std::time::SystemTime::now());
-            let ready = json!({ "type": "Ready", "status": "True", "lastHeartbeatTime": now });
-            let patch: Patch<Value> = Patch::Strategic(json!({ "status": { "conditions": [ready] } }));
-            // One that is lost is no matter; one that never comes shows in what is waited for.
-            let _ = nodes.patch_status(name, &PatchParams::default(), &patch).await;
-        }
-    }
-}
-
 /// A Node that tells of CPU pressure since long ago.
 async fn press(nodes: &Api<KubernetesNode>) -> anyhow::Result<()> {
     let condition = json!({
@@ -127,7 +112,7 @@ fn a_dry_run_a_budget_and_an_eviction() {
                 node.store.put(name, &NodeScore { score, ..NodeScore::default() });
             }
             press(&nodes).await?;
-            tokio::spawn(keep_alive(nodes.clone()));
+            tokio::spawn(RealCluster::keep_ready(nodes.clone(), vec!["pressed", "calm"]));
             tokio::spawn(cluster_node::follow(node.clone()));
             cluster.spawn(Rebalancer::new(uses));
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::BEAT;
+use crate::controllers::shared_address::Place;
 use crate::plan::{Missing, Plan};
 use crate::resources::virtual_ip::VirtualIp as Status;
 
@@ -21,15 +22,6 @@ pub struct Seen {
     pub held: Option<Held>,
     pub holder: Told,
     pub told: BTreeMap<String, Status>,
-}
-
-/// The link of the machine's node IP.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Empty where no link has it.
-    pub link: String,
-    pub index: u32,
-    pub present: bool,
 }
 
 /// The election that this machine won.

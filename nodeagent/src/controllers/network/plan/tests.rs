@@ -114,11 +114,11 @@ fn the_node_ip_is_on_the_link_of_the_best_default_route() {
         kernel.addresses.insert(Address { link: link.into(), address, owned: true });
         kernel.routes.insert(Route { link: link.into(), to: "0.0.0.0/0".parse().unwrap(), via: None, metric, owned: true });
     }
-    assert_eq!(node_ip(&kernel, &[], None, true), Some("198.51.100.1".parse().unwrap()));
-    // The virtual IP is another machine's tomorrow.
-    assert_ne!(node_ip(&kernel, &[], Some("198.51.100.1".parse().unwrap()), true), Some("198.51.100.1".parse().unwrap()));
-    assert_eq!(node_ip(&kernel, &["192.0.2.0/24".parse().unwrap()], None, true), Some("192.0.2.1".parse().unwrap()));
-    assert_eq!(node_ip(&kernel, &[], None, false), None);
+    assert_eq!(node_ip(&kernel, &[], &|_| false, true), Some("198.51.100.1".parse().unwrap()));
+    // The virtual IP, or a Service's address, is another machine's tomorrow.
+    assert_eq!(node_ip(&kernel, &[], &|ip| ip == IpAddr::from([198, 51, 100, 1]), true), None);
+    assert_eq!(node_ip(&kernel, &["192.0.2.0/24".parse().unwrap()], &|_| false, true), Some("192.0.2.1".parse().unwrap()));
+    assert_eq!(node_ip(&kernel, &[], &|_| false, false), None);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn without_a_default_route_the_node_ip_is_on_an_ethernet_link() {
     for (link, address) in [("cni0", "10.244.0.1/24"), ("eth0", "10.0.2.15/24")] {
         kernel.addresses.insert(Address { link: link.into(), address: address.parse().unwrap(), owned: true });
     }
-    assert_eq!(node_ip(&kernel, &[], None, true), Some("10.0.2.15".parse().unwrap()));
+    assert_eq!(node_ip(&kernel, &[], &|_| false, true), Some("10.0.2.15".parse().unwrap()));
 }
 
 #[test]
