@@ -50,6 +50,7 @@ pub enum Verb {
     Dmesg(verbs::log::Dmesg),
     Events(verbs::log::Events),
     Get(verbs::get::Get),
+    Pcap(verbs::pcap::Pcap),
     Top(verbs::top::Top),
     Version(verbs::version::Version),
     /// Container images of a machine
@@ -119,6 +120,7 @@ impl Cli {
             Verb::Dmesg(verb) => verb.run(&world).await,
             Verb::Events(verb) => verb.run(&world).await,
             Verb::Get(verb) => verb.run(&world).await,
+            Verb::Pcap(verb) => verb.run(&world).await,
             Verb::Top(verb) => verb.run(&world).await,
             Verb::Version(verb) => verb.run(&world).await,
             Verb::Image(verb) => verb.run(&world).await,
