@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::v1::audit_client::AuditClient;
+use api::v1::capture_client::CaptureClient;
 use api::v1::cluster_client::ClusterClient;
 use api::v1::config_client::ConfigClient;
 use api::v1::etcd_client::EtcdClient;
@@ -213,6 +214,7 @@ macro_rules! clients {
 
 clients! {
     audit: AuditClient;
+    capture: CaptureClient;
     cluster: ClusterClient;
     config: ConfigClient;
     etcd: EtcdClient;

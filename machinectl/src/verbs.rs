@@ -16,6 +16,7 @@ pub mod image;
 pub mod kubeconfig;
 pub mod log;
 pub mod machines;
+pub mod pcap;
 pub mod power;
 pub mod rollback;
 pub mod rotate;

@@ -34,6 +34,7 @@ use crate::controllers::etcd_hold::EtcdHold;
 use crate::controllers::etcd_members::EtcdMembers;
 use crate::controllers::etcd_repair::EtcdRepairs;
 use crate::controllers::extra_files::ExtraFiles;
+use crate::controllers::firewall::Firewall;
 use crate::controllers::images::Images;
 use crate::controllers::join::Join;
 use crate::controllers::kernel::Kernel;
@@ -215,6 +216,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(resolver::run(node.clone()));
     tokio::spawn(time::run(node.clone()));
     tokio::spawn(controller::run(Kernel::default(), node.clone()));
+    tokio::spawn(controller::run(Firewall::default(), node.clone()));
     tokio::spawn(controller::run(MetadataGuard::default(), node.clone()));
     tokio::spawn(controller::run(ExtraFiles, node.clone()));
     tokio::spawn(controller::run(Pki::default(), node.clone()));

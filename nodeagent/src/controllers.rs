@@ -17,6 +17,7 @@ pub mod etcd_hold;
 pub mod etcd_members;
 pub mod etcd_repair;
 pub mod extra_files;
+pub mod firewall;
 #[cfg(test)]
 pub mod fixtures;
 pub mod images;

@@ -5,10 +5,12 @@ mod admission;
 mod agents;
 mod announce;
 mod app;
+mod asked;
 mod audit;
 mod authority_keys;
 mod boots;
 mod bootstrap;
+mod capture;
 mod clock;
 #[cfg(test)]
 mod components;

@@ -3,6 +3,7 @@
 mod audit;
 mod audited;
 pub mod caller;
+mod capture;
 pub mod chunks;
 pub(crate) mod cluster;
 mod config;
@@ -117,6 +118,7 @@ macro_rules! limited {
 /// Every service of the API, and gRPC's own two.
 fn routes(api: &Api) -> anyhow::Result<Routes> {
     use api::v1::audit_server::AuditServer;
+    use api::v1::capture_server::CaptureServer;
     use api::v1::cluster_server::ClusterServer;
     use api::v1::config_server::ConfigServer;
     use api::v1::etcd_server::EtcdServer;
@@ -141,6 +143,7 @@ fn routes(api: &Api) -> anyhow::Result<Routes> {
         .add_service(limited!(FileServer::new(file::File(api.node.clone()))))
         .add_service(limited!(AuditServer::new(audit::Audit(api.audit.clone()))))
         .add_service(limited!(MetricsServer::new(metrics::Metrics(api.usage.clone()))))
+        .add_service(limited!(CaptureServer::new(capture::Capture::default())))
         .add_service(limited!(UpgradeServer::new(upgrade::Upgrade(api.upgrades.clone()))))
         .add_service(health)
         .add_service(reflection().build_v1().context("preparing the reflection service")?)

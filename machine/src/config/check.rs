@@ -6,6 +6,7 @@ mod cluster;
 mod components;
 mod etcd;
 mod files;
+mod firewall;
 mod health;
 mod host;
 mod kubelet;
@@ -49,6 +50,7 @@ impl Config {
         pressure::machine(&config.machine.pressure, &mut check);
         pressure::cluster(&config.cluster.pressure, &mut check);
         link::check(&config.machine.network, &mut check);
+        firewall::check(&config, &mut check);
         kubelet::check(&config, &mut check);
         registry::check(&config.machine.registries, &mut check);
         files::check(&config.machine.files, &mut check);

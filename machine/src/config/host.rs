@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::audit::Audit;
+use super::firewall::Firewall;
 use super::health::Health;
 use super::pressure::MachinePressure;
 use super::value::{Address, ByteSize, Cidr, Duration, Secret};
@@ -117,6 +118,8 @@ pub struct HostNetwork {
     pub nameservers: Vec<IpAddr>,
     /// Time servers (NTP), by name or address; given here, DHCP's are not used. Default: none.
     pub time_servers: Vec<String>,
+    /// What the machine takes from outside. Default: what the cluster needs.
+    pub firewall: Firewall,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

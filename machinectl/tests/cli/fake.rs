@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use api::v1::capture_server::CaptureServer;
 use api::v1::cluster_server::ClusterServer;
 use api::v1::config_server::ConfigServer;
 use api::v1::file_server::FileServer;
@@ -140,6 +141,7 @@ async fn serve(listener: StdListener, identity: Identity, fake: answers::Answers
         .add_service(ClusterServer::new(fake.clone()))
         .add_service(ImageServer::new(fake.clone()))
         .add_service(UpgradeServer::new(fake.clone()))
+        .add_service(CaptureServer::new(fake.clone()))
         .add_service(FileServer::new(fake))
         .serve_with_incoming(ReceiverStream::new(connections))
         .await

@@ -118,3 +118,18 @@ fn health_is_an_exit_code() {
     let healthy = fake.run(&["health", "--wait", "1h"]).printed();
     assert!(healthy.contains("kubelet   passes"), "{healthy}");
 }
+
+#[test]
+fn packets_go_to_a_file_or_to_a_pipe() {
+    let fake = Fake::member();
+    let node = fake.address.to_string();
+    let ran =
+        fake.run(&["pcap", "--link", "eth0", "--protocol", "udp", "--host", "192.0.2.0/24", "--port", "53", "-c", "2", "-w", "dns.pcap"]);
+    assert_eq!((ran.out.as_str(), ran.err), ("", format!("{node}: 2 packets: as many as were asked for\n")));
+    assert_eq!(std::fs::read_to_string(fake.home().join("dns.pcap")).unwrap(), "head packets");
+    assert_eq!(fake.run(&["pcap", "--for", "5m", "--size", "1MiB", "--snap", "96"]).printed(), "head packets");
+    let asked = fake.asked.lines();
+    assert!(asked.contains(&"packets eth0 PACKET_PROTOCOL_UDP 192.0.2.0/24 53; 2 104857600 Some(60) 0".to_owned()), "{asked:?}");
+    assert!(asked.contains(&"packets  PACKET_PROTOCOL_UNSPECIFIED  0; 0 1048576 Some(300) 96".to_owned()), "{asked:?}");
+    assert_eq!(fake.run(&["pcap", "--port", "0"]).code, 2);
+}

@@ -15,6 +15,8 @@ use crate::node::Node;
 use crate::plan::Missing;
 use crate::resources::cluster::NodeStatus;
 
+pub use render::HEALTH_PORT;
+
 pub const ID: &str = "kube-proxy";
 
 #[derive(Debug, Default)]

@@ -23,6 +23,8 @@ use crate::plan::Missing;
 use crate::resources::cloud::CloudInstance;
 use crate::resources::services;
 
+pub use render::PORT;
+
 pub const ID: &str = "kubelet";
 
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::network::{Address, Hostname, Lease, Link, LocalResolver, NodeIps, Resolvers, Route};
 use crate::store::Resource;
-pub use kernel::{connect, publish};
+pub use kernel::{connect, link_names, publish};
 use plan::{Action, Seen};
 
 /// Marks our addresses (IFA_PROTO) and routes (RTA protocol) in the kernel, so that an agent that starts anew knows its own and leaves all

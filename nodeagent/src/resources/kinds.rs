@@ -164,6 +164,11 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     seen(
+        "firewallrules",
+        "What may come in from outside, where the firewall denies the rest.",
+        &[("PROTOCOL", "status.protocol"), ("PORTS", "status.ports"), ("FROM", "status.from"), ("PURPOSE", "status.purpose")],
+    ),
+    seen(
         "gates",
         "How far the image that is on trial has come with its proof.",
         &[
@@ -233,6 +238,16 @@ pub const KINDS: &[Kind] = &[
         &[("SERVED BY", "status.servedBy"), ("MESSAGE", "status.message")],
     ),
     seen("metricsservers", "Agents that answer metrics.k8s.io, as this one knows them.", &[("STATE", "status.state")]),
+    seen(
+        "neighbours",
+        "Machines on the machine's links, as the kernel remembers them.",
+        &[
+            ("LINK", "status.link"),
+            ("ADDRESS", "status.address"),
+            ("HARDWARE ADDRESS", "status.hardwareAddress"),
+            ("STATE", "status.state"),
+        ],
+    ),
     seen(
         "networkpolicies",
         "The cluster's network policies, and whom of this machine's pods they are about.",
@@ -362,6 +377,18 @@ pub const KINDS: &[Kind] = &[
             ("TRIES LEFT", "status.triesLeft"),
             ("ENTRY", "status.entry"),
             ("GENERATION", "status.generation"),
+        ],
+    ),
+    seen(
+        "sockets",
+        "Sockets that wait for others to speak: TCP that listens, UDP without another end.",
+        &[
+            ("PROTOCOL", "status.protocol"),
+            ("ADDRESS", "status.address"),
+            ("PORT", "status.port"),
+            ("OWNER", "status.owner"),
+            ("PROGRAM", "status.program"),
+            ("PID", "status.pid"),
         ],
     ),
     seen(

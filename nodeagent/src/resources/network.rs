@@ -95,6 +95,62 @@ pub struct NodeIps {
     pub addresses: Vec<IpAddr>,
 }
 
+/// What may come in from outside, named by what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FirewallRule {
+    /// `tcp`, `udp`, `sctp` or `any`.
+    pub protocol: String,
+    /// A port, `<first>-<last>` or `all`.
+    pub ports: String,
+    /// Networks, `nodes` or `anywhere`.
+    pub from: Vec<String>,
+    /// Why it is open: what needs it, or the field of the machine config.
+    pub purpose: String,
+}
+
+/// A socket that waits for others to speak, named `<protocol>/<address>:<port>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Socket {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    pub address: IpAddr,
+    pub port: u16,
+    /// Who has it open; none where it is the kernel's own.
+    pub pid: Option<u32>,
+    pub program: String,
+    /// A service, or `pod <uid>`; empty for others.
+    pub owner: String,
+}
+
+/// A machine on a link, named `<link>/<address>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Neighbour {
+    pub link: String,
+    pub address: IpAddr,
+    /// Empty while it is not known.
+    pub hardware_address: String,
+    /// The kernel's word: `reachable`, `stale`, `failed`, `permanent`, ...
+    pub state: String,
+}
+
+/// As `52:54:00:12:34:56`.
+pub fn hardware_address(bytes: &[u8]) -> String {
+    let octets: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    octets.join(":")
+}
+
+impl Resource for Socket {
+    const KIND: &'static str = "sockets";
+}
+impl Resource for Neighbour {
+    const KIND: &'static str = "neighbours";
+}
+impl Resource for FirewallRule {
+    const KIND: &'static str = "firewallrules";
+}
 impl Resource for Link {
     const KIND: &'static str = "links";
 }

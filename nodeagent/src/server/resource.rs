@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::config::is_admin;
 use super::stream::{Answers, Ended, Gone, Sink, answer};
+use crate::asked;
 use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::resources::kinds::{self, KINDS};
@@ -31,14 +32,14 @@ impl resource_server::Resource for Resource {
 
     async fn list(&self, request: Request<ListResourcesRequest>) -> Result<Response<ListResourcesResponse>, Status> {
         let kind = permitted_kind(&request.get_ref().kind, is_admin(&request))?;
-        let objects = self.0.store.list(kind).into_iter().map(object).collect();
+        let objects = self.objects(kind).await?.into_iter().map(object).collect();
         Ok(Response::new(ListResourcesResponse { objects }))
     }
 
     async fn get(&self, request: Request<GetResourceRequest>) -> Result<Response<GetResourceResponse>, Status> {
         let kind = permitted_kind(&request.get_ref().kind, is_admin(&request))?;
         let name = request.into_inner().name;
-        let found = self.0.store.list(kind).into_iter().find(|object| object.name == name);
+        let found = self.objects(kind).await?.into_iter().find(|object| object.name == name);
         let found =
             found.ok_or_else(|| Refusal::not_found(format!("{kind}/{name}"), format!("see what there is: machinectl get {kind}")))?;
         Ok(Response::new(GetResourceResponse { object: Some(object(found)) }))
@@ -48,8 +49,21 @@ impl resource_server::Resource for Resource {
 
     async fn watch(&self, request: Request<WatchResourcesRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let kind = permitted_kind(&request.get_ref().kind, is_admin(&request))?;
+        if asked::is_asked(kind) {
+            let problem = format!("{kind} are not watched: the kernel is asked for them each time");
+            return Err(Refusal::state("NOT_WATCHED", problem, format!("ask again: machinectl get {kind}")).into());
+        }
         let (node, name) = (self.0.clone(), request.into_inner().name);
         Ok(Response::new(answer(|sink| Watch { node, kind, name, sink, sent: BTreeMap::new() }.run())))
+    }
+}
+
+impl Resource {
+    async fn objects(&self, kind: &'static str) -> Result<Vec<store::Object>, Refusal> {
+        Ok(match asked::objects(&self.0, kind).await? {
+            Some(objects) => objects,
+            None => self.0.store.list(kind),
+        })
     }
 }
 

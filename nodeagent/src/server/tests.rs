@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod captures;
 mod configs;
 mod files;
 pub mod harness;

@@ -7,10 +7,8 @@ use controlplane::pki::{AuthorityId, CertificateId};
 use controlplane::ports::{API_SERVER_PORT, CONTROLLER_MANAGER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, SCHEDULER_PORT};
 use x509_parser::pem::Pem;
 
+use crate::controllers::kubelet;
 use crate::controllers::machine::Machine;
-
-/// Where kubelets take calls of API servers.
-const KUBELET_PORT: u16 = 10250;
 
 /// A server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +30,7 @@ pub fn listeners(machine: &Machine) -> Vec<Listener> {
     let listener = |service, address, port, clients, serves| Listener { service, address: SocketAddr::new(address, port), clients, serves };
     let mut all = vec![
         listener("machine API", loopback, api::PORT, &[A::Machine][..], shows(CertificateId::Machine)),
-        listener("kubelet", own, KUBELET_PORT, &[A::Kubernetes], shows(CertificateId::KubeletServer)),
+        listener("kubelet", own, kubelet::PORT, &[A::Kubernetes], shows(CertificateId::KubeletServer)),
     ];
     if machine.is_control_plane() {
         all.extend([

@@ -12,6 +12,9 @@ use crate::controllers::merge::layered;
 /// Where metrics are served unless the user says otherwise; loopback only.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
+/// Where kube-proxy tells load balancers that it is well, on every address (upstream's default).
+pub const HEALTH_PORT: u16 = 10256;
+
 pub const OOM_SCORE_ADJUST: i16 = -998;
 
 pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {

@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 use crate::controllers::machine::Machine;
 use crate::controllers::merge::layered;
 
+/// Where the kubelet takes calls of API servers.
+pub const PORT: u16 = 10250;
 /// Where the kubelet tells that it is well; loopback only.
 pub const HEALTH_PORT: u16 = 10248;
 

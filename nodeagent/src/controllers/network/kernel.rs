@@ -15,7 +15,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use super::PROTOCOL;
 use crate::node::Node;
-use crate::resources::network::{Address, Link, Route};
+use crate::resources::network::{Address, Link, Route, hardware_address};
 
 /// What the kernel has.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,11 +31,24 @@ pub fn connect() -> anyhow::Result<Handle> {
     Ok(handle)
 }
 
+async fn links(netlink: &Handle) -> anyhow::Result<BTreeMap<String, Link>> {
+    let messages: Vec<LinkMessage> = netlink.link().get().execute().try_collect().await.context("listing links")?;
+    Ok(messages.iter().map(link).collect())
+}
+
+fn names(links: &BTreeMap<String, Link>) -> BTreeMap<u32, String> {
+    links.iter().map(|(name, link)| (link.index, name.clone())).collect()
+}
+
+/// Names of links by their index.
+pub async fn link_names(netlink: &Handle) -> anyhow::Result<BTreeMap<u32, String>> {
+    Ok(names(&links(netlink).await?))
+}
+
 /// Links, addresses and routes as they are now.
 pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
-    let messages: Vec<LinkMessage> = netlink.link().get().execute().try_collect().await.context("listing links")?;
-    let links: BTreeMap<String, Link> = messages.iter().map(link).collect();
-    let names: BTreeMap<u32, String> = links.iter().map(|(name, link)| (link.index, name.clone())).collect();
+    let links = links(netlink).await?;
+    let names = names(&links);
 
     let messages: Vec<AddressMessage> = netlink.address().get().execute().try_collect().await.context("listing addresses")?;
     let addresses = messages.iter().filter_map(|message| address(message, &names)).collect();
@@ -91,8 +104,7 @@ fn link(message: &LinkMessage) -> (String, Link) {
             LinkAttribute::IfName(text) => name.clone_from(text),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) if bytes.iter().any(|byte| *byte != 0) => {
-                let octets: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                link.hardware_address = octets.join(":");
+                link.hardware_address = hardware_address(bytes);
             }
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
