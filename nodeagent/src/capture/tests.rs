@@ -105,7 +105,9 @@ impl Site {
     /// How many of the packets to each pass the filter: those that go out.
     fn passing(&self, filter: Filter) -> Vec<usize> {
         const TO: [&str; 4] = ["192.0.2.1:53", "192.0.2.1:54", "[2001:db8::1]:53", "127.0.0.1:53"];
-        let outgoing = |packet: &Read| packet.kind == 4 && packet.bytes.ends_with(b"what is asked");
+        // That nobody listens is told with the packet itself in ICMP.
+        let udp = |packet: &Read| packet.bytes[if packet.ethertype == 0x0800 { 9 } else { 6 }] == 17;
+        let outgoing = |packet: &Read| packet.kind == 4 && udp(packet) && packet.bytes.ends_with(b"what is asked");
         TO.map(|to| self.of(filter.clone(), limits(), &[(to, b"what is asked")], false).0.into_iter().filter(outgoing).count()).into()
     }
 }
