@@ -64,6 +64,9 @@ fn shown(shares: &BTreeMap<Key, Share>) -> String {
     text
 }
 
+/// A name, ranges of addresses, and Services.
+type Case<'a> = (&'a str, &'a [&'a str], Vec<(Key, Service)>);
+
 #[test]
 fn allocation() {
     const OURS: &str = "corten-load-balancer";
@@ -71,7 +74,7 @@ fn allocation() {
     let both = || json!({ "ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "PreferDualStack" });
     let small: &[&str] = &["192.0.2.10-192.0.2.12", "2001:db8::/126"];
     let only_v4: &[&str] = &["192.0.2.10-192.0.2.12"];
-    let cases: Vec<(&str, &[&str], Vec<(Key, Service)>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("the lowest free address of each family", small, vec![ipv4("a"), service("b", both(), json!({}), json!({}))]),
         ("what a Service has it keeps", small, vec![ipv4("a"), service("b", v4(), status(OURS, &["192.0.2.10"]), json!({}))]),
         (
