@@ -15,8 +15,10 @@ use crate::digest::Digest;
 use crate::manifest::{Manifest, Part, PartName};
 
 mod difference;
+mod likeness;
 
 pub use difference::BadDifference;
+pub(crate) use likeness::Landmarks;
 
 /// How far a base reaches beyond where the chunk is expected, on either side: erofs lays a file on whole blocks, so that each that grew or
 /// shrank moves all that follow. docs/update-file.md has the figures behind it.
@@ -35,8 +37,8 @@ pub struct Base {
     pub length: u32,
 }
 
-/// For each chunk that `new` has and `old` has not, the stretch of `old` that is most likely alike: in the same part, and as far from the
-/// equal chunks around it.
+/// For each chunk that `new` has and `old` has not, the stretch of `old` that is most likely alike as far as manifests tell: in the same part,
+/// and as far from the equal chunks around it. [`UpdateFile::bases`](crate::UpdateFile::bases) looks at the bytes as well.
 pub fn bases(old: &Manifest, new: &Manifest) -> HashMap<Digest, Base> {
     let known: HashSet<Digest> = old.parts.iter().flat_map(|part| &part.chunks).map(|chunk| chunk.sha256).collect();
     let mut bases = HashMap::new();

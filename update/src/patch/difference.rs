@@ -10,6 +10,7 @@ mod sections;
 use references::{Shifts, places};
 use sections::{Section, Sections, copies};
 
+pub(super) use find::masked;
 pub(super) use make::make;
 
 /// First byte of such a patch. A zstd frame begins with 0x28, one to be skipped with 0x50 to 0x5f.

@@ -22,7 +22,8 @@ pub fn copies(base: &[u8], bytes: &[u8]) -> Vec<Copy> {
     }
 }
 
-fn masked(bytes: &[u8]) -> Vec<u8> {
+/// Without what references lead to.
+pub fn masked(bytes: &[u8]) -> Vec<u8> {
     let mut masked = bytes.to_vec();
     places(bytes).for_each(|place| masked[place..][..BYTES].fill(0));
     masked
