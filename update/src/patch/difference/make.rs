@@ -6,6 +6,9 @@ use super::references::{BYTES, Shifts, displacement, places};
 use super::sections::{Copy, limit, put_number, put_signed};
 use super::{FORM, find};
 
+/// Of zstd. The sections are mostly zeros and codes, of which higher levels make less in hardly more time.
+const LEAST_LEVEL: i32 = 15;
+
 #[derive(Debug, Default)]
 struct Sections {
     instructions: Vec<u8>,
@@ -15,14 +18,15 @@ struct Sections {
     literals: Vec<u8>,
 }
 
-/// None where the sections would be longer than they may be: such a chunk is not like the base at all. `level` is zstd's.
+/// None where the sections would be longer than they may be: such a chunk is not like the base at all. `level` is zstd's, and
+/// at least [`LEAST_LEVEL`].
 pub fn make(base: &[u8], bytes: &[u8], level: i32) -> io::Result<Option<Vec<u8>>> {
     let payload = sections(base, bytes, &find::copies(base, bytes)).join();
     if payload.len() > limit(bytes.len()) {
         return Ok(None);
     }
     let mut data = vec![FORM];
-    data.extend(zstd::bulk::compress(&payload, level)?);
+    data.extend(zstd::bulk::compress(&payload, level.max(LEAST_LEVEL))?);
     Ok(Some(data))
 }
 
