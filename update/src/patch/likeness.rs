@@ -65,7 +65,7 @@ fn samples(bytes: &[u8]) -> impl Iterator<Item = (u64, usize)> {
             hash = hash.wrapping_sub((u64::from(bytes[at - WINDOW]) + 1).wrapping_mul(leaving));
         }
         // The lower bits of a product hang on lower bits only.
-        (at + 1 >= WINDOW && (hash >> 32).is_multiple_of(SAMPLED)).then_some((hash, at + 1 - WINDOW))
+        (at + 1 >= WINDOW && (hash >> 32).is_multiple_of(SAMPLED)).then(|| (hash, at + 1 - WINDOW))
     })
 }
 

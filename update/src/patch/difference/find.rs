@@ -10,6 +10,10 @@ use super::sections::Copy;
 /// Stretches that are mostly equal, in the order of the chunk. References are left out of the comparison: code that moved is like what it was.
 pub fn copies(base: &[u8], bytes: &[u8]) -> Vec<Copy> {
     let mut copies = Vec::new();
+    // bidiff cannot look for anything in nothing.
+    if base.is_empty() {
+        return copies;
+    }
     let found = bidiff::diff(&masked(base), &masked(bytes), &DiffParams::default(), |found| {
         if found.add_length > 0 {
             copies.push(Copy { old: found.add_old_start, new: found.add_new_start, length: found.add_length });

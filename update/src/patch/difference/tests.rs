@@ -65,6 +65,16 @@ fn bytes_of_a_patch() {
     assert_eq!(apply(base, &wrapped(&payload), 20).unwrap(), b"<>56789\xe8\x02\x01\x00\x00acbdef!?");
 }
 
+#[test]
+fn short_bases_and_chunks() {
+    for base in [&b""[..], b"a", b"\xe8", b"ab", &[0; 17]] {
+        for bytes in [&b"a"[..], b"\xe8", b"ba", b"abab", &[0; 33]] {
+            let patch = make(base, bytes, 1).unwrap().unwrap();
+            assert_eq!(apply(base, &patch, bytes.len()).unwrap(), bytes, "{base:?}");
+        }
+    }
+}
+
 /// Each section may be anything.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let section = prop_oneof![proptest::collection::vec(any::<u8>(), 0..40), proptest::collection::vec(0..6_u8, 0..40)];
