@@ -6,6 +6,7 @@ use fastcdc::v2020::StreamCDC;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::patch::BadDifference;
 
 /// No chunk is smaller, but for the last of a part.
 pub const MIN_CHUNK_BYTES: u32 = 16 * 1024;
@@ -35,6 +36,8 @@ pub enum BadChunk {
         #[source]
         source: io::Error,
     },
+    #[error("patch that makes no chunk")]
+    Difference(#[from] BadDifference),
     #[error("chunk of {found} bytes; expected {expected}")]
     Size { found: usize, expected: u32 },
     #[error("chunk with digest {found}; expected {expected}: it was damaged or changed on its way")]

@@ -1,6 +1,6 @@
 //! An update file on a disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use crate::digest::{Digest, Sha256};
 use crate::envelope::{MAX_ENVELOPE_BYTES, SignedManifest};
 use crate::key::{PublicKey, Signature, SigningKey};
 use crate::manifest::{BadManifest, Manifest, PartName};
-use crate::patch::{Base, MAX_BASE_BYTES, compress_from};
+use crate::patch::{Base, Landmarks, MAX_BASE_BYTES, bases, compress_from};
 use crate::write::{head, record};
 
 /// The first bytes of every update file.
@@ -162,7 +162,33 @@ impl UpdateFile {
         }
     }
 
-    /// A chunk of this update as a patch for machines that run `old`, if they have something in its place ([`bases`](crate::bases)):
+    /// For each chunk of this update that `old` lacks, the stretch of `old` that is most alike. Reads all chunks that only one of them has.
+    pub fn bases(&self, old: &UpdateFile) -> Result<HashMap<Digest, Base>, BadFile> {
+        let (from, to): (&Manifest, &Manifest) = (old.signed.peek(), self.signed.peek());
+        let kept: HashSet<Digest> = to.distinct_chunks().into_iter().map(|chunk| chunk.sha256).collect();
+        let mut places = bases(from, to);
+        for part in &from.parts {
+            let Some(new_part) = to.part(part.name) else { continue };
+            let mut landmarks = Landmarks::default();
+            let mut seen = HashSet::new();
+            for (offset, chunk) in part.placed_chunks().filter(|(_, chunk)| !kept.contains(&chunk.sha256)) {
+                if seen.insert(chunk.sha256) {
+                    landmarks.add(offset, &old.chunk(part.name, chunk)?);
+                }
+            }
+            for chunk in &new_part.chunks {
+                // What stands in two parts is expected in the first of them.
+                if let Some(place) = places.get_mut(&chunk.sha256).filter(|place| place.part == part.name)
+                    && let Some(base) = landmarks.base(part.name, part.size_bytes, &self.chunk(part.name, chunk)?)
+                {
+                    *place = base;
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    /// A chunk of this update as a patch for machines that run `old`, if they have something in its place ([`bases`](UpdateFile::bases)):
     /// compressed bytes for [`decompress_from`](crate::decompress_from).
     pub fn patch(&self, chunk: &Chunk, old: &UpdateFile, base: &Base, level: i32) -> Result<Vec<u8>, BadFile> {
         let bytes = self.chunk(base.part, chunk)?;

@@ -29,7 +29,7 @@ pub use envelope::{MAX_ENVELOPE_BYTES, MAX_SIGNATURES, SignedManifest};
 pub use file::{BadFile, UpdateFile};
 pub use key::{BadKey, KeyId, PublicKey, Signature, SigningKey};
 pub use manifest::{BadManifest, FORMAT_VERSION, MAX_CHUNKS, MAX_PART_BYTES, Manifest, Part, PartName};
-pub use patch::{Base, MAX_BASE_BYTES, bases, compress_from, decompress_from};
+pub use patch::{BadDifference, Base, MAX_BASE_BYTES, bases, compress_from, decompress_from};
 pub use semver::Version;
 pub use trust::{BadTrustedKeys, SignatureVerdict, TrustedKeys, Untrusted};
 pub use write::{Header, Progress, WriteError, write};

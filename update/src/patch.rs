@@ -1,5 +1,6 @@
-//! Patches: a chunk that a machine lacks, compressed against what the machine has in its place. After a change that touches every file a
-//! little, such as another kernel, few chunks are equal and nearly all are alike.
+//! Patches: a chunk that a machine lacks, made of what the machine has in its place. After a change that touches every file a little, such
+//! as another kernel, few chunks are equal and nearly all are alike. There are two forms: a zstd frame with the base as its prefix, and
+//! [`difference`].
 //!
 //! A patch needs no signature: whatever it is made from, the chunk that comes out has the digest that the manifest wants, or is refused.
 
@@ -12,6 +13,12 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
 use crate::chunk::{BadChunk, Chunk, MAX_CHUNK_BYTES, MAX_COMPRESSED_BYTES, checked};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Part, PartName};
+
+mod difference;
+mod likeness;
+
+pub use difference::BadDifference;
+pub(crate) use likeness::Landmarks;
 
 /// How far a base reaches beyond where the chunk is expected, on either side: erofs lays a file on whole blocks, so that each that grew or
 /// shrank moves all that follow. docs/update-file.md has the figures behind it.
@@ -30,8 +37,8 @@ pub struct Base {
     pub length: u32,
 }
 
-/// For each chunk that `new` has and `old` has not, the stretch of `old` that is most likely alike: in the same part, and as far from the
-/// equal chunks around it.
+/// For each chunk that `new` has and `old` has not, the stretch of `old` that is most likely alike as far as manifests tell: in the same part,
+/// and as far from the equal chunks around it. [`UpdateFile::bases`](crate::UpdateFile::bases) looks at the bytes as well.
 pub fn bases(old: &Manifest, new: &Manifest) -> HashMap<Digest, Base> {
     let known: HashSet<Digest> = old.parts.iter().flat_map(|part| &part.chunks).map(|chunk| chunk.sha256).collect();
     let mut bases = HashMap::new();
@@ -100,8 +107,14 @@ fn zstd_error(code: usize) -> io::Error {
     io::Error::other(get_error_name(code))
 }
 
-/// A chunk against its base. `level` is zstd's, 1 to 22.
+/// A chunk against its base, in the form that takes less. `level` is zstd's, 1 to 22.
 pub fn compress_from(base: &[u8], bytes: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    let prefixed = prefixed(base, bytes, level)?;
+    let difference = difference::make(base, bytes, level)?;
+    Ok(difference.filter(|difference| difference.len() < prefixed.len()).unwrap_or(prefixed))
+}
+
+fn prefixed(base: &[u8], bytes: &[u8], level: i32) -> io::Result<Vec<u8>> {
     let mut context = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
     context.set_parameter(CParameter::CompressionLevel(level)).map_err(zstd_error)?;
     context.ref_prefix(base).map_err(zstd_error)?;
@@ -116,10 +129,14 @@ pub fn decompress_from(base: &[u8], data: &[u8], expected: &Chunk) -> Result<Vec
     if data.len() > MAX_COMPRESSED_BYTES as usize {
         return Err(BadChunk::TooLong { found: data.len() });
     }
+    let capacity = expected.size.min(MAX_CHUNK_BYTES) as usize;
+    if data.first() == Some(&difference::FORM) {
+        return checked(difference::apply(base, data, capacity)?, expected);
+    }
     let failed = |source| BadChunk::Zstd { expected: expected.size, source };
     let mut context = DCtx::try_create().ok_or_else(|| failed(io::ErrorKind::OutOfMemory.into()))?;
     context.ref_prefix(base).map_err(|code| failed(zstd_error(code)))?;
-    let mut bytes = Vec::with_capacity(expected.size.min(MAX_CHUNK_BYTES) as usize);
+    let mut bytes = Vec::with_capacity(capacity);
     context.decompress(&mut bytes, data).map_err(|code| failed(zstd_error(code)))?;
     checked(bytes, expected)
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use api::v1::{ImagePart, PatchBase, UploadRequest};
-use update::{BadFile, Base, Chunk, Digest, PartName, UpdateFile, Version, bases};
+use update::{BadFile, Base, Chunk, Digest, PartName, UpdateFile, Version};
 
 use super::change::Update;
 use crate::failure::{Failure, chain};
@@ -90,7 +90,7 @@ impl Patches {
     /// On all processors.
     fn make(update: &UpdateFile, old: &UpdateFile) -> Result<Patches, BadFile> {
         let (from, to) = (old.manifest().peek(), update.manifest().peek());
-        let places = bases(from, to);
+        let places = update.bases(old)?;
         let chunks = to.distinct_chunks().into_iter().filter_map(|chunk| Some((chunk, *places.get(&chunk.sha256)?)));
         let wanted: Vec<(Chunk, Base)> = chunks.collect();
         let share = wanted.len().div_ceil(thread::available_parallelism().map_or(1, usize::from)).max(1);

@@ -29,7 +29,7 @@ impl Running {
         let stretch = self.stretch(base).map_err(|error| mismatch(chunk, format!("{error:#}")))?;
         decompress_from(&stretch, data, chunk).map_err(|error| match error {
             BadChunk::TooLong { .. } => Refusal::field("data", format!("chunk {}: {error}", chunk.sha256)),
-            BadChunk::Zstd { .. } | BadChunk::Size { .. } | BadChunk::Digest { .. } => {
+            BadChunk::Zstd { .. } | BadChunk::Difference(_) | BadChunk::Size { .. } | BadChunk::Digest { .. } => {
                 let problem = format!("what it makes of {} bytes at {} of the part {}: ", base.length, base.offset, base.part);
                 mismatch(chunk, problem + &format!("{:#}", anyhow::Error::from(error)))
             }

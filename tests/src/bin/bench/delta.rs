@@ -12,7 +12,7 @@ use std::time::Instant;
 use ::tests::program;
 use anyhow::Context;
 use serde_json::json;
-use update::{Chunk, PartName, UpdateFile, bases};
+use update::{Chunk, PartName, UpdateFile};
 
 use crate::figure::{Figure, Goal, Outcome, Unit};
 use crate::samples::Samples;
@@ -149,7 +149,7 @@ impl Image {
 
 /// Bytes of root, verity and UKI: each chunk as a patch, unless it is smaller by itself.
 fn sent_as_patches(old: &Image, new: &Image, missing: &[Chunk], level: i32) -> anyhow::Result<[u64; 3]> {
-    let bases = bases(old.file.manifest().peek(), new.file.manifest().peek());
+    let bases = new.file.bases(&old.file)?;
     let mut missing: HashSet<Chunk> = missing.iter().copied().collect();
     let mut sent = [0; 3];
     for (part, sent) in PartName::ALL.into_iter().zip(&mut sent) {
