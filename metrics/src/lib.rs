@@ -9,6 +9,7 @@ pub mod collector;
 pub mod group;
 pub mod kept;
 pub mod names;
+pub mod network;
 pub mod node;
 pub mod open_metrics;
 pub mod pace;

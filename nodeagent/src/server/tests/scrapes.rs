@@ -35,7 +35,7 @@ pub fn snapshot() -> Snapshot {
 
 pub fn names() -> Names {
     let pod = Pod { namespace: "shop".to_owned(), name: "cart-1".to_owned() };
-    let container = Container { name: "cart".to_owned(), image: "cart:1".to_owned() };
+    let container = Container { name: "cart".to_owned(), image: "cart:1".to_owned(), is_sandbox: false };
     Names { pods: [(UID.to_owned(), pod)].into(), containers: [("ab".repeat(32), container)].into() }
 }
 
