@@ -18,6 +18,7 @@ pub mod place;
 pub mod rates;
 pub mod sample;
 pub mod score;
+pub mod temperature;
 pub mod tree;
 pub mod trigger;
 pub mod window;

@@ -1,6 +1,7 @@
 //! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS, role reader, HTTP/2 or 1.1.
 
 mod machine;
+mod sensors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use axum::routing::get;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use metrics::open_metrics::{self, Format, Text};
+use metrics::temperature;
+use sensors::Sensors;
 use tokio::sync::Semaphore;
 
 use super::chunks::in_chunks;
@@ -30,11 +33,13 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Scrapes {
     node: Node,
     usage: Usage,
+    sensors: Sensors,
     texts: Arc<Semaphore>,
 }
 
 pub fn router(node: Node, usage: Usage) -> Router {
-    Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, texts: Arc::new(Semaphore::new(TEXTS)) })
+    let texts = Arc::new(Semaphore::new(TEXTS));
+    Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, sensors: Sensors::default(), texts })
 }
 
 /// What a scraper is told whom the permission table denies: it understands HTTP's own codes, and not gRPC's.
@@ -55,10 +60,14 @@ async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<
         return response;
     };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
+    let temperatures = scrapes.sensors.read(&scrapes.node.root).await;
     let (snapshot, names) = scrapes.usage.newest();
     let mut text = Text::new(format);
     machine::render(&scrapes.node, &mut text);
     open_metrics::render(&snapshot, &names, &mut text);
+    if let Some(temperatures) = temperatures {
+        temperature::render(&temperatures, &mut text);
+    }
     let mut response = Response::new(Body::from_stream(in_chunks(text.finish(), permit, DEADLINE)));
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(format.content_type()));
     response
