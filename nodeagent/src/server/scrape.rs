@@ -1,5 +1,6 @@
-//! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS, role reader, HTTP/2 or 1.1.
+//! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS and role reader, or a token of the cluster's; HTTP/2 or 1.1.
 
+mod bearer;
 mod machine;
 mod sensors;
 
@@ -10,8 +11,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use metrics::open_metrics::{self, Format, Text};
 use metrics::temperature;
 use sensors::Sensors;
@@ -21,6 +22,7 @@ use super::chunks::in_chunks;
 use super::permission::Denial;
 use crate::node::Node;
 use crate::usage::Usage;
+pub use bearer::{Bearers, token};
 
 pub const PATH: &str = "/metrics";
 
@@ -50,7 +52,35 @@ pub fn denied(denial: Denial) -> Response<tonic::body::Body> {
         Denial::UnknownMethod => StatusCode::NOT_FOUND,
         Denial::Stage(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    plain(status, format!("{denial}\n{}\n", denial.remedy())).map(tonic::body::Body::new)
+    let remedy = match denial {
+        Denial::NoCertificate => "show a client certificate of role os:reader, or a bearer token of the cluster's",
+        _ => &*denial.remedy(),
+    };
+    challenged(plain(status, format!("{denial}\n{remedy}\n")))
+}
+
+/// What a scraper is told whose token does not do.
+pub fn refused(refused: &bearer::Refused) -> Response<tonic::body::Body> {
+    use bearer::Refused;
+    let (status, retry) = match refused {
+        Refused::Nobody => (StatusCode::UNAUTHORIZED, None),
+        Refused::MayNot { .. } => (StatusCode::FORBIDDEN, None),
+        Refused::Busy => (StatusCode::TOO_MANY_REQUESTS, Some(1)),
+        Refused::Unknown(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
+    };
+    let mut response = plain(status, format!("{}\n", refused.told()));
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    challenged(response)
+}
+
+/// With the way to prove oneself, where that is what lacks (RFC 9110, 15.5.2).
+fn challenged(mut response: Response<Body>) -> Response<tonic::body::Body> {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"corten\""));
+    }
+    response.map(tonic::body::Body::new)
 }
 
 async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<Body> {

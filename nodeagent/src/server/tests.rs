@@ -13,4 +13,5 @@ mod passing;
 mod power;
 mod resources;
 mod scrapes;
+mod tokens;
 mod upgrades;
