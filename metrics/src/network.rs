@@ -27,8 +27,10 @@ pub struct PodInterface {
     pub interface: Interface,
 }
 
+type Says = dyn Fn(&str) -> Option<bool> + Send;
+
 /// Says whether the container of an id is a pod's sandbox, once that is known.
-pub struct Sandboxes(pub Box<dyn Fn(&str) -> Option<bool> + Send>);
+pub struct Sandboxes(pub Box<Says>);
 
 impl Default for Sandboxes {
     fn default() -> Sandboxes {

@@ -12,6 +12,7 @@ use crate::place::Place;
 use crate::sample::{Cpu, Io, Memory, Pressure, Throttling};
 
 type Value = fn(&Reading) -> Option<f64>;
+type Count = fn(&Interface) -> u64;
 
 /// Name, kind, labels besides those of the cgroup, help, and where the value comes from. A name that comes again is of the same family.
 const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
@@ -104,7 +105,7 @@ pub fn render(snapshot: &Snapshot, names: &Names, text: &mut Text) {
 
 /// With the labels of the pod's sandbox, as the kubelet has them.
 fn networks(snapshot: &Snapshot, labels: &[String], text: &mut Text) {
-    const NETWORKS: [(&str, &str, fn(&Interface) -> u64); 8] = [
+    const NETWORKS: [(&str, &str, Count); 8] = [
         ("container_network_receive_bytes_total", "Bytes received", |interface| interface.received.bytes),
         ("container_network_receive_packets_total", "Packets received", |interface| interface.received.packets),
         ("container_network_receive_errors_total", "Errors while receiving", |interface| interface.received.errors),
