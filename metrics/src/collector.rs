@@ -7,6 +7,7 @@
 mod tests;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +17,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::group::Group;
-use crate::node::{self, Node};
+use crate::network::{Network, PodInterface, Sandboxes, own_namespace};
+use crate::node::{self, Interface, Node};
 use crate::pace::{self, Cost, Pace};
 use crate::place::Place;
 use crate::rates::Rates;
@@ -57,6 +59,8 @@ pub struct Snapshot {
     pub node: Node,
     /// In no order.
     pub groups: Vec<Reading>,
+    /// Of pods that are in networks of their own.
+    pub networks: Vec<PodInterface>,
     /// Cgroups that were too many to be read.
     pub left_out: usize,
     /// To the next sweep.
@@ -68,13 +72,15 @@ pub struct Snapshot {
 impl Default for Snapshot {
     fn default() -> Snapshot {
         let node = Node::default();
-        Snapshot { at: SystemTime::UNIX_EPOCH, node, groups: Vec::new(), left_out: 0, interval: Duration::ZERO, cost: Duration::ZERO }
+        let (groups, networks) = (Vec::new(), Vec::new());
+        Snapshot { at: SystemTime::UNIX_EPOCH, node, groups, networks, left_out: 0, interval: Duration::ZERO, cost: Duration::ZERO }
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     group: Group,
+    network: Network,
     read: Instant,
     reading: Reading,
 }
@@ -86,6 +92,9 @@ pub struct Collector {
     index: HashMap<Place, usize>,
     left_out: usize,
     node: node::Files,
+    sandboxes: Sandboxes,
+    /// The machine's own network namespace, by its inode.
+    host_network: Option<u64>,
     swept: Option<Instant>,
     buffer: Box<[u8]>,
     pace: Pace,
@@ -101,12 +110,15 @@ impl Collector {
     pub fn new(cgroups: &Path, proc: &Path, pace: Pace) -> Result<Collector, Error> {
         raise_open_files();
         let (tree, changes) = Tree::watch(cgroups)?;
+        let node = node::Files::open(proc).map_err(Error::Proc)?;
         let mut collector = Collector {
             tree,
             entries: Vec::new(),
             index: HashMap::new(),
             left_out: 0,
-            node: node::Files::open(proc).map_err(Error::Proc)?,
+            host_network: own_namespace(node.directory()),
+            node,
+            sandboxes: Sandboxes::default(),
             swept: None,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             pace,
@@ -117,6 +129,11 @@ impl Collector {
         };
         collector.apply(changes);
         Ok(collector)
+    }
+
+    /// Tells by `sandboxes` which containers are sandboxes of pods, by whose processes pods' networks are found.
+    pub fn knowing(self, sandboxes: impl Fn(&str) -> Option<bool> + Send + 'static) -> Collector {
+        Collector { sandboxes: Sandboxes(Box::new(sandboxes)), ..self }
     }
 
     /// Sweeps for as long as `publish` takes the snapshots: its answer says whether to go on.
@@ -157,6 +174,11 @@ impl Collector {
         snapshot.at = at;
         snapshot.left_out = self.left_out;
         publish_readings(&self.entries, &mut snapshot.groups);
+        snapshot.networks.clear();
+        let ways = (&self.sandboxes, self.node.directory(), self.host_network);
+        for (at, entry) in self.entries.iter_mut().enumerate() {
+            entry.sweep_network(ways, &mut self.buffer, |interface| snapshot.networks.push(PodInterface { group: at, interface }));
+        }
         drop(before);
         let spent = thread_time();
         self.cost.add(spent.saturating_sub(self.spent));
@@ -225,7 +247,7 @@ impl Entry {
     fn new(mut group: Group, place: Place, buffer: &mut [u8]) -> Entry {
         let sample = *group.sweep(buffer);
         let reading = Reading { place, inode: group.inode, since: group.since, sample, rates: Rates::default() };
-        Entry { group, read: Instant::now(), reading }
+        Entry { group, network: Network::default(), read: Instant::now(), reading }
     }
 
     fn read(&mut self, buffer: &mut [u8]) {
@@ -234,6 +256,14 @@ impl Entry {
         self.reading.rates = Rates::between(&self.reading.sample, sample, now - self.read);
         self.reading.sample = *sample;
         self.read = now;
+    }
+}
+
+impl Entry {
+    fn sweep_network(&mut self, ways: (&Sandboxes, &OwnedFd, Option<u64>), buffer: &mut [u8], found: impl FnMut(Interface)) {
+        if let Place::Container(_, _, id) = &self.reading.place {
+            self.network.sweep(&self.group, id, ways, buffer, found);
+        }
     }
 }
 

@@ -96,6 +96,12 @@ impl Group {
         !self.cpu.is_open() && openat(&self.directory, "cgroup.procs", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).is_err()
     }
 
+    /// Processes that are in it now, by their numbers; none where they are more than the buffer holds.
+    pub fn processes<'b>(&self, buffer: &'b mut [u8]) -> impl Iterator<Item = u64> + use<'b> {
+        let text = Kept::new("cgroup.procs").read(&self.directory, buffer).unwrap_or_default();
+        text.split(|byte| *byte == b'\n').filter_map(parse::number)
+    }
+
     fn read_limits(&mut self, buffer: &mut [u8]) {
         let directory = &self.directory;
         self.sample.limits = Limits {

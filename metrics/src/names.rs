@@ -23,6 +23,8 @@ pub struct Container {
     /// Empty for a pod's sandbox.
     pub name: String,
     pub image: String,
+    /// Whether it is a pod's sandbox, which stands in the network of the pod and has nothing else.
+    pub is_sandbox: bool,
 }
 
 /// All that a place is called; what is not known, or does not apply, is empty.
@@ -51,6 +53,11 @@ impl Names {
             image: container.map_or("", |container| &container.image),
             id,
         }
+    }
+
+    /// Whether the container of this id is a pod's sandbox; `None` where that is not known.
+    pub fn is_sandbox(&self, id: &str) -> Option<bool> {
+        self.containers.get(id).map(|container| container.is_sandbox)
     }
 
     /// Whether the place has a name that is not known yet.

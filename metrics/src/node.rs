@@ -1,6 +1,6 @@
 //! The machine as a whole, from /proc.
 
-mod devices;
+pub(crate) mod devices;
 mod parse;
 
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use crate::kept::Kept;
 use crate::parse as kernel;
 use crate::rates::{Stalls, per_second};
 use crate::sample::Pressure;
-pub use devices::{Disk, Interface, Label};
+pub use devices::{Disk, Interface, Label, Traffic};
 
 /// What /proc tells of the machine at one moment; an absent part is one that the kernel does not tell.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -163,6 +163,11 @@ pub struct Files {
 }
 
 impl Files {
+    /// /proc itself.
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
     pub fn open(proc: &Path) -> Result<Files, Errno> {
         let directory = openat(CWD, proc, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Files {
@@ -191,7 +196,7 @@ impl Files {
         node.memory_pressure = self.memory_pressure.read_all(directory, buffer).and_then(kernel::pressure);
         node.io_pressure = self.io_pressure.read_all(directory, buffer).and_then(kernel::pressure);
         devices::disks(self.diskstats.read_all(directory, buffer).unwrap_or_default(), &mut node.disks);
-        devices::interfaces(self.interfaces.read_all(directory, buffer).unwrap_or_default(), &mut node.interfaces);
+        devices::own_interfaces(self.interfaces.read_all(directory, buffer).unwrap_or_default(), &mut node.interfaces);
         node.rates = elapsed.map(|elapsed| node.rates_since(before, elapsed)).unwrap_or_default();
     }
 }

@@ -138,14 +138,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(scores::publish(node.clone(), listeners.scores.clone()));
     tokio::spawn(scores::serve(node.clone(), listeners.scores));
     let reviews = Reviews::new(node.clone());
-    tokio::spawn(metrics_api::run(node.clone(), listeners.cluster, reviews));
+    tokio::spawn(metrics_api::run(node.clone(), listeners.cluster, reviews.clone()));
     tokio::spawn(boots.clone().follow());
     tokio::spawn(Gate::new(node.clone(), upgrades.clone(), power.clone(), Clock::new(&root)).run());
 
     let leaving = node.clone();
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        served = server::serve(listener, credentials, Api { node, configs, bootstrap, admission, power, upgrades, audit, usage }) => served,
+        served = server::serve(listener, credentials, Api { node, configs, bootstrap, admission, power, upgrades, audit, usage, reviews }) => served,
         _ = terminated.recv() => {
             controllers::metrics_api::leave(&leaving).await;
             boots.end().await;

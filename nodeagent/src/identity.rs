@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use controlplane::pki::{CertificateId, CertificateRequest, Issued, Usage, self_signed, verify_chain};
 use machine::Root;
-use machine::config::{CERTIFICATE_LIFETIME, Role};
+use machine::config::CERTIFICATE_LIFETIME;
 use machine::disk::Volume;
 use machine::protocol::VolumeState;
 use tokio::sync::watch;
@@ -74,7 +74,7 @@ pub struct Serving {
     /// `None`: the machine's own, which vouches for itself, until there is one of the authority.
     certificate: Option<Issued>,
     authority_pem: String,
-    /// Machines that join may come without a certificate.
+    /// Machines that join, and scrapers with a token, may come without a certificate.
     strangers: bool,
 }
 
@@ -86,8 +86,8 @@ pub struct Seen {
     kept_authority_pem: Option<String>,
     /// The machine's certificate and its key.
     certificate: Option<Issued>,
-    /// The config says that it is a control plane, through which others join.
-    control_plane: bool,
+    /// There is a config in force: in recovery nobody comes without a certificate.
+    configured: bool,
     now: SystemTime,
     /// `None` in maintenance.
     serving: Option<Serving>,
@@ -108,8 +108,8 @@ fn plan(seen: &Seen) -> Plan<Action> {
     let good = |issued: &Issued| verify_chain(&issued.certificate_pem, &authority_pem, seen.now).is_ok();
     let certificate = seen.certificate.clone().filter(good);
     let waiting = certificate.is_none();
-    // Whoever joins knows a control plane by its certificate: before there is one, there is nobody to let in.
-    let serving = Serving { strangers: seen.control_plane && certificate.is_some(), certificate, authority_pem };
+    // Whoever joins or scrapes knows the machine by its certificate: before there is one, there is nobody to let in.
+    let serving = Serving { strangers: seen.configured && certificate.is_some(), certificate, authority_pem };
     if seen.serving.as_ref() != Some(&serving) {
         return Plan::Act(vec![Action::Serve(Box::new(serving))]);
     }
@@ -160,7 +160,7 @@ impl Controller for Identity {
             authority_pem: node.config().map(|applied| applied.config.cluster.certificate_authorities.machine.certificate.clone()),
             kept_authority_pem: fs::read_to_string(&self.files.authority).ok(),
             certificate: read_pair(&self.files.certificate, &self.files.key),
-            control_plane: node.config().is_some_and(|applied| applied.config.machine.role == Role::ControlPlane),
+            configured: node.config().is_some(),
             now: SystemTime::now(),
             serving: self.serving.clone(),
         })
@@ -225,14 +225,7 @@ mod tests {
     }
 
     fn fresh() -> Seen {
-        Seen {
-            authority_pem: None,
-            kept_authority_pem: None,
-            certificate: None,
-            control_plane: false,
-            now: SystemTime::now(),
-            serving: None,
-        }
+        Seen { authority_pem: None, kept_authority_pem: None, certificate: None, configured: false, now: SystemTime::now(), serving: None }
     }
 
     fn settle(seen: &mut Seen) -> Plan<Action> {
@@ -257,12 +250,12 @@ mod tests {
     #[test]
     fn a_configured_machine_asks_for_client_certificates_at_once_and_shows_its_certificate_once_it_has_one() {
         let authority = authority();
-        let mut seen = Seen { authority_pem: Some(authority.certificate_pem().to_owned()), ..fresh() };
+        let mut seen = Seen { authority_pem: Some(authority.certificate_pem().to_owned()), configured: true, ..fresh() };
         assert!(matches!(settle(&mut seen), Plan::Waiting(_)));
-        assert_eq!(seen.serving.as_ref().unwrap().certificate, None);
+        assert_eq!(seen.serving.as_ref().map(|serving| (&serving.certificate, serving.strangers)), Some((&None, false)));
         seen.certificate = Some(issue(&authority));
         assert_eq!(settle(&mut seen), Plan::Settled);
-        assert_eq!(seen.serving.as_ref().unwrap().certificate, seen.certificate);
+        assert_eq!(seen.serving.as_ref().map(|serving| (&serving.certificate, serving.strangers)), Some((&seen.certificate, true)));
     }
 
     #[test]
@@ -283,6 +276,7 @@ mod tests {
         let mut seen =
             Seen { kept_authority_pem: Some(authority.certificate_pem().to_owned()), certificate: Some(issue(&authority)), ..fresh() };
         assert_eq!(settle(&mut seen), Plan::Settled);
-        assert_eq!(seen.serving.unwrap().authority_pem, authority.certificate_pem());
+        let serving = seen.serving.unwrap();
+        assert_eq!((serving.authority_pem.as_str(), serving.strangers), (authority.certificate_pem(), false));
     }
 }

@@ -1,17 +1,22 @@
-//! Asks the API server whether somebody may do something, as kubelets and extension API servers do (SubjectAccessReview). Answers are kept for a few
-//! seconds, and so many at most.
+//! Asks the API server whose a token is (TokenReview) and whether somebody may do something (SubjectAccessReview), as kubelets and extension API
+//! servers do. Answers are kept for a while, and so many at most.
 
-use std::collections::HashMap;
+mod kept;
+
+use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use controlplane::pki::{CertificateId, Issued};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::Api;
+use kept::Kept;
 use kube::api::PostParams;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -22,7 +27,8 @@ use crate::node::Node;
 
 /// As long as upstream's extension API servers keep theirs (k8s.io/apiserver, DelegatingAuthorizationOptions).
 const KEPT: Duration = Duration::from_secs(10);
-const MOST_KEPT: usize = 2048;
+/// A token that was found good stays so, as long as for the kubelet (authentication.webhook.cacheTTL).
+const TOKEN_KEPT: Duration = Duration::from_secs(120);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Questions under way at a time.
 const QUESTIONS: usize = 16;
@@ -33,6 +39,8 @@ pub struct User {
     pub name: String,
     pub uid: String,
     pub groups: Vec<String>,
+    /// What authenticators tell besides, for authorizers that ask for it.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// What somebody wants to do.
@@ -86,6 +94,8 @@ struct Inner {
     connection: Mutex<Connection>,
     questions: Semaphore,
     granted: Mutex<Kept<(User, Access), bool>>,
+    /// By the token's digest: tokens themselves are not kept. None: nobody's.
+    users: Mutex<Kept<[u8; 32], Option<User>>>,
 }
 
 /// A client that is made anew when what it was made of changes.
@@ -104,7 +114,9 @@ impl fmt::Debug for Connection {
 
 impl Reviews {
     pub fn new(node: Node) -> Reviews {
-        Reviews(Arc::new(Inner { node, connection: Mutex::default(), questions: Semaphore::new(QUESTIONS), granted: Mutex::default() }))
+        let connection = Mutex::default();
+        let questions = Semaphore::new(QUESTIONS);
+        Reviews(Arc::new(Inner { node, connection, questions, granted: Mutex::default(), users: Mutex::default() }))
     }
 
     /// Whether the cluster's authorisation lets somebody do it.
@@ -116,17 +128,40 @@ impl Reviews {
         let review = SubjectAccessReview { spec: question(user, access), ..SubjectAccessReview::default() };
         let answer = self.ask(&review).await.context("asking whether somebody may have it (SubjectAccessReview)")?;
         let permitted = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
-        lock(&self.0.granted).put(key, permitted, Instant::now());
+        lock(&self.0.granted).put(key, permitted, Instant::now() + KEPT);
         Ok(permitted)
     }
 
-    async fn ask(&self, review: &SubjectAccessReview) -> anyhow::Result<SubjectAccessReview> {
+    /// What is known of a token without asking: whose it is, if anybody's.
+    pub fn known(&self, token: &str) -> Option<Option<User>> {
+        lock(&self.0.users).get(&digest(token), Instant::now())
+    }
+
+    /// Whose the token is by the API server's word; `None` where it is nobody's.
+    pub async fn user(&self, token: &str) -> anyhow::Result<Option<User>> {
+        let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let answer = self.ask(&review).await.context("asking whose a token is (TokenReview)")?;
+        let user = user(answer);
+        let kept = if user.is_some() { TOKEN_KEPT } else { KEPT };
+        lock(&self.0.users).put(digest(token), user.clone(), Instant::now() + kept);
+        Ok(user)
+    }
+
+    /// Errors have nothing of the question or the answer in them, since there may be a token in both.
+    async fn ask<K>(&self, review: &K) -> anyhow::Result<K>
+    where
+        K: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
         let client = self.client()?;
+        let request = kube::core::Request::new(K::url_path(&(), None));
+        let request = request.create(&PostParams::default(), serde_json::to_vec(review)?)?;
         let asked = async {
             let _turn = self.0.questions.acquire().await;
-            Api::all(client).create(&PostParams::default(), review).await
+            client.request_text(request).await
         };
-        Ok(timeout(DEADLINE, asked).await.with_context(|| format!("no answer within {} s", DEADLINE.as_secs()))??)
+        let answer = timeout(DEADLINE, asked).await.with_context(|| format!("no answer within {} s", DEADLINE.as_secs()))??;
+        serde_json::from_str(&answer).ok().context("the answer is no review")
     }
 
     fn client(&self) -> anyhow::Result<kube::Client> {
@@ -145,11 +180,24 @@ impl Reviews {
     }
 }
 
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The API server names nobody whom it has not authenticated.
+fn user(review: TokenReview) -> Option<User> {
+    let status = review.status.filter(|status| status.authenticated == Some(true))?;
+    let user = status.user?;
+    let name = user.username.filter(|name| !name.is_empty())?;
+    Some(User { name, uid: user.uid.unwrap_or_default(), groups: user.groups.unwrap_or_default(), extra: user.extra.unwrap_or_default() })
+}
+
 fn question(user: &User, access: &Access) -> SubjectAccessReviewSpec {
     let mut spec = SubjectAccessReviewSpec {
         user: Some(user.name.clone()),
         uid: Some(user.uid.clone()).filter(|uid| !uid.is_empty()),
         groups: Some(user.groups.clone()),
+        extra: Some(user.extra.clone()).filter(|extra| !extra.is_empty()),
         ..SubjectAccessReviewSpec::default()
     };
     match access {
@@ -176,45 +224,27 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers, and until when each holds.
-#[derive(Debug)]
-struct Kept<K, V>(HashMap<K, (V, Instant)>);
-
-impl<K, V> Default for Kept<K, V> {
-    fn default() -> Kept<K, V> {
-        Kept(HashMap::new())
-    }
-}
-
-impl<K: Hash + Eq, V: Clone> Kept<K, V> {
-    fn get(&self, key: &K, now: Instant) -> Option<V> {
-        self.0.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value.clone())
-    }
-
-    /// Where there are too many, those that are out of date go, and should that not do, all.
-    fn put(&mut self, key: K, value: V, now: Instant) {
-        if self.0.len() >= MOST_KEPT {
-            self.0.retain(|_, (_, until)| now < *until);
-        }
-        if self.0.len() >= MOST_KEPT {
-            self.0.clear();
-        }
-        self.0.insert(key, (value, now + KEPT));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
+
     use super::*;
 
     #[test]
-    fn answers_are_kept_for_a_while_and_never_too_many() {
-        let (mut kept, now) = (Kept::default(), Instant::now());
-        kept.put(0, true, now);
-        assert_eq!((kept.get(&0, now), kept.get(&0, now + KEPT), kept.get(&1, now)), (Some(true), None, None));
-        for key in 0..10 * MOST_KEPT {
-            kept.put(key, true, now);
-            assert!(kept.0.len() <= MOST_KEPT && kept.get(&key, now) == Some(true));
+    fn a_token_is_somebodys_only_if_the_api_server_says_so_and_says_whose() {
+        let answer = |authenticated, username: Option<&str>| {
+            let user = UserInfo { username: username.map(str::to_owned), groups: Some(vec!["g".to_owned()]), ..UserInfo::default() };
+            let status = TokenReviewStatus { authenticated, user: Some(user), ..TokenReviewStatus::default() };
+            user_of(Some(status))
+        };
+        assert_eq!(answer(Some(true), Some("ann")).map(|user| (user.name, user.groups)), Some(("ann".to_owned(), vec!["g".to_owned()])));
+        for (authenticated, name) in [(Some(false), Some("ann")), (None, Some("ann")), (Some(true), None), (Some(true), Some(""))] {
+            assert_eq!(answer(authenticated, name), None, "{authenticated:?} {name:?}");
         }
+        assert_eq!(user_of(None), None);
+    }
+
+    fn user_of(status: Option<TokenReviewStatus>) -> Option<User> {
+        user(TokenReview { status, ..TokenReview::default() })
     }
 }

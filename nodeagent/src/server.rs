@@ -50,6 +50,7 @@ use crate::bootstrap::Bootstrap;
 use crate::config::Configs;
 use crate::node::Node;
 use crate::power::Power;
+use crate::reviews::Reviews;
 use crate::upgrade::Upgrades;
 use crate::usage::Usage;
 use gate::GateLayer;
@@ -79,6 +80,7 @@ pub struct Api {
     pub upgrades: Arc<Upgrades>,
     pub audit: Audit,
     pub usage: Usage,
+    pub reviews: Reviews,
 }
 
 /// Serves the machine API until the future is dropped.
@@ -87,7 +89,7 @@ pub async fn serve(listener: TcpListener, credentials: watch::Receiver<Arc<Crede
     let (sender, connections) = mpsc::channel::<io::Result<Connection>>(8);
     let accepting = accept(listener, credentials, refusals.clone(), sender);
     let serving = transport()
-        .layer(GateLayer::new(api.node.clone(), refusals, api.audit.clone()))
+        .layer(GateLayer::new(api.node.clone(), refusals, api.audit.clone(), api.reviews.clone()))
         .add_routes(routes(&api)?)
         .serve_with_incoming(ReceiverStream::new(connections));
     tokio::select! {

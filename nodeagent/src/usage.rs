@@ -31,9 +31,9 @@ impl Usage {
     /// Starts to read, and to ask the container runtime for names.
     pub fn start(node: &Node) -> std::io::Result<Usage> {
         let (sender, snapshots) = watch::channel(Arc::default());
-        let root = node.root.clone();
-        std::thread::Builder::new().name("metrics".to_owned()).spawn(move || collect(&root, &sender))?;
         let names = naming::follow(node.clone(), snapshots.clone());
+        let (root, called) = (node.root.clone(), names.clone());
+        std::thread::Builder::new().name("metrics".to_owned()).spawn(move || collect(&root, &called, &sender))?;
         Ok(Usage { snapshots, names })
     }
 
@@ -41,9 +41,10 @@ impl Usage {
     #[cfg(test)]
     pub fn reading(root: &Root, names: Names) -> Usage {
         let (sender, snapshots) = watch::channel(Arc::default());
-        let root = root.clone();
-        std::thread::spawn(move || collect(&root, &sender));
-        Usage { snapshots, names: watch::channel(Arc::new(names)).1 }
+        let names = watch::channel(Arc::new(names)).1;
+        let (root, called) = (root.clone(), names.clone());
+        std::thread::spawn(move || collect(&root, &called, &sender));
+        Usage { snapshots, names }
     }
 
     /// Figures that do not change.
@@ -64,7 +65,7 @@ impl Usage {
 }
 
 /// Reads for as long as somebody wants to know.
-fn collect(root: &Root, snapshots: &watch::Sender<Arc<Snapshot>>) {
+fn collect(root: &Root, names: &watch::Receiver<Arc<Names>>, snapshots: &watch::Sender<Arc<Snapshot>>) {
     let mut pause = FIRST_PAUSE;
     while !snapshots.is_closed() {
         let run = |collector: Collector| {
@@ -74,7 +75,10 @@ fn collect(root: &Root, snapshots: &watch::Sender<Arc<Snapshot>>) {
                 !snapshots.is_closed()
             })
         };
-        if let Err(error) = Collector::new(&root.cgroups(), &root.proc(), Pace::default()).and_then(run) {
+        let names = names.clone();
+        let collector = Collector::new(&root.cgroups(), &root.proc(), Pace::default());
+        let collector = collector.map(|collector| collector.knowing(move |id| names.borrow().is_sandbox(id)));
+        if let Err(error) = collector.and_then(run) {
             tracing::warn!("{:#}", anyhow::Error::from(error).context("reading what the machine uses"));
         }
         std::thread::sleep(pause);

@@ -25,13 +25,19 @@ pub(super) fn manifests(config: &Config) -> Result<Vec<Manifest>, ManifestError>
 }
 
 /// What overlay, network policy and metrics watch; the node authorizer shows a kubelet's certificate its own Node only. The requests by
-/// which an agent gets its kubelet's first certificate: nobody's are granted but by the agents of control planes. And the question
-/// whether somebody may have the metrics that he asks for.
+/// which an agent gets its kubelet's first certificate: nobody's are granted but by the agents of control planes. And the questions
+/// who asks for metrics, and whether he may have them.
 fn agent_role() -> ClusterRole {
     let read = |group: &str, resources: &[&str]| PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
         resources: Some(resources.iter().map(|resource| (*resource).to_owned()).collect()),
         verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
+        ..PolicyRule::default()
+    };
+    let ask = |group: &str, resource: &str| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: vec!["create".to_owned()],
         ..PolicyRule::default()
     };
     ClusterRole {
@@ -46,12 +52,8 @@ fn agent_role() -> ClusterRole {
                 verbs: ["create", "get"].map(str::to_owned).to_vec(),
                 ..PolicyRule::default()
             },
-            PolicyRule {
-                api_groups: Some(vec!["authorization.k8s.io".to_owned()]),
-                resources: Some(vec!["subjectaccessreviews".to_owned()]),
-                verbs: vec!["create".to_owned()],
-                ..PolicyRule::default()
-            },
+            ask("authentication.k8s.io", "tokenreviews"),
+            ask("authorization.k8s.io", "subjectaccessreviews"),
         ]),
         ..ClusterRole::default()
     }

@@ -39,8 +39,11 @@ pub struct Disk {
     pub writes: u64,
     pub written_bytes: u64,
     pub write_msec: u64,
+    pub under_way: u64,
     /// Time in which at least one request was under way.
     pub busy_msec: u64,
+    /// The same by how many were.
+    pub waited_msec: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,13 +81,19 @@ fn disk(line: &[u8]) -> Option<Disk> {
     let mut value = || values.next().flatten();
     let (reads, _merged, read, read_msec) = (value()?, value()?, value()?, value()?);
     let (writes, _merged, written, write_msec) = (value()?, value()?, value()?, value()?);
-    let (_under_way, busy_msec) = (value()?, value()?);
-    Some(Disk { name, reads, read_bytes: read * SECTOR, read_msec, writes, written_bytes: written * SECTOR, write_msec, busy_msec })
+    let (under_way, busy_msec, waited_msec) = (value()?, value()?, value()?);
+    let (read_bytes, written_bytes) = (read * SECTOR, written * SECTOR);
+    Some(Disk { name, reads, read_bytes, read_msec, writes, written_bytes, write_msec, under_way, busy_msec, waited_msec })
 }
 
-pub fn interfaces(text: &[u8], into: &mut Vec<Interface>) {
+pub fn interfaces(text: &[u8]) -> impl Iterator<Item = Interface> {
+    text.split(|byte| *byte == b'\n').filter_map(interface)
+}
+
+/// The same without the pods' ends.
+pub fn own_interfaces(text: &[u8], into: &mut Vec<Interface>) {
     into.clear();
-    into.extend(text.split(|byte| *byte == b'\n').filter_map(interface).filter(|interface| !interface.name.as_str().starts_with("veth")));
+    into.extend(interfaces(text).filter(|interface| !interface.name.as_str().starts_with("veth")));
 }
 
 /// `  eth0: bytes packets errs drop fifo frame compressed multicast bytes packets errs drop fifo colls carrier compressed`
@@ -116,7 +125,9 @@ mod tests {
             writes: 20,
             written_bytes: 102_400,
             write_msec: 60,
+            under_way: 0,
             busy_msec: 70,
+            waited_msec: 90,
         };
         assert_eq!(found, [vda]);
     }
@@ -125,7 +136,7 @@ mod tests {
     fn interfaces_without_the_pods_ends() {
         let text = b"Inter-|   Receive |  Transmit\n face |bytes packets\n    lo: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\nveth12: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n";
         let mut found = Vec::new();
-        interfaces(text, &mut found);
+        own_interfaces(text, &mut found);
         let lo = Interface {
             name: Label::new(b"lo").unwrap(),
             received: Traffic { bytes: 1, packets: 2, errors: 3, dropped: 4 },

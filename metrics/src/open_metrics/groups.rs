@@ -6,10 +6,13 @@ use std::time::SystemTime;
 use super::text::{Kind, Text, labels};
 use crate::collector::{Reading, Snapshot};
 use crate::names::Names;
+use crate::network::PodInterface;
+use crate::node::Interface;
 use crate::place::Place;
 use crate::sample::{Cpu, Io, Memory, Pressure, Throttling};
 
 type Value = fn(&Reading) -> Option<f64>;
+type Count = fn(&Interface) -> u64;
 
 /// Name, kind, labels besides those of the cgroup, help, and where the value comes from. A name that comes again is of the same family.
 const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
@@ -96,7 +99,33 @@ pub fn render(snapshot: &Snapshot, names: &Names, text: &mut Text) {
             text.sample(&format!("{labels}{separator}{more}"), value);
         }
     }
+    networks(snapshot, &labels, text);
     pods(snapshot, names, text);
+}
+
+/// With the labels of the pod's sandbox, as the kubelet has them.
+fn networks(snapshot: &Snapshot, labels: &[String], text: &mut Text) {
+    const NETWORKS: [(&str, &str, Count); 8] = [
+        ("container_network_receive_bytes_total", "Bytes received", |interface| interface.received.bytes),
+        ("container_network_receive_packets_total", "Packets received", |interface| interface.received.packets),
+        ("container_network_receive_errors_total", "Errors while receiving", |interface| interface.received.errors),
+        ("container_network_receive_packets_dropped_total", "Received packets dropped", |interface| interface.received.dropped),
+        ("container_network_transmit_bytes_total", "Bytes sent", |interface| interface.sent.bytes),
+        ("container_network_transmit_packets_total", "Packets sent", |interface| interface.sent.packets),
+        ("container_network_transmit_errors_total", "Errors while sending", |interface| interface.sent.errors),
+        ("container_network_transmit_packets_dropped_total", "Packets dropped instead of sent", |interface| interface.sent.dropped),
+    ];
+    if snapshot.networks.is_empty() {
+        return;
+    }
+    for (name, help, value) in NETWORKS {
+        text.family(name, Kind::Counter, help);
+        for PodInterface { group, interface } in &snapshot.networks {
+            let Some(labels) = labels.get(*group) else { continue };
+            let interface_label = super::text::labels([("interface", interface.name.as_str())]);
+            text.sample(&format!("{labels},{interface_label}"), value(interface) as f64);
+        }
+    }
 }
 
 /// As in the kubelet's `/metrics/resource`.

@@ -97,16 +97,18 @@ fn pressure(node: &Node, text: &mut Text) {
 }
 
 fn disks(disks: &[Disk], text: &mut Text) {
-    const FAMILIES: [(&str, &str, Value<Disk>); 7] = [
-        ("node_disk_reads_completed_total", "Reads", |disk| disk.reads as f64),
-        ("node_disk_read_bytes_total", "Bytes read", |disk| disk.read_bytes as f64),
-        ("node_disk_read_time_seconds_total", "Time that reads took, added up", |disk| disk.read_msec as f64 / 1e3),
-        ("node_disk_writes_completed_total", "Writes", |disk| disk.writes as f64),
-        ("node_disk_written_bytes_total", "Bytes written", |disk| disk.written_bytes as f64),
-        ("node_disk_write_time_seconds_total", "Time that writes took, added up", |disk| disk.write_msec as f64 / 1e3),
-        ("node_disk_io_time_seconds_total", "Time in which something was under way", |disk| disk.busy_msec as f64 / 1e3),
+    const FAMILIES: [(&str, Kind, &str, Value<Disk>); 9] = [
+        ("node_disk_reads_completed_total", Counter, "Reads", |disk| disk.reads as f64),
+        ("node_disk_read_bytes_total", Counter, "Bytes read", |disk| disk.read_bytes as f64),
+        ("node_disk_read_time_seconds_total", Counter, "Time that reads took, added up", |disk| disk.read_msec as f64 / 1e3),
+        ("node_disk_writes_completed_total", Counter, "Writes", |disk| disk.writes as f64),
+        ("node_disk_written_bytes_total", Counter, "Bytes written", |disk| disk.written_bytes as f64),
+        ("node_disk_write_time_seconds_total", Counter, "Time that writes took, added up", |disk| disk.write_msec as f64 / 1e3),
+        ("node_disk_io_time_seconds_total", Counter, "Time in which something was under way", |disk| disk.busy_msec as f64 / 1e3),
+        ("node_disk_io_time_weighted_seconds_total", Counter, "The same by how many were", |disk| disk.waited_msec as f64 / 1e3),
+        ("node_disk_io_now", Gauge, "Requests under way", |disk| disk.under_way as f64),
     ];
-    FAMILIES.iter().for_each(|(name, help, value)| devices(disks, |disk| disk.name.as_str(), name, Counter, help, value, text));
+    FAMILIES.iter().for_each(|(name, kind, help, value)| devices(disks, |disk| disk.name.as_str(), name, *kind, help, value, text));
 }
 
 fn interfaces(interfaces: &[Interface], text: &mut Text) {

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::collector::Reading;
 use crate::names::{Container, Pod};
+use crate::network::PodInterface;
 use crate::node;
 use crate::place::{Place, Quality};
 use crate::sample::{Cpu, Io, Limits, Memory, MemoryEvents, Pressure, Sample, Throttling};
@@ -23,7 +24,7 @@ fn container() -> Place {
 
 fn names(pod: &str, container: &str) -> Names {
     let pod = Pod { namespace: "shop".to_owned(), name: pod.to_owned() };
-    let container = Container { name: container.to_owned(), image: "registry.example/cart:1".to_owned() };
+    let container = Container { name: container.to_owned(), image: "registry.example/cart:1".to_owned(), is_sandbox: false };
     Names { pods: [(UID.to_owned(), pod)].into(), containers: [("ab".repeat(32), container)].into() }
 }
 
@@ -49,7 +50,9 @@ fn snapshot() -> Snapshot {
         interfaces: vec![node::Interface { name: node::Label::new(b"eth0").unwrap(), ..Default::default() }],
         ..Default::default()
     };
-    Snapshot { node, groups, ..Snapshot::default() }
+    let traffic = node::Traffic { bytes: 1500, packets: 3, errors: 0, dropped: 1 };
+    let interface = node::Interface { name: node::Label::new(b"eth0").unwrap(), received: traffic, sent: Default::default() };
+    Snapshot { node, groups, networks: vec![PodInterface { group: 2, interface }], ..Snapshot::default() }
 }
 
 /// All that a kernel with every controller tells.
@@ -113,6 +116,8 @@ fn a_scraper_understands_it() {
     assert_eq!(family(&families, "container_memory_working_set_bytes").samples[0].value, 7168.0);
     assert_eq!(family(&families, "pod_memory_working_set_bytes").samples[0].label("pod"), "cart-1");
     assert_eq!(family(&families, "node_cpu_seconds").samples.len(), 8);
+    let received = &family(&families, "container_network_receive_bytes").samples[0];
+    assert_eq!((received.value, received.label("interface"), received.label("pod")), (1500.0, "eth0", "cart-1"));
     // What the kernel did not tell has no family: neither a heading nor a zero.
     assert!(!families.iter().any(|family| family.name.contains("container_fs") || family.name.contains("pressure_io")));
 }

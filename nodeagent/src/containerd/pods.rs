@@ -83,7 +83,7 @@ async fn list_sandboxes(channel: &Channel) -> anyhow::Result<Vec<Sandbox>> {
 fn joined(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Names {
     let mut names = Names::default();
     for sandbox in sandboxes {
-        names.containers.insert(sandbox.id, names::Container::default());
+        names.containers.insert(sandbox.id, names::Container { is_sandbox: true, ..names::Container::default() });
         if let Some(Metadata { name, uid, namespace }) = sandbox.metadata {
             names.pods.insert(uid, names::Pod { namespace, name });
         }
@@ -92,7 +92,7 @@ fn joined(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Names {
         let image = container.image.unwrap_or_default();
         let image = [image.user_specified_image, image.image, container.image_ref].into_iter().find(|image| !image.is_empty());
         let name = container.labels.remove(CONTAINER_NAME).unwrap_or_default();
-        names.containers.insert(container.id, names::Container { name, image: image.unwrap_or_default() });
+        names.containers.insert(container.id, names::Container { name, image: image.unwrap_or_default(), is_sandbox: false });
     }
     names
 }
@@ -110,7 +110,8 @@ mod tests {
         let container = Container { id: "c1".to_owned(), image: Some(image), image_ref: String::new(), labels };
         let names = joined(vec![sandbox], vec![container]);
         assert_eq!(names.pods["u1"], names::Pod { namespace: "shop".to_owned(), name: "cart-1".to_owned() });
-        assert_eq!(names.containers["c1"], names::Container { name: "cart".to_owned(), image: "cart:1".to_owned() });
-        assert_eq!(names.containers["s1"], names::Container::default());
+        assert_eq!(names.containers["c1"], names::Container { name: "cart".to_owned(), image: "cart:1".to_owned(), is_sandbox: false });
+        assert_eq!(names.is_sandbox("s1"), Some(true));
+        assert_eq!((names.is_sandbox("c1"), names.is_sandbox("c2")), (Some(false), None));
     }
 }

@@ -195,7 +195,7 @@ async fn pods_are_called_as_they_were_made(socket: &Path) {
     let sandbox = sandbox::run(&channel, "four").await.unwrap();
     let found = names(socket).await.unwrap();
     assert_eq!(found.pods["four"], Pod { namespace: "kube-system".to_owned(), name: "corten-gate".to_owned() });
-    assert_eq!(found.containers[&sandbox.id], metrics::names::Container::default());
+    assert_eq!(found.is_sandbox(&sandbox.id), Some(true));
     sandbox::remove(&channel, &sandbox).await;
     assert_eq!(names(socket).await.unwrap(), metrics::Names::default());
 }

@@ -114,6 +114,11 @@ impl RealCluster {
         tokio::spawn(controller::run(controller, self.node.clone()));
     }
 
+    /// Of a service's process, for signals.
+    pub fn pid(&self, service: &str) -> anyhow::Result<i32> {
+        Ok(self.machine.pid(service)?.try_into()?)
+    }
+
     pub fn admin(&self) -> anyhow::Result<Client> {
         self.machine.client(&pki::super_user(Duration::from_secs(3600)))
     }

@@ -126,7 +126,7 @@ fn kubectl_top_and_autoscalers_get_what_they_ask_for() {
             let files = Files::new(&cgroups, &uid);
             files.write(0, 64 << 20, 0)?;
             let mut names = Names::default();
-            names.containers.insert(id(), Container { name: "app".to_owned(), image: "none".to_owned() });
+            names.containers.insert(id(), Container { name: "app".to_owned(), image: "none".to_owned(), is_sandbox: false });
             let usage = Usage::reading(&node.root, names);
             let listeners = Listeners::default();
             tokio::spawn(cluster_node::follow(node.clone()));

@@ -175,7 +175,7 @@ fn user(request: &Parts) -> Result<User, Failure> {
     let name = name.ok_or_else(|| unknown("X-Remote-User is missing"))?;
     let mut groups = all("x-remote-group");
     groups.truncate(MOST_GROUPS);
-    Ok(User { name, uid: all("x-remote-uid").into_iter().next().unwrap_or_default(), groups })
+    Ok(User { name, uid: all("x-remote-uid").into_iter().next().unwrap_or_default(), groups, extra: Default::default() })
 }
 
 fn texts(headers: &HeaderMap, name: &str) -> Vec<String> {

@@ -2,18 +2,34 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use api::v1::Role;
 use controlplane::pki::{CONTROL_PLANE_NAME, Certificate, MachineRole, San, key_id};
+use tokio::time::Instant;
 
 /// The other end of a connection; tonic puts it into each request's extensions.
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: SocketAddr,
-    /// `None` where no certificate was asked for: in maintenance.
+    /// `None` where no certificate was shown: in maintenance, by machines that join, by scrapers with a token.
     pub identity: Option<Arc<Identity>>,
+    pub proof: Proof,
+}
+
+/// Until when a connection without a certificate may go on because its client has proved otherwise who it is. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Proof(Arc<Mutex<Option<Instant>>>);
+
+impl Proof {
+    pub fn give(&self, until: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    pub fn until(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a verified client certificate says.

@@ -15,15 +15,16 @@ use tower::{Layer, Service};
 
 use super::audited::{Ear, until_end};
 use super::caller::Peer;
-use super::joining::Joining;
+use super::joining::{self, Joining};
 use super::passing;
-use super::permission::{Caller, Decision, Denial, access, permitted};
+use super::permission::{Caller, Decision, Denial, access, bearer, permitted};
 use super::refusals::Refusals;
-use super::scrape;
+use super::scrape::{self, Bearers};
 use super::status::denied;
 use crate::audit::{Audit, Begun};
 use crate::identity;
 use crate::node::Node;
+use crate::reviews::Reviews;
 
 /// How long a call may take until its answer begins. What streams answers may go on for longer.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -50,12 +51,14 @@ pub struct GateLayer {
     refusals: Arc<Refusals>,
     strangers: Arc<Semaphore>,
     joining: Arc<Joining>,
+    bearers: Arc<Bearers>,
     audit: Audit,
 }
 
 impl GateLayer {
-    pub fn new(node: Node, refusals: Arc<Refusals>, audit: Audit) -> GateLayer {
-        GateLayer { node, refusals, strangers: Arc::new(Semaphore::new(STRANGERS)), joining: Arc::default(), audit }
+    pub fn new(node: Node, refusals: Arc<Refusals>, audit: Audit, reviews: Reviews) -> GateLayer {
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        GateLayer { node, refusals, strangers, joining: Arc::default(), bearers: Arc::new(Bearers::new(reviews)), audit }
     }
 }
 
@@ -108,7 +111,8 @@ where
     };
     let peer = passing::caller(peer, request.headers_mut());
     request.extensions_mut().insert(peer.clone());
-    if let Err(denial) = gate.ask(&peer, &path) {
+    let token = scrape::token(&request).filter(|_| peer.identity.is_none()).map(str::to_owned);
+    if let Err(denial) = gate.ask(&peer, &path, token.is_some()) {
         gate.refusals.call(&peer, &path, denial);
         gate.note_denied(&peer, &path, denial);
         return Ok(if path == scrape::PATH { scrape::denied(denial) } else { denied(denial).into_http() });
@@ -129,6 +133,12 @@ where
         None => Some(gate.strangers.acquire().await),
         Some(_) => None,
     };
+    if let Some(token) = token
+        && let Err(refused) = gate.bearers.admit(&token, &peer, &path).await
+    {
+        gate.refusals.call(&peer, &path, &refused);
+        return Ok(scrape::refused(&refused));
+    }
     let deadline = if LONG.contains(&path.as_str()) { LONG_DEADLINE } else { DEADLINE };
     let target = match target {
         Ok(target) => target,
@@ -150,7 +160,7 @@ where
     };
     gate.tell(&peer, &path, &response);
     if let Some(turn) = turn.filter(|_| refusal(&response).is_some()) {
-        turn.end_later();
+        turn.end_after(joining::PAUSE);
     }
     let begun = if joins { gate.note_joining(&peer, &path, refusal(&response)).await } else { begun };
     Ok(match begun {
@@ -189,12 +199,13 @@ fn call(peer: &Peer, path: &str) -> Call {
 }
 
 impl GateLayer {
-    fn ask(&self, peer: &Peer, path: &str) -> Result<(), Denial> {
+    fn ask(&self, peer: &Peer, path: &str, shows_token: bool) -> Result<(), Denial> {
         let caller = match &peer.identity {
             // The handshake checked the certificate; the connection may have outlived it.
             Some(identity) if identity.not_after < SystemTime::now() => return Err(Denial::Expired),
             Some(identity) if identity.role.is_none() && identity.machine.is_some() => Caller::Machine,
             Some(identity) => Caller::Certified(identity.role),
+            None if shows_token => bearer(path),
             None => Caller::Anonymous,
         };
         match permitted(self.node.stage(), identity::held(&self.node), caller, access(path)) {

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use http::Request;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tonic::body::Body;
 
-use super::shares::Shares;
+use super::shares::{Shares, Turn};
 use crate::refusal::Refusal;
 
 /// A machine that joins asks one thing at a time; the other turn is for one whose connection was lost.
@@ -19,7 +18,7 @@ const TURNS_EACH: usize = 2;
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a turn is kept from whom was refused.
-const PAUSE: Duration = Duration::from_millis(250);
+pub const PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub struct Joining {
@@ -29,19 +28,6 @@ pub struct Joining {
 impl Default for Joining {
     fn default() -> Joining {
         Joining { turns: Shares::new(TURNS_EACH) }
-    }
-}
-
-/// Ends when it is dropped.
-#[derive(Debug)]
-pub struct Turn(OwnedSemaphorePermit);
-
-impl Turn {
-    pub fn end_later(self) {
-        tokio::spawn(async move {
-            tokio::time::sleep(PAUSE).await;
-            drop(self.0);
-        });
     }
 }
 
@@ -55,7 +41,7 @@ impl Joining {
             Ok(Err(error)) => return Err(Refusal::field("request", broken(&*error))),
             Err(_) => return Err(Refusal::field("request", format!("it was not there within {} s", REQUEST_DEADLINE.as_secs()))),
         };
-        Ok((Request::from_parts(head, Body::new(Full::new(whole))), Turn(turn)))
+        Ok((Request::from_parts(head, Body::new(Full::new(whole))), Turn::from(turn)))
     }
 }
 

@@ -12,12 +12,12 @@ use controlplane::pki::Certificate;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Sleep, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::caller::{Identity, Peer};
+use super::caller::{Identity, Peer, Proof};
 use super::refusals::Refusals;
 use super::shares::Shares;
 use super::tls::{Credentials, Shown};
@@ -29,7 +29,7 @@ const MAX_STRANGERS: usize = 64;
 /// How many one address may have of those that have not shown a certificate: a machine that joins needs one.
 const HANDSHAKES_EACH: usize = 32;
 const STRANGERS_EACH: usize = 8;
-/// How long such a connection may last: a join takes a few seconds.
+/// How long such a connection may last: a join takes a few seconds. A scraper that proves itself by a token gets more ([`Proof`]).
 const STRANGERS_DEADLINE: Duration = Duration::from_secs(60);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait after an accept that failed: the cause (descriptors used up) does not go away at once.
@@ -127,7 +127,7 @@ async fn connect(
     let handshake = timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await.context("handshake took too long")?;
     match handshake {
         Ok(stream) => {
-            let peer = Peer { address: plain(address), identity: identity(&stream)?.map(Arc::new) };
+            let peer = Peer { address: plain(address), identity: identity(&stream)?.map(Arc::new), proof: Proof::default() };
             let stranger = peer.identity.is_none() && !credentials.are_open();
             let counted = match stranger {
                 true => Some(strangers.count(address.ip()).context("too many connections of machines without a certificate")?),
@@ -161,10 +161,21 @@ impl Connected for Connection {
     }
 }
 
+/// Whether a stranger's time is over, which one that has proved itself meanwhile gets more of.
+fn has_ended(ends: &mut Pin<Box<Sleep>>, proof: &Proof, context: &mut Context<'_>) -> bool {
+    while ends.as_mut().poll(context).is_ready() {
+        match proof.until().filter(|until| *until > Instant::now()) {
+            Some(until) => ends.as_mut().reset(until),
+            None => return true,
+        }
+    }
+    false
+}
+
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(context).is_ready()) {
+        if this.ends.as_mut().is_some_and(|ends| has_ended(ends, &this.peer.proof, context)) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut this.stream).poll_read(context, buffer)

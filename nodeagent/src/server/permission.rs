@@ -11,8 +11,10 @@ use super::scrape;
 /// A caller, as far as permission goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// No certificate was asked for.
+    /// No certificate was shown.
     Anonymous,
+    /// The same, but a token by which the cluster's API server knows who it is, where such tokens count; it is asked after this table.
+    Bearer,
     /// A certificate of the machine authority, valid now, with the highest of the people's roles in it.
     Certified(Option<Role>),
     /// The certificate is a machine's.
@@ -65,6 +67,11 @@ pub fn access(path: &str) -> Option<Access> {
     api::access(path).or_else(|| FOREIGN.iter().find(|(known, _)| *known == path).map(|(_, access)| *access))
 }
 
+/// Who shows a bearer token and no certificate: more than nobody in the one place where such tokens count.
+pub fn bearer(path: &str) -> Caller {
+    if path == scrape::PATH { Caller::Bearer } else { Caller::Anonymous }
+}
+
 /// The permission table. `identity_held` tells whether STATE holds an identity, or cannot be asked. Golden: golden/permissions.txt.
 pub fn permitted(stage: Stage, identity_held: bool, caller: Caller, access: Option<Access>) -> Decision {
     let Some(access) = access else { return Decision::Denied(Denial::UnknownMethod) };
@@ -89,6 +96,7 @@ fn caller_denied(stage: Stage, identity_held: bool, caller: Caller, access: Acce
     match caller {
         Caller::Machine if access.machines != Machines::Unspecified => None,
         Caller::Machine => Some(Denial::Role { has: None, needs: access.role }),
+        Caller::Bearer => None,
         Caller::Anonymous if access.machines == Machines::Any => None,
         _ if access.role == Role::Unspecified => Some(Denial::MachinesOnly),
         Caller::Certified(Some(role)) if role as i32 >= access.role as i32 => None,
@@ -145,8 +153,9 @@ mod tests {
 
     use super::*;
 
-    const CALLERS: [(&str, bool, Caller); 7] = [
+    const CALLERS: [(&str, bool, Caller); 8] = [
         ("nobody", false, Caller::Anonymous),
+        ("token", true, Caller::Bearer),
         ("nobody, identity held", true, Caller::Anonymous),
         ("no role", true, Caller::Certified(None)),
         ("reader", true, Caller::Certified(Some(Role::Reader))),
@@ -168,7 +177,10 @@ mod tests {
             for (caller_name, identity_held, caller) in CALLERS {
                 let allowed: Vec<&str> = methods
                     .iter()
-                    .filter(|(_, access)| permitted(stage, identity_held, caller, *access) == Decision::Allowed)
+                    .filter(|(path, access)| {
+                        let caller = if caller == Caller::Bearer { bearer(path) } else { caller };
+                        permitted(stage, identity_held, caller, *access) == Decision::Allowed
+                    })
                     .map(|(path, _)| path.trim_start_matches("/corten.machine.v1.").trim_start_matches('/'))
                     .collect();
                 writeln!(text, "{} x {caller_name}:{}", stage.name(), if allowed.is_empty() { " nothing" } else { "" }).unwrap();

@@ -1,6 +1,8 @@
-//! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS, role reader, HTTP/2 or 1.1.
+//! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS and role reader, or a token of the cluster's; HTTP/2 or 1.1.
 
+mod bearer;
 mod machine;
+mod sensors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +11,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use metrics::open_metrics::{self, Format, Text};
+use metrics::temperature;
+use sensors::Sensors;
 use tokio::sync::Semaphore;
 
 use super::chunks::in_chunks;
 use super::permission::Denial;
 use crate::node::Node;
 use crate::usage::Usage;
+pub use bearer::{Bearers, token};
 
 pub const PATH: &str = "/metrics";
 
@@ -30,11 +35,13 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Scrapes {
     node: Node,
     usage: Usage,
+    sensors: Sensors,
     texts: Arc<Semaphore>,
 }
 
 pub fn router(node: Node, usage: Usage) -> Router {
-    Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, texts: Arc::new(Semaphore::new(TEXTS)) })
+    let texts = Arc::new(Semaphore::new(TEXTS));
+    Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, sensors: Sensors::default(), texts })
 }
 
 /// What a scraper is told whom the permission table denies: it understands HTTP's own codes, and not gRPC's.
@@ -45,7 +52,35 @@ pub fn denied(denial: Denial) -> Response<tonic::body::Body> {
         Denial::UnknownMethod => StatusCode::NOT_FOUND,
         Denial::Stage(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    plain(status, format!("{denial}\n{}\n", denial.remedy())).map(tonic::body::Body::new)
+    let remedy = match denial {
+        Denial::NoCertificate => "show a client certificate of role os:reader, or a bearer token of the cluster's",
+        _ => &*denial.remedy(),
+    };
+    challenged(plain(status, format!("{denial}\n{remedy}\n")))
+}
+
+/// What a scraper is told whose token does not do.
+pub fn refused(refused: &bearer::Refused) -> Response<tonic::body::Body> {
+    use bearer::Refused;
+    let (status, retry) = match refused {
+        Refused::Nobody => (StatusCode::UNAUTHORIZED, None),
+        Refused::MayNot { .. } => (StatusCode::FORBIDDEN, None),
+        Refused::Busy => (StatusCode::TOO_MANY_REQUESTS, Some(1)),
+        Refused::Unknown(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
+    };
+    let mut response = plain(status, format!("{}\n", refused.told()));
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    challenged(response)
+}
+
+/// With the way to prove oneself, where that is what lacks (RFC 9110, 15.5.2).
+fn challenged(mut response: Response<Body>) -> Response<tonic::body::Body> {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"corten\""));
+    }
+    response.map(tonic::body::Body::new)
 }
 
 async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<Body> {
@@ -55,10 +90,14 @@ async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<
         return response;
     };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
+    let temperatures = scrapes.sensors.read(&scrapes.node.root).await;
     let (snapshot, names) = scrapes.usage.newest();
     let mut text = Text::new(format);
     machine::render(&scrapes.node, &mut text);
     open_metrics::render(&snapshot, &names, &mut text);
+    if let Some(temperatures) = temperatures {
+        temperature::render(&temperatures, &mut text);
+    }
     let mut response = Response::new(Body::from_stream(in_chunks(text.finish(), permit, DEADLINE)));
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(format.content_type()));
     response

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// From so many addresses on, those that hold nothing are forgotten.
 const REMEMBERED: usize = 256;
@@ -14,6 +15,28 @@ const REMEMBERED: usize = 256;
 pub struct Shares {
     each: usize,
     of: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+}
+
+/// A part of a share, which is given back when this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl From<OwnedSemaphorePermit> for Turn {
+    fn from(permit: OwnedSemaphorePermit) -> Turn {
+        Turn { _permit: permit }
+    }
+}
+
+impl Turn {
+    /// Gives it back after a pause: whoever was refused is not looked at again at once.
+    pub fn end_after(self, pause: Duration) {
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            drop(self);
+        });
+    }
 }
 
 impl Shares {

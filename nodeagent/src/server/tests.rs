@@ -14,4 +14,5 @@ mod passing;
 mod power;
 mod resources;
 mod scrapes;
+mod tokens;
 mod upgrades;

@@ -40,8 +40,8 @@ impl Credentials {
         Ok(Credentials { key: certified_key(own)?, clients: Clients::Anybody })
     }
 
-    /// For a configured machine: clients show a certificate of the machine authority. Where machines join through this one, those that have none
-    /// yet get as far as the permission table.
+    /// For a configured machine: clients show a certificate of the machine authority. Where strangers may come (machines that join, scrapers with a
+    /// token), those that show none get as far as the permission table.
     pub fn mutual(own: &Issued, authority_pem: &str, strangers: bool) -> anyhow::Result<Credentials> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {

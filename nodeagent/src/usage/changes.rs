@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn all_is_told_once_and_then_what_changed() {
-        let named = |name: &str| Container { name: name.to_owned(), image: String::new() };
+        let named = |name: &str| Container { name: name.to_owned(), ..Container::default() };
         let mut names = Names::default();
         names.containers.insert("a".to_owned(), named("app"));
         names.containers.insert("sandbox".to_owned(), named(""));

@@ -35,6 +35,7 @@ use crate::node::Node;
 use crate::power::Power;
 use crate::resources::cluster::Certificate;
 use crate::resources::network::{Address, Link};
+use crate::reviews::Reviews;
 use crate::server::{Api, serve, tls};
 use crate::upgrade::Upgrades;
 use crate::usage;
@@ -225,18 +226,22 @@ pub fn issue(name: &str, organization: Option<&str>, usage: Usage, lifetime: Dur
 #[derive(Debug, Clone)]
 pub enum Trust {
     Authority,
+    /// Another cluster's machine authority, in PEM.
+    Of(String),
     Fingerprint(String),
+}
+
+fn roots(pem: &str) -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    roots
 }
 
 pub fn client_config(versions: &[&'static SupportedProtocolVersion], trust: Trust, own: Option<&Issued>) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(tls::provider()).with_protocol_versions(versions).unwrap();
     let builder = match trust {
-        Trust::Authority => {
-            let mut roots = rustls::RootCertStore::empty();
-            let pem = &secrets().certificate_authorities.machine.certificate;
-            roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-            builder.with_root_certificates(roots)
-        }
+        Trust::Authority => builder.with_root_certificates(roots(&secrets().certificate_authorities.machine.certificate)),
+        Trust::Of(pem) => builder.with_root_certificates(roots(&pem)),
         Trust::Fingerprint(fingerprint) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned(fingerprint))),
     };
     let mut config = match own {
@@ -323,22 +328,27 @@ pub async fn serve_at(root: &Root, address: SocketAddr) -> Served {
     let fingerprint = credentials.borrow().fingerprint();
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let power = Power::new(node.clone());
-    let upgrades = Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default()));
-    upgrades.settle().await;
-    let audit = Audit::start(node.clone());
-    let api = Api {
-        configs: Arc::new(Configs::new(node.clone(), Clock::new(root))),
-        bootstrap: Arc::new(Bootstrap::new(node.clone())),
-        admission: Admission::new(node.clone()),
-        power,
-        upgrades,
-        audit: audit.clone(),
-        usage: usage::Usage::of(super::scrapes::snapshot(), super::scrapes::names()),
-        node: node.clone(),
-    };
+    let api = api(&node);
+    api.upgrades.settle().await;
+    let audit = api.audit.clone();
     tokio::spawn(controller::run(identity, node.clone()));
     tokio::spawn(init_events::follow(node.clone()));
     tokio::spawn(async move { serve(listener, credentials, api).await.unwrap() });
     Served { node, address, fingerprint, audit }
+}
+
+/// What the methods work on, at a machine whose figures do not change.
+pub fn api(node: &Node) -> Api {
+    let power = Power::new(node.clone());
+    Api {
+        configs: Arc::new(Configs::new(node.clone(), Clock::new(&node.root))),
+        bootstrap: Arc::new(Bootstrap::new(node.clone())),
+        admission: Admission::new(node.clone()),
+        upgrades: Arc::new(Upgrades::new(node.clone(), power.clone(), Failpoints::default())),
+        power,
+        audit: Audit::start(node.clone()),
+        usage: usage::Usage::of(super::scrapes::snapshot(), super::scrapes::names()),
+        reviews: Reviews::new(node.clone()),
+        node: node.clone(),
+    }
 }

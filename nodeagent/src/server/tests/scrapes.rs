@@ -1,8 +1,10 @@
 //! Scrapers of `/metrics`.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use controlplane::pki::{MachineRole, Usage};
+use http::HeaderMap;
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -35,23 +37,36 @@ pub fn snapshot() -> Snapshot {
 
 pub fn names() -> Names {
     let pod = Pod { namespace: "shop".to_owned(), name: "cart-1".to_owned() };
-    let container = Container { name: "cart".to_owned(), image: "cart:1".to_owned() };
+    let container = Container { name: "cart".to_owned(), image: "cart:1".to_owned(), is_sandbox: false };
     Names { pods: [(UID.to_owned(), pod)].into(), containers: [("ab".repeat(32), container)].into() }
 }
 
-/// Status and text of an answer over HTTP/1.1.
-async fn scrape(machine: &Machine, mut client: ClientConfig, path: &str, accept: &str) -> (u16, String, String) {
+/// What a scraper is answered over HTTP/1.1.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+pub async fn ask(address: SocketAddr, mut client: ClientConfig, path: &str, headers: &[(&str, &str)]) -> Answer {
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let stream = TcpStream::connect(machine.address).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let stream = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::get(path).header("host", "localhost").header("accept", accept).body(Empty::<Bytes>::new()).unwrap();
-    let response = sender.send_request(request).await.unwrap();
+    let request =
+        headers.iter().fold(Request::get(path).header("host", "localhost"), |request, (name, value)| request.header(*name, *value));
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let kind = headers.get("content-type").map(|kind| kind.to_str().unwrap().to_owned()).unwrap_or_default();
     let text = response.into_body().collect().await.unwrap().to_bytes();
-    (status, kind, String::from_utf8(text.to_vec()).unwrap())
+    Answer { status, headers, text: String::from_utf8(text.to_vec()).unwrap() }
+}
+
+/// Status, kind and text.
+async fn scrape(machine: &Machine, client: ClientConfig, path: &str, accept: &str) -> (u16, String, String) {
+    let Answer { status, headers, text } = ask(machine.address, client, path, &[("accept", accept)]).await;
+    let kind = headers.get("content-type").map(|kind| kind.to_str().unwrap().to_owned()).unwrap_or_default();
+    (status, kind, text)
 }
 
 fn of_role(role: Option<&str>) -> ClientConfig {
