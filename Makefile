@@ -115,7 +115,9 @@ plain-test: setup components # Tests that need no VM
 
 .PHONY: test
 test: image plain-test ## All plain and component tests, and one VM test for each claim
-	cargo test -p tests --test vm -- --ignored --test-threads=1 short::
+	@# Two at a time where a machine has one processor; the one with two alone, last.
+	cargo test -p tests --test vm -- --ignored --test-threads=2 short:: --skip short::one_command
+	cargo test -p tests --test vm -- --ignored --test-threads=1 short::one_command
 
 .PHONY: vm-test
 vm-test: image failpoint-agent ## Every VM test, or one group (T=smoke|faults|upgrade|media|secure_boot)

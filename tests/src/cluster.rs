@@ -158,7 +158,7 @@ impl Cluster {
 
     pub fn kubectl_command(&self) -> Command {
         let mut command = Command::new(place::kubectl());
-        command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--request-timeout=60s");
+        command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--request-timeout=120s");
         command
     }
 

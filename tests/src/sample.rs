@@ -16,7 +16,7 @@ pub fn deploy(cluster: &Cluster) -> anyhow::Result<String> {
     cluster.machinectl(&["image", "import", archive.to_str().context("path of the sample archive")?])?;
     cluster.apply(MANIFEST)?;
     cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=120s"])?;
-    until("the sample's answer through its Service", Duration::from_secs(60), || {
+    until("the sample's answer through its Service", Duration::from_secs(300), || {
         let address = cluster.kubectl(&["get", "service", "hello", "-o", "jsonpath={.spec.clusterIP}"])?;
         cluster.kubectl(&["exec", "deployment/hello", "--", "/hello", "get", &format!("http://{address}:80/")])
     })

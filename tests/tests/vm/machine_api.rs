@@ -13,7 +13,7 @@ use tests::until::until;
 
 use crate::checks::Check;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub const CHECKS: &[Check] = &[
     ("no client certificate: refused", no_certificate),

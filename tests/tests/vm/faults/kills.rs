@@ -12,7 +12,7 @@ use crate::checks::Check;
 use crate::kubernetes::in_sample;
 use crate::services;
 
-const RECOVERY: Duration = Duration::from_secs(180);
+const RECOVERY: Duration = Duration::from_secs(400);
 
 pub const CHECKS: &[Check] = &[
     ("kill -9 of nodeagent: it comes back and finds every service running", nodeagent_dies),
