@@ -37,6 +37,7 @@ use crate::resources::overlay::ClusterNode;
 pub use answering::Agents;
 use plan::{Action, Seen};
 use service::Key;
+use view::State;
 pub use view::View;
 
 const SEAT: &str = "loadbalancer";
@@ -55,7 +56,7 @@ pub async fn follow(node: Node, view: View, asks: impl answering::Ask) {
 #[derive(Debug)]
 pub struct LoadBalancer {
     view: View,
-    changes: signal::Receiver<u64>,
+    changes: signal::Receiver<State>,
     leader: Leader,
     takes_part: bool,
     /// The uids of Services that have addresses from here.

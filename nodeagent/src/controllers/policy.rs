@@ -43,6 +43,7 @@ use crate::resources::policy::NetworkPolicyStatus;
 use cluster::Cluster;
 use compile::{Compiled, Own};
 use plan::{Action, Kernel, Seen};
+use view::State;
 pub use view::View;
 pub use watch::follow;
 
@@ -54,7 +55,7 @@ const LOOK_AT_KERNEL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Policies {
     view: View,
-    changes: signal::Receiver<u64>,
+    changes: signal::Receiver<State>,
     /// What was compiled last, and of what.
     compiled: Option<(Arc<Cluster>, Own, Arc<Compiled>)>,
     kernel: Kernel,

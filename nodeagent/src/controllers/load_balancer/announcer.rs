@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
-use super::View;
+use super::view::{State, View};
 use crate::controller::{Controller, Wake};
 use crate::controllers::machine::Machine;
 use crate::controllers::network::connect;
@@ -35,7 +35,7 @@ const ANNOUNCEMENTS: u32 = 6;
 pub struct Announcer {
     netlink: rtnetlink::Handle,
     view: View,
-    changes: signal::Receiver<u64>,
+    changes: signal::Receiver<State>,
     /// What is held, and how often the neighbours have heard of it.
     held: BTreeMap<IpAddr, u32>,
     renewed: Option<Instant>,

@@ -2,7 +2,7 @@
 //! every pod that changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -10,13 +10,7 @@ use super::service::{Key, Services};
 
 /// A handle; clones are of the same.
 #[derive(Debug, Clone, Default)]
-pub struct View(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changes: watch::Sender<u64>,
-}
+pub struct View(watch::Sender<State>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
@@ -61,30 +55,24 @@ impl State {
 
 impl View {
     pub fn picture(&self) -> State {
-        self.lock().clone()
+        self.0.borrow().clone()
     }
 
     pub fn update(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.lock();
-        let before = state.clone();
-        change(&mut state);
-        if *state != before {
-            self.0.changes.send_modify(|number| *number += 1);
-        }
+        self.0.send_if_modified(|state| {
+            let before = state.clone();
+            change(state);
+            *state != before
+        });
     }
 
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+    pub fn changes(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
     }
 
     /// Waits until the state is so.
     pub async fn until(&self, is_so: impl Fn(&State) -> bool) {
-        let mut changes = self.changes();
         // The sender lives as long as this handle.
-        while !is_so(&self.lock()) && changes.changed().await.is_ok() {}
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        drop(self.changes().wait_for(is_so).await);
     }
 }

@@ -1,7 +1,7 @@
 //! What the watches have seen of the cluster, for the controller to take a picture of. It is not on the board: there it would be read anew,
 //! and wake others, with every pod of the cluster that changes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -9,16 +9,10 @@ use super::cluster::{Cluster, Words};
 
 /// A handle; clones are of the same.
 #[derive(Debug, Clone, Default)]
-pub struct View(Arc<Shared>);
+pub struct View(watch::Sender<State>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changes: watch::Sender<u64>,
-}
-
-#[derive(Debug, Default)]
-struct State {
+pub struct State {
     cluster: Arc<Cluster>,
     words: Words,
     listed: Listed,
@@ -34,33 +28,25 @@ pub struct Listed {
 
 impl View {
     pub fn picture(&self) -> (Arc<Cluster>, Listed) {
-        let state = self.lock();
+        let state = self.0.borrow();
         (state.cluster.clone(), state.listed)
     }
 
     /// Changes what is known; `change` says whether it did.
     pub fn update(&self, change: impl FnOnce(&mut Cluster, &mut Words, &mut Listed) -> bool) {
-        let mut state = self.lock();
-        let State { cluster, words, listed } = &mut *state;
-        let before = *listed;
-        let changed = change(Arc::make_mut(cluster), words, listed);
-        if changed || before != *listed {
-            self.0.changes.send_modify(|number| *number += 1);
-        }
+        self.0.send_if_modified(|State { cluster, words, listed }| {
+            let before = *listed;
+            change(Arc::make_mut(cluster), words, listed) || before != *listed
+        });
     }
 
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
+    pub fn changes(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
     }
 
     /// Waits until the cluster has policies, or has none.
     pub async fn until_policies(&self, some: bool) {
-        let mut changes = self.changes();
         // The sender lives as long as this handle.
-        while self.lock().cluster.policies.is_empty() == some && changes.changed().await.is_ok() {}
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        drop(self.changes().wait_for(|state| state.cluster.policies.is_empty() != some).await);
     }
 }
