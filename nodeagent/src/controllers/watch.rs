@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -67,6 +70,32 @@ where
     let mut objects = Vec::new();
     let from = list(api, params, |object| objects.push(object)).await?;
     Ok((objects, from))
+}
+
+/// What became of an object since it was listed.
+#[derive(Debug)]
+pub enum Change<K> {
+    /// It is new, or came into the selection.
+    Added(K),
+    Modified(K),
+    /// It is gone, or left the selection; as it was last.
+    Deleted(K),
+}
+
+/// What changes after a list, until the server or the connection ends it. An error that the server sends as an event is one of the stream.
+pub async fn changes<K>(api: &Api<K>, params: WatchParams, from: &str) -> anyhow::Result<BoxStream<'static, anyhow::Result<Change<K>>>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let events = api.watch(&params, from).await.context("watching")?;
+    let changes = events.try_filter_map(async |event| match event {
+        WatchEvent::Added(object) => Ok(Some(Change::Added(object))),
+        WatchEvent::Modified(object) => Ok(Some(Change::Modified(object))),
+        WatchEvent::Deleted(object) => Ok(Some(Change::Deleted(object))),
+        WatchEvent::Bookmark(_) => Ok(None),
+        WatchEvent::Error(status) => Err(kube::Error::Api(status)),
+    });
+    Ok(changes.map(|change| change.context("watching")).boxed())
 }
 
 async fn prepared<W: Watch>(node: &Node) -> Machine {

@@ -9,13 +9,13 @@ use controlplane::pki::CertificateId;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod as KubernetesPod;
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 
 use super::is_wanted;
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
 use crate::controllers::pki::Keyring;
-use crate::controllers::watch::{self, Watch};
+use crate::controllers::watch::{self, Change, Watch};
 use crate::node::Node;
 use crate::resources::cluster::ApiServer;
 use crate::resources::manifests::ManifestSet;
@@ -128,16 +128,14 @@ impl Watch for Follow {
         let mut listed = Known { listed: true, ..Known::default() };
         let from = watch::list(&api, ListParams::default(), |pod| listed.put(pod)).await.context("listing pods")?;
         *self.pods.write() = listed;
-        let mut events = std::pin::pin!(api.watch(&WatchParams::default(), &from).await.context("watching pods")?);
-        while let Some(event) = events.try_next().await.context("watching pods")? {
-            match event {
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => self.pods.write().put(pod),
-                WatchEvent::Deleted(pod) => {
+        let mut changes = watch::changes(&api, WatchParams::default(), &from).await?;
+        while let Some(change) = changes.try_next().await? {
+            match change {
+                Change::Added(pod) | Change::Modified(pod) => self.pods.write().put(pod),
+                Change::Deleted(pod) => {
                     let metadata = pod.metadata;
                     self.pods.write().remove(&metadata.namespace.unwrap_or_default(), &metadata.name.unwrap_or_default());
                 }
-                WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => anyhow::bail!("watching pods: {}", status.message),
             }
         }
         Ok(())

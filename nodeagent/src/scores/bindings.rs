@@ -8,13 +8,13 @@ use controlplane::client::Client;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use tokio::time::Instant;
 
 use super::Scores;
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
-use crate::controllers::watch::{self, Watch};
+use crate::controllers::watch::{self, Change, Watch};
 use crate::node::Node;
 use crate::resources::cluster::ApiServer;
 
@@ -48,16 +48,11 @@ impl Watch for Bindings {
         let listed = pods.list(&ListParams::default().fields(BOUND).limit(1)).await.context("asking for the newest version of pods")?;
         let from = listed.metadata.resource_version.unwrap_or_default();
         let params = WatchParams::default().fields(BOUND).timeout(WATCH_SECONDS);
-        let mut events = std::pin::pin!(pods.watch(&params, &from).await.context("watching pods")?);
-        while let Some(event) = events.try_next().await.context("watching pods")? {
-            match event {
-                WatchEvent::Added(pod) => {
-                    if let (Some(uid), Some(node)) = (&pod.metadata.uid, pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref())) {
-                        self.0.bound(uid, node, Instant::now());
-                    }
-                }
-                WatchEvent::Modified(_) | WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => anyhow::bail!("watching pods: {}", status.message),
+        let mut changes = watch::changes(&pods, params, &from).await?;
+        while let Some(change) = changes.try_next().await? {
+            let Change::Added(pod) = change else { continue };
+            if let (Some(uid), Some(node)) = (&pod.metadata.uid, pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref())) {
+                self.0.bound(uid, node, Instant::now());
             }
         }
         Ok(())

@@ -7,11 +7,11 @@ use controlplane::client::Client;
 use futures::TryStreamExt;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
-use crate::controllers::watch::{self, Watch};
+use crate::controllers::watch::{self, Change, Watch};
 use crate::node::Node;
 use crate::resources::cluster::ApiServer;
 use crate::resources::manifests::ManifestSet;
@@ -44,16 +44,14 @@ impl Watch for SigningRequests {
         let from = listed.metadata.resource_version.unwrap_or_default();
         node.store.replace(listed.items.iter().filter_map(pending));
         let params = WatchParams::default().timeout(WATCH_SECONDS);
-        let mut events = std::pin::pin!(api.watch(&params, &from).await.context("watching signing requests")?);
-        while let Some(event) = events.try_next().await.context("watching signing requests")? {
-            match event {
-                WatchEvent::Added(request) | WatchEvent::Modified(request) => match pending(&request) {
+        let mut changes = watch::changes(&api, params, &from).await?;
+        while let Some(change) = changes.try_next().await? {
+            match change {
+                Change::Added(request) | Change::Modified(request) => match pending(&request) {
                     Some((name, pending)) => node.store.put(&name, &pending),
                     None => node.store.remove::<PendingRequest>(&request.metadata.name.unwrap_or_default()),
                 },
-                WatchEvent::Deleted(request) => node.store.remove::<PendingRequest>(&request.metadata.name.unwrap_or_default()),
-                WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => anyhow::bail!("watching signing requests: {}", status.message),
+                Change::Deleted(request) => node.store.remove::<PendingRequest>(&request.metadata.name.unwrap_or_default()),
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use controlplane::ports::API_SERVER_PORT;
 use futures::TryStreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
@@ -54,17 +54,10 @@ impl Watch for Members {
         let listed = api.list(&ListParams::default().labels(SLICES)).await.context("listing endpoint slices")?;
         let from = listed.metadata.resource_version.clone().unwrap_or_default();
         note(node, &listed.items)?;
-        let mut events =
-            std::pin::pin!(api.watch(&WatchParams::default().labels(SLICES), &from).await.context("watching endpoint slices")?);
-        while let Some(event) = events.try_next().await.context("watching endpoint slices")? {
-            match event {
-                // There may be one for each family: all of them count together.
-                WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) => {
-                    note(node, &api.list(&ListParams::default().labels(SLICES)).await.context("listing endpoint slices")?.items)?;
-                }
-                WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => anyhow::bail!("watching endpoint slices: {}", status.message),
-            }
+        let mut changes = watch::changes(&api, WatchParams::default().labels(SLICES), &from).await?;
+        // There may be one for each family: all of them count together.
+        while changes.try_next().await?.is_some() {
+            note(node, &api.list(&ListParams::default().labels(SLICES)).await.context("listing endpoint slices")?.items)?;
         }
         Ok(())
     }

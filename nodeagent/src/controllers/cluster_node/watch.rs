@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node as KubernetesNode, NodeCondition, NodeSpec, NodeStatus as KubernetesStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use machine::config::{Cni, Taint, TaintEffect};
 use metrics::trigger::Resource;
 
@@ -23,7 +23,7 @@ use crate::controllers::node_conditions::condition_type;
 use crate::controllers::overlay::flannel;
 use crate::controllers::pki::Keyring;
 use crate::controllers::pressure_taints;
-use crate::controllers::watch::{self, Watch};
+use crate::controllers::watch::{self, Change, Watch};
 use crate::node::Node;
 use crate::resources::cluster::{ApiServer, NodeStatus};
 use crate::resources::manifests::ManifestSet;
@@ -66,13 +66,11 @@ impl Watch for Nodes {
         let (listed, from) = watch::all(&api, list).await.context("listing nodes")?;
         view.listed(&listed);
 
-        let mut events = std::pin::pin!(api.watch(&watch, &from).await.context("watching nodes")?);
-        while let Some(event) = events.try_next().await.context("watching nodes")? {
-            match event {
-                WatchEvent::Added(changed) | WatchEvent::Modified(changed) => view.put(&changed),
-                WatchEvent::Deleted(gone) => view.remove(&gone),
-                WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => anyhow::bail!("watching nodes: {}", status.message),
+        let mut changes = watch::changes(&api, watch, &from).await?;
+        while let Some(change) = changes.try_next().await? {
+            match change {
+                Change::Added(changed) | Change::Modified(changed) => view.put(&changed),
+                Change::Deleted(gone) => view.remove(&gone),
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use controlplane::pki::CertificateId;
 use futures::TryStreamExt;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 
 use super::follow::{self, selector};
 use super::service::{Key, key};
@@ -17,7 +17,7 @@ use super::view::{Slice, View};
 use crate::controllers::api;
 use crate::controllers::machine::Machine;
 use crate::controllers::pki::Keyring;
-use crate::controllers::watch::{self, Watch};
+use crate::controllers::watch::{self, Change, Watch};
 use crate::node::Node;
 
 #[derive(Debug)]
@@ -35,17 +35,15 @@ impl Following {
         let (listed, from) = watch::all(api, ListParams::default().labels(labels)).await.context("listing")?;
         let slices = listed.iter().map(|slice| (key(&slice.metadata), read(slice))).collect();
         self.view.update(|state| (state.slices, state.listed) = (Arc::new(slices), names.clone()));
-        let mut events = std::pin::pin!(api.watch(&WatchParams::default().labels(labels), &from).await.context("watching")?);
-        while let Some(event) = events.try_next().await.context("watching")? {
-            match event {
-                WatchEvent::Added(changed) | WatchEvent::Modified(changed) => self.view.update(|state| {
+        let mut changes = watch::changes(api, WatchParams::default().labels(labels), &from).await?;
+        while let Some(change) = changes.try_next().await? {
+            match change {
+                Change::Added(changed) | Change::Modified(changed) => self.view.update(|state| {
                     Arc::make_mut(&mut state.slices).insert(key(&changed.metadata), read(&changed));
                 }),
-                WatchEvent::Deleted(gone) => self.view.update(|state| {
+                Change::Deleted(gone) => self.view.update(|state| {
                     Arc::make_mut(&mut state.slices).remove(&key(&gone.metadata));
                 }),
-                WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => anyhow::bail!("watching: {}", status.message),
             }
         }
         Ok(())

@@ -9,13 +9,13 @@ use controlplane::pki::CertificateId;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 
 use super::service::{Key, Service, key};
 use super::view::View;
 use crate::controllers::machine::Machine;
 use crate::controllers::pki::Keyring;
-use crate::controllers::watch::{self, Watch};
+use crate::controllers::watch::{self, Change, Watch};
 use crate::controllers::{api, cluster_node};
 use crate::node::Node;
 
@@ -58,13 +58,11 @@ impl Watch for Following {
         });
         let from = from.await.context("listing")?;
         self.view.update(|state| state.services = Some(Arc::new(listed.into_iter().collect())));
-        let mut events = std::pin::pin!(api.watch(&WatchParams::default().fields(FIELDS), &from).await.context("watching")?);
-        while let Some(event) = events.try_next().await.context("watching")? {
-            match event {
-                WatchEvent::Added(changed) | WatchEvent::Modified(changed) => put(&self.view, &changed),
-                WatchEvent::Deleted(gone) => remove(&self.view, &key(&gone.metadata)),
-                WatchEvent::Bookmark(_) => {}
-                WatchEvent::Error(status) => anyhow::bail!("watching: {}", status.message),
+        let mut changes = watch::changes(&api, WatchParams::default().fields(FIELDS), &from).await?;
+        while let Some(change) = changes.try_next().await? {
+            match change {
+                Change::Added(changed) | Change::Modified(changed) => put(&self.view, &changed),
+                Change::Deleted(gone) => remove(&self.view, &key(&gone.metadata)),
             }
         }
         Ok(())
