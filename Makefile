@@ -129,8 +129,8 @@ vm-test-long: image failpoint-agent ## Power cuts: SEEDS=100 over all kinds (SEE
 	cargo test -p tests --test vm -- --ignored --test-threads=1 faults::power::
 
 # Benchmarks that measure no image, and those of them that need upstream's parts all the same.
-BENCH_WITHOUT_IMAGE := collector extender overlay simulator
-BENCH_WITH_COMPONENTS := collector overlay
+BENCH_WITHOUT_IMAGE := collector etcd extender overlay simulator
+BENCH_WITH_COMPONENTS := collector etcd overlay
 
 .PHONY: bench
 bench: setup ## Measure the figures of docs/benchmarks.md, or some (T="sizes api"); needs root and mmdebstrap

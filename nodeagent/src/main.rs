@@ -23,6 +23,8 @@ mod etcd;
 mod etcd_snapshots;
 mod events;
 mod failpoint;
+#[cfg(test)]
+mod figures;
 mod files;
 mod gate;
 #[cfg(test)]

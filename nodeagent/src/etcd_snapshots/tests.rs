@@ -1,5 +1,7 @@
 //! A real etcd's snapshots, in a directory and in a bucket that a small server keeps on loopback.
 
+mod measured;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

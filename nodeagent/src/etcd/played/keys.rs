@@ -32,6 +32,9 @@ struct RangeRequest {
     key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     range_end: Vec<u8>,
+    /// Of RangeRequest alone.
+    #[prost(bool, tag = "9")]
+    count_only: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -46,6 +49,8 @@ struct KeyValue {
 struct RangeResponse {
     #[prost(message, repeated, tag = "2")]
     kvs: Vec<KeyValue>,
+    #[prost(int64, tag = "4")]
+    count: i64,
 }
 
 /// The revision from which on it is there.
@@ -56,14 +61,22 @@ pub async fn put(access: Access<'_>, key: &str, value: &str) -> anyhow::Result<u
 }
 
 pub async fn delete(access: Access<'_>, key: &str) -> anyhow::Result<u64> {
-    let question = RangeRequest { key: key.into(), range_end: Vec::new() };
+    let question = RangeRequest { key: key.into(), range_end: Vec::new(), count_only: false };
     let answer: Changed = ask(access, "/etcdserverpb.KV/DeleteRange", question).await?;
     Ok(answer.header.unwrap().revision as u64)
 }
 
 /// All that there are.
 pub async fn all(access: Access<'_>) -> anyhow::Result<BTreeMap<String, String>> {
-    let answer: RangeResponse = ask(access, "/etcdserverpb.KV/Range", RangeRequest { key: vec![0], range_end: vec![0] }).await?;
+    let answer: RangeResponse =
+        ask(access, "/etcdserverpb.KV/Range", RangeRequest { key: vec![0], range_end: vec![0], count_only: false }).await?;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ok(answer.kvs.into_iter().map(|pair| (text(pair.key), text(pair.value))).collect())
+}
+
+/// How many there are.
+pub async fn count(access: Access<'_>) -> anyhow::Result<i64> {
+    let question = RangeRequest { key: vec![0], range_end: vec![0], count_only: true };
+    let answer: RangeResponse = ask(access, "/etcdserverpb.KV/Range", question).await?;
+    Ok(answer.count)
 }

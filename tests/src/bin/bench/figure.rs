@@ -38,6 +38,8 @@ pub enum Unit {
     Mebibytes,
     RequestsPerCpuSecond,
     GigabitsPerSecond,
+    /// 10^6 bytes.
+    MegabytesPerSecond,
     Percent,
     Count,
 }
@@ -114,6 +116,7 @@ impl Unit {
             Unit::Mebibytes => "MiB",
             Unit::RequestsPerCpuSecond => "/s",
             Unit::GigabitsPerSecond => "Gbit/s",
+            Unit::MegabytesPerSecond => "MB/s",
             Unit::Percent => "%",
             Unit::Count => "",
         };

@@ -7,9 +7,11 @@ mod cgroups;
 mod cluster;
 mod collector;
 mod delta;
+mod etcd;
 mod extender;
 mod figure;
 mod http;
+mod measured;
 mod memory;
 mod node;
 mod node_ready;
@@ -56,6 +58,7 @@ enum Name {
     NodeReady,
     Memory,
     Cluster,
+    Etcd,
     Delta,
     Apply,
     Collector,
@@ -73,6 +76,7 @@ impl Name {
             Name::NodeReady => "node-ready",
             Name::Memory => "memory",
             Name::Cluster => "cluster",
+            Name::Etcd => "etcd",
             Name::Delta => "delta",
             Name::Apply => "apply",
             Name::Collector => "collector",
@@ -90,6 +94,7 @@ impl Name {
             Name::NodeReady => node_ready::measure(arguments.rounds),
             Name::Memory => memory::measure(arguments.idle.0),
             Name::Cluster => cluster::measure(arguments.rounds),
+            Name::Etcd => etcd::measure(arguments.rounds),
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
             Name::Overlay => overlay::measure(arguments.rounds),

@@ -10,8 +10,8 @@ use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use super::super::members::{Families, Member, Switch, cluster, settle_all};
-use super::{figure, micros, quantile, rounds};
 use crate::components::component;
+use crate::figures::{figure, micros, quantile, rounds};
 
 const V4: Families = Families { v4: true, v6: false };
 /// Of one stream in one round.

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::super::Overlay;
 use super::super::many::PEERS;
-use super::{figure, micros, quantile};
 use crate::controllers::cluster_node;
 use crate::controllers::real_cluster::{RealCluster, until};
+use crate::figures::{figure, micros, quantile};
 use crate::resources::overlay::{OverlayPeer, PeerState};
 
 const OWN: &str = "cp-1";

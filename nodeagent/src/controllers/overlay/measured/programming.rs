@@ -14,7 +14,7 @@ use super::super::members::Switch;
 use super::super::plan::{Action, plan};
 use super::super::state::Operation;
 use super::super::{apply, batch, kernel, message};
-use super::{figure, micros, quantile, rounds};
+use crate::figures::{figure, micros, quantile, rounds};
 use crate::plan::Plan;
 
 /// Machines that join one after the other.
