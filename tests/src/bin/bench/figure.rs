@@ -127,7 +127,7 @@ impl Unit {
         match self {
             Unit::Seconds | Unit::Megabytes | Unit::Mebibytes | Unit::GigabitsPerSecond => format!("{value:.2}"),
             Unit::Percent => format!("{value:.1}"),
-            Unit::Microseconds | Unit::RequestsPerCpuSecond | Unit::Count => format!("{value:.0}"),
+            Unit::Microseconds | Unit::RequestsPerCpuSecond | Unit::MegabytesPerSecond | Unit::Count => format!("{value:.0}"),
         }
     }
 }
