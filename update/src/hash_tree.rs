@@ -63,7 +63,7 @@ impl HashTree {
 
 fn data_blocks(root_bytes: u64) -> Result<u64, BadHashTree> {
     let block = u64::from(BLOCK_BYTES);
-    if root_bytes % block != 0 || root_bytes < 2 * block {
+    if !root_bytes.is_multiple_of(block) || root_bytes < 2 * block {
         return Err(BadHashTree::Root(root_bytes));
     }
     Ok(root_bytes / block)

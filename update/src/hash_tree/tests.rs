@@ -16,8 +16,8 @@ fn tree(salt: &str) -> HashTree {
 
 /// A root of so many blocks, no two of them alike.
 fn root(blocks: u64) -> Vec<u8> {
-    let block = |number: u64| number.to_le_bytes().into_iter().cycle().take(BLOCK_BYTES as usize);
-    (1..=blocks).flat_map(block).collect()
+    let block = |number: u64| number.to_le_bytes().repeat(BLOCK_BYTES as usize / 8);
+    (1..=blocks).map(block).collect::<Vec<_>>().concat()
 }
 
 /// The whole tree and its root hash.
@@ -52,19 +52,15 @@ fn trees_are_those_of_veritysetup() {
     let directory = tempfile::tempdir().unwrap();
     let long = "5a".repeat(MAX_SALT_BYTES);
     let fanout = 128;
+    let usual = "00112233445566778899aabbccddeeff";
     // One level, two, three; each at its limits.
-    for blocks in [2, 3, 127, fanout, fanout + 1, 2 * fanout, 1000, fanout * fanout, fanout * fanout + 1] {
+    let sizes = [2, 127, fanout, fanout + 1, 2 * fanout, fanout * fanout, fanout * fanout + 1].map(|blocks| (blocks, usual));
+    for (blocks, salt) in sizes.into_iter().chain([(3, ""), (3, &long)]) {
         let root = root(blocks);
-        for salt in ["00112233445566778899aabbccddeeff", "", &long] {
-            let (expected, root_hash) = of_veritysetup(directory.path(), &root, salt);
-            let (bytes, hash) = made(&tree(salt), &root);
-            assert!(bytes == expected, "{blocks} blocks, salt {salt:?}");
-            assert_eq!(hash.to_string(), root_hash, "{blocks} blocks, salt {salt:?}");
-            if blocks > 1000 {
-                // Large ones once.
-                break;
-            }
-        }
+        let (expected, root_hash) = of_veritysetup(directory.path(), &root, salt);
+        let (bytes, hash) = made(&tree(salt), &root);
+        assert!(bytes == expected, "{blocks} blocks, salt {salt:?}");
+        assert_eq!(hash.to_string(), root_hash, "{blocks} blocks, salt {salt:?}");
     }
 }
 
