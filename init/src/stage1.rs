@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use machine::Root;
 use machine::protocol::{BootFacts, Medium};
+use machine::verity::Superblock;
 
 use crate::block::NoDisk;
 use crate::console::{self, Console};
@@ -29,7 +30,6 @@ use loop_device::Loop;
 use medium::Images;
 use modules::Modules;
 use sequence::Step;
-use verity::Superblock;
 
 /// Where the root is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/sysroot";

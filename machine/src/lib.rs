@@ -17,6 +17,7 @@ pub mod record;
 pub mod service;
 pub mod stage;
 pub mod upgrade;
+pub mod verity;
 pub mod version;
 
 pub use hardware_address::HardwareAddress;

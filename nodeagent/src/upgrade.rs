@@ -28,6 +28,7 @@ mod survey;
 pub mod swap;
 #[cfg(test)]
 mod tests;
+mod tree;
 pub mod uki;
 pub mod upload;
 pub mod work;

@@ -32,6 +32,7 @@ fn image(bytes: &[u8], average: usize) -> Manifest {
         expires_at: None,
         release_notes: String::new(),
         root_hash: part.sha256,
+        hash_tree: None,
         slot_bytes: part.size_bytes,
         parts: vec![part],
     }

@@ -40,11 +40,18 @@ impl Digest {
 }
 
 /// A digest in the making.
+#[derive(Clone)]
 pub(crate) struct Sha256(ring::digest::Context);
 
 impl Default for Sha256 {
     fn default() -> Sha256 {
         Sha256(ring::digest::Context::new(&ring::digest::SHA256))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sha256")
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use crate::chunk::{BadChunk, Chunk, MAX_COMPRESSED_BYTES, decompress};
 use crate::digest::{Digest, Sha256};
 use crate::envelope::{MAX_ENVELOPE_BYTES, SignedManifest};
+use crate::hash_tree::Uuid;
 use crate::key::{PublicKey, Signature, SigningKey};
 use crate::manifest::{BadManifest, Manifest, PartName};
 use crate::patch::{Base, Landmarks, MAX_BASE_BYTES, bases, compress_from};
@@ -70,6 +72,10 @@ pub enum BadFile {
     },
     #[error("part {part} with digest {found}; expected {expected}")]
     Part { part: PartName, found: Digest, expected: Digest },
+    #[error(
+        "the hashTree {uuid} makes another tree of the part root than the part verity is, from byte {offset} on: build the update file again"
+    )]
+    HashTree { uuid: Uuid, offset: u64 },
     #[error("compressing a chunk")]
     Compress(#[source] io::Error),
     #[error("writing the update file")]
@@ -137,10 +143,27 @@ impl UpdateFile {
         self.records.get(chunk).map(|record| record.length)
     }
 
-    /// Decompresses everything and compares every digest.
+    /// Decompresses everything and compares every digest, and the hash tree with the one that the root makes.
     pub fn verify_all(&self) -> Result<(), BadFile> {
         for name in PartName::ALL {
             self.copy_part(name, &mut io::sink())?;
+        }
+        self.verify_hash_tree()
+    }
+
+    fn verify_hash_tree(&self) -> Result<(), BadFile> {
+        let manifest: &Manifest = self.signed.peek();
+        let (Some(tree), Some(root)) = (&manifest.hash_tree, manifest.part(PartName::Root)) else { return Ok(()) };
+        // Of the size that the root's tree has, which is 1/128 of the largest root: the manifest's rule.
+        let mut verity = Vec::new();
+        self.copy_part(PartName::Verity, &mut verity)?;
+        let reader = PartReader { file: self, chunks: root.chunks.iter(), bytes: Cursor::default() };
+        let differs = |offset| BadFile::HashTree { uuid: tree.uuid, offset };
+        for block in tree.blocks(reader, root.size_bytes).map_err(|_| differs(0))? {
+            let (offset, block) = block.map_err(BadFile::Read)?;
+            if verity.iter().skip(offset as usize).take(block.len()).ne(&block) {
+                return Err(differs(offset));
+            }
         }
         Ok(())
     }
@@ -232,6 +255,26 @@ impl UpdateFile {
         }
         out.flush().map_err(BadFile::Write)?;
         Ok(signed)
+    }
+}
+
+/// The bytes of the root, chunk by chunk.
+struct PartReader<'a> {
+    file: &'a UpdateFile,
+    chunks: slice::Iter<'a, Chunk>,
+    bytes: Cursor<Vec<u8>>,
+}
+
+impl Read for PartReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.bytes.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Some(chunk) = self.chunks.next() else { return Ok(0) };
+            self.bytes = Cursor::new(self.file.chunk(PartName::Root, chunk).map_err(io::Error::other)?);
+        }
     }
 }
 

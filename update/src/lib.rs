@@ -10,6 +10,7 @@ mod chunk;
 mod digest;
 mod envelope;
 mod file;
+mod hash_tree;
 mod key;
 mod manifest;
 mod patch;
@@ -27,6 +28,7 @@ pub use chunk::{
 pub use digest::{BadDigest, Digest};
 pub use envelope::{MAX_ENVELOPE_BYTES, MAX_SIGNATURES, SignedManifest};
 pub use file::{BadFile, UpdateFile};
+pub use hash_tree::{BadHashTree, HashTree, Salt, TreeBlocks, Uuid};
 pub use key::{BadKey, KeyId, PublicKey, Signature, SigningKey};
 pub use manifest::{BadManifest, FORMAT_VERSION, MAX_CHUNKS, MAX_PART_BYTES, Manifest, Part, PartName};
 pub use patch::{BadDifference, Base, MAX_BASE_BYTES, bases, compress_from, decompress_from};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::Chunk;
 use crate::digest::Digest;
+use crate::hash_tree::HashTree;
 use crate::printable;
 
 pub use check::{BadManifest, MAX_CHUNKS, MAX_PART_BYTES};
@@ -49,6 +50,9 @@ pub struct Manifest {
     pub release_notes: String,
     /// dm-verity root hash of the root, as the UKI's command line has it.
     pub root_hash: Digest,
+    /// What the part `verity` is made of, beside the root; absent where it does not follow from the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_tree: Option<HashTree>,
     /// Size of the partition that the root needs.
     pub slot_bytes: u64,
     /// Each [`PartName`] once.
@@ -108,14 +112,28 @@ impl Manifest {
 
     /// Each chunk once, in the order in which the parts need them: the order of the records in the file.
     pub fn distinct_chunks(&self) -> Vec<Chunk> {
-        let mut seen = HashSet::new();
-        self.parts.iter().flat_map(|part| &part.chunks).filter(|chunk| seen.insert(chunk.sha256)).copied().collect()
+        distinct(self.parts.iter())
+    }
+
+    /// The parts that a machine has to get from somewhere: all but a hash tree that it makes of the root.
+    pub fn needed_parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(|part| part.name != PartName::Verity || self.hash_tree.is_none())
+    }
+
+    /// Each chunk of those parts once, in the order in which they need them.
+    pub fn needed_chunks(&self) -> Vec<Chunk> {
+        distinct(self.needed_parts())
     }
 
     /// Bytes of all parts.
     pub fn total_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.size_bytes).sum()
     }
+}
+
+fn distinct<'a>(parts: impl Iterator<Item = &'a Part>) -> Vec<Chunk> {
+    let mut seen = HashSet::new();
+    parts.flat_map(|part| &part.chunks).filter(|chunk| seen.insert(chunk.sha256)).copied().collect()
 }
 
 impl Part {

@@ -35,6 +35,7 @@ pub fn manifest() -> Manifest {
         expires_at: None,
         release_notes: "Fixes.\n\t- one\n".into(),
         root_hash: Digest::of(b"root hash"),
+        hash_tree: None,
         slot_bytes: 1024 * 1024,
         parts: vec![part(PartName::Root, &[70_000, 80_000]), part(PartName::Verity, &[4096]), part(PartName::Uki, &[30_000])],
     }

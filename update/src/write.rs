@@ -1,17 +1,19 @@
 //! Writes an update file.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::{collections::HashSet, thread};
 
+use machine::verity::{SUPERBLOCK_BYTES, Superblock};
 use semver::Version;
 
 use crate::chunk::{self, Chunk};
 use crate::digest::{Digest, Sha256};
 use crate::envelope::SignedManifest;
 use crate::file::{MAGIC, VERSION};
+use crate::hash_tree::HashTree;
 use crate::key::SigningKey;
 use crate::manifest::{BadManifest, FORMAT_VERSION, Manifest, Part, PartName};
 
@@ -73,7 +75,8 @@ struct Source<'a> {
 
 /// Writes the update file of these parts, signed by all `keys`, and returns its head. The same parts, header and keys give the same bytes.
 ///
-/// The parts are read twice, so that memory stays at some tens of MiB: the manifest with its digests comes first in the file. `level` is
+/// The parts are read twice and the root a third time, so that memory stays at some tens of MiB: the manifest with its digests comes first in
+/// the file, and says whether the part `verity` follows from the root. `level` is
 /// zstd's (1 to 22). The caller makes the file durable.
 pub fn write(
     mut out: impl Write,
@@ -84,7 +87,8 @@ pub fn write(
     mut progress: impl FnMut(Progress),
 ) -> Result<SignedManifest, WriteError> {
     let sources = sources(parts)?;
-    let manifest = manifest(header, sources.iter().map(|source| source.part.clone()).collect());
+    let parts = sources.iter().map(|source| source.part.clone()).collect();
+    let manifest = manifest(header, hash_tree(&sources)?, parts);
     let signed = SignedManifest::sign(&manifest, keys)?;
     head(&mut out, &signed).map_err(WriteError::Write)?;
 
@@ -137,7 +141,31 @@ fn sources<'a>(parts: &[(PartName, &'a Path)]) -> Result<Vec<Source<'a>>, WriteE
     PartName::ALL.into_iter().map(find).collect()
 }
 
-fn manifest(header: Header, parts: Vec<Part>) -> Manifest {
+/// What makes the part `verity` of the root, if that gives each byte of it.
+fn hash_tree(sources: &[Source<'_>]) -> Result<Option<HashTree>, WriteError> {
+    let [root, verity, _] = sources else { return Ok(None) };
+    if HashTree::size_bytes(root.part.size_bytes).ok() != Some(verity.part.size_bytes) {
+        return Ok(None);
+    }
+    let mut head = [0; SUPERBLOCK_BYTES];
+    verity.read_at(&mut head, 0)?;
+    let Ok(superblock) = Superblock::parse(&head) else { return Ok(None) };
+    let tree = HashTree::of(superblock);
+    (&root.file).rewind().map_err(|source| root.unreadable(source))?;
+    let Ok(blocks) = tree.blocks(&root.file, root.part.size_bytes) else { return Ok(None) };
+    let mut found = Vec::new();
+    for block in blocks {
+        let (offset, block) = block.map_err(|source| root.unreadable(source))?;
+        found.resize(block.len(), 0);
+        verity.read_at(&mut found, offset)?;
+        if found != block {
+            return Ok(None);
+        }
+    }
+    Ok(Some(tree))
+}
+
+fn manifest(header: Header, hash_tree: Option<HashTree>, parts: Vec<Part>) -> Manifest {
     Manifest {
         format_version: FORMAT_VERSION,
         version: header.version,
@@ -151,6 +179,7 @@ fn manifest(header: Header, parts: Vec<Part>) -> Manifest {
         expires_at: header.expires_at,
         release_notes: header.release_notes,
         root_hash: header.root_hash,
+        hash_tree,
         slot_bytes: header.slot_bytes,
         parts,
     }
@@ -173,10 +202,17 @@ impl<'a> Source<'a> {
     }
 
     fn read(&self, offset: u64, chunk: &Chunk) -> Result<Vec<u8>, WriteError> {
-        let path = || self.path.to_owned();
         let mut bytes = vec![0; chunk.size as usize];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|source| WriteError::Read { path: path(), source })?;
-        if Digest::of(&bytes) == chunk.sha256 { Ok(bytes) } else { Err(WriteError::Changed { path: path() }) }
+        self.read_at(&mut bytes, offset)?;
+        if Digest::of(&bytes) == chunk.sha256 { Ok(bytes) } else { Err(WriteError::Changed { path: self.path.to_owned() }) }
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), WriteError> {
+        self.file.read_exact_at(bytes, offset).map_err(|source| self.unreadable(source))
+    }
+
+    fn unreadable(&self, source: io::Error) -> WriteError {
+        WriteError::Read { path: self.path.to_owned(), source }
     }
 }
 

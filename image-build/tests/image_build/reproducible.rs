@@ -70,6 +70,7 @@ fn update_file_holds_the_image(image: &Path, name: &str) {
     let manifest = file.manifest().verify(&keys, 0).unwrap();
     assert_eq!((manifest.profile.as_str(), manifest.architecture.as_str()), ("bare", "x86_64"));
     assert_eq!(manifest.root_hash.to_string(), fs::read_to_string(image.join("root-hash")).unwrap().trim());
+    assert!(manifest.hash_tree.is_some(), "the tree that veritysetup made is not the one that machines make");
     for (part, content) in
         [(update::PartName::Root, "root.erofs"), (update::PartName::Verity, "root.verity"), (update::PartName::Uki, "uki.efi")]
     {

@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use machine::Root;
+use machine::verity::Superblock;
 
-use super::verity::Superblock;
+use super::verity;
 use crate::sys::{self, DM_HEADER_BYTES};
 
 const NAME: &str = "corten-root";
@@ -33,7 +34,7 @@ pub enum Error {
 
 /// Opens a root, its hash tree beside it, and answers its device node. Devices are `major:minor`.
 pub fn open(root: &Root, data: &str, hashes: &str, superblock: &Superblock, hash: &[u8; 32]) -> Result<PathBuf, Error> {
-    let table = superblock.table(data, hashes, hash);
+    let table = verity::table(superblock, data, hashes, hash);
     let control = OpenOptions::new().read(true).write(true).open(root.path("/dev/mapper/control")).map_err(Error::Control)?;
 
     let mut message = message(0, &[]);

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use machine::Root;
 use machine::protocol::Medium;
+use machine::verity::Superblock;
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 
 use super::disk;
 use super::iso9660;
-use super::verity::{self, Superblock};
+use super::verity;
 use crate::block::{self, Node};
 use crate::files;
 use crate::loader::Loader;

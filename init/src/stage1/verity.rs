@@ -1,4 +1,4 @@
-//! The dm-verity superblock (veritysetup's format, version 1) and which slot carries the root hash of the command line.
+//! Which slot, or which pair of files, carries the root hash of the command line, by its dm-verity superblock.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 
 use machine::Root;
 use machine::disk::{Partition, Slot};
+use machine::verity::{BLOCK_BYTES, BadSuperblock, SUPERBLOCK_BYTES, Superblock};
 use sha2::{Digest, Sha256};
 
 use crate::block::{self, Node};
 use crate::cmdline::hex;
-
-const SUPERBLOCK_BYTES: usize = 512;
-const BLOCK_BYTES: u32 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,63 +38,15 @@ pub enum Unfit {
     Short { found: u64, expected: u64 },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadSuperblock {
-    #[error("has no verity superblock")]
-    Magic,
-    #[error("has a verity superblock with {0}, which is not what image-build writes")]
-    Unexpected(String),
+/// The root hash: that of the tree's top block, which comes first behind the superblock's block.
+fn root_hash(superblock: &Superblock, top: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(&superblock.salt).chain_update(top).finalize().into()
 }
 
-/// What opening needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Superblock {
-    pub data_blocks: u64,
-    pub salt: Vec<u8>,
-}
-
-/// Reads a superblock's 512 bytes.
-pub fn parse(bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<Superblock, BadSuperblock> {
-    let number = |at: usize, length: usize| {
-        let bytes = bytes.get(at..at + length).unwrap_or_default();
-        bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
-    };
-    if bytes.get(..8) != Some(b"verity\0\0") {
-        return Err(BadSuperblock::Magic);
-    }
-    let algorithm: Vec<u8> = bytes.iter().skip(32).take(32).copied().take_while(|byte| *byte != 0).collect();
-    let shape = (number(8, 4), number(12, 4), algorithm.as_slice(), number(64, 4), number(68, 4));
-    let block = u64::from(BLOCK_BYTES);
-    if shape != (1, 1, b"sha256".as_slice(), block, block) {
-        let (version, kind, _, data, hash) = shape;
-        let algorithm = String::from_utf8_lossy(&algorithm).into_owned();
-        let text = format!("version {version}, hash type {kind}, {algorithm}, blocks of {data} and {hash} bytes");
-        return Err(BadSuperblock::Unexpected(text));
-    }
-    let salt = bytes.iter().skip(88).take(256).take(number(80, 2) as usize).copied().collect();
-    let data_blocks = number(72, 8);
-    if data_blocks < 2 || number(80, 2) > 256 {
-        return Err(BadSuperblock::Unexpected(format!("{data_blocks} data blocks, {} bytes of salt", number(80, 2))));
-    }
-    Ok(Superblock { data_blocks, salt })
-}
-
-impl Superblock {
-    /// The root hash: that of the tree's top block, which comes first behind the superblock's block.
-    fn root_hash(&self, top: &[u8]) -> [u8; 32] {
-        Sha256::new().chain_update(&self.salt).chain_update(top).finalize().into()
-    }
-
-    /// The parameters of the kernel's target (Documentation/admin-guide/device-mapper/verity.rst). Devices are `major:minor`.
-    pub fn table(&self, data: &str, hashes: &str, root_hash: &[u8; 32]) -> String {
-        let salt = if self.salt.is_empty() { "-".to_owned() } else { hex(&self.salt) };
-        format!("1 {data} {hashes} {BLOCK_BYTES} {BLOCK_BYTES} {} 1 sha256 {} {salt}", self.data_blocks, hex(root_hash))
-    }
-
-    /// Length of the verified device in sectors of 512 bytes.
-    pub fn sectors(&self) -> u64 {
-        self.data_blocks.saturating_mul(u64::from(BLOCK_BYTES) / 512)
-    }
+/// The parameters of the kernel's target (Documentation/admin-guide/device-mapper/verity.rst). Devices are `major:minor`.
+pub fn table(superblock: &Superblock, data: &str, hashes: &str, root_hash: &[u8; 32]) -> String {
+    let salt = if superblock.salt.is_empty() { "-".to_owned() } else { hex(&superblock.salt) };
+    format!("1 {data} {hashes} {BLOCK_BYTES} {BLOCK_BYTES} {} 1 sha256 {} {salt}", superblock.data_blocks, hex(root_hash))
 }
 
 /// The slot whose hash tree ends in the root hash; where both do, the one that the boot loader's entry names.
@@ -156,10 +106,10 @@ fn read(path: &Path) -> Result<(Superblock, [u8; 32]), Unfit> {
     let file = File::open(path)?;
     let mut head = [0; SUPERBLOCK_BYTES];
     file.read_exact_at(&mut head, 0)?;
-    let superblock = parse(&head)?;
+    let superblock = Superblock::parse(&head)?;
     let mut top = [0; BLOCK_BYTES as usize];
     file.read_exact_at(&mut top, u64::from(BLOCK_BYTES))?;
-    let hash = superblock.root_hash(&top);
+    let hash = root_hash(&superblock, &top);
     Ok((superblock, hash))
 }
 
@@ -191,7 +141,7 @@ mod tests {
             assert_eq!(hex(&hash), expected.trim());
             assert_eq!((superblock.data_blocks, superblock.sectors()), (300, 2400));
             assert_eq!(hex(&superblock.salt), salt.trim_start_matches('-'));
-            let table = superblock.table("254:2", "254:3", &hash);
+            let table = table(&superblock, "254:2", "254:3", &hash);
             assert_eq!(table, format!("1 254:2 254:3 4096 4096 300 1 sha256 {} {salt}", expected.trim()));
 
             assert_eq!(of_image(&data, &tree, &hash).expect("is the one"), superblock);
@@ -202,16 +152,6 @@ mod tests {
             let (_, reason) = of_image(&short, &tree, &hash).expect_err("cut short");
             assert_eq!(reason.to_string(), "has 4096 bytes; its hash tree is that of 1228800");
         }
-    }
-
-    #[test]
-    fn other_superblocks_are_refused_with_what_they_have() {
-        let mut bytes = [0; SUPERBLOCK_BYTES];
-        assert_eq!(parse(&bytes), Err(BadSuperblock::Magic));
-        bytes[..8].copy_from_slice(b"verity\0\0");
-        bytes[32..38].copy_from_slice(b"sha512");
-        let error = parse(&bytes).expect_err("not ours").to_string();
-        assert!(error.contains("sha512"), "{error}");
     }
 
     #[test]

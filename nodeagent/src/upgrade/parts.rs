@@ -138,8 +138,12 @@ impl Parts {
 
     /// SHA-256 of the first bytes of a part.
     pub fn digest(&self, part: PartName, size: u64, progress: &dyn Fn(u64)) -> anyhow::Result<Digest> {
-        let counted = Counted { reader: self.reader(part)?.take(size), progress };
-        Digest::of_reader(counted).with_context(|| format!("reading {}", self.path(part).display()))
+        Digest::of_reader(self.counted(part, size, progress)?).with_context(|| format!("reading {}", self.path(part).display()))
+    }
+
+    /// The first bytes of a part, with word of how many went through.
+    pub fn counted<'a>(&'a self, part: PartName, size: u64, progress: &'a dyn Fn(u64)) -> anyhow::Result<impl Read + 'a> {
+        Ok(Counted { reader: self.reader(part)?.take(size), progress })
     }
 
     fn place(&self, part: PartName) -> &Place {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use machine::Root;
 use machine::disk::{Slot, Volume};
 use machine::protocol::{BootFacts, ImageFacts, VolumeState, VolumeStatus};
-use update::{Digest, Header, PartName, SignedManifest, SigningKey, UpdateFile, Version};
+use update::{Digest, HashTree, Header, PartName, SignedManifest, SigningKey, UpdateFile, Version};
 
 use super::Upgrades;
 use super::esp::{Entry, Esp, Tries};
@@ -49,6 +49,23 @@ impl Image {
         root[700_000..750_000].copy_from_slice(&change);
         let root_hash = Digest::of(&root);
         let verity = noise(root_hash.0[1].into(), 40_000);
+        Image::of(version, root, verity, root_hash)
+    }
+
+    /// One whose hash tree is a true one, as image-build makes them.
+    pub fn hashed(version: &str) -> Image {
+        let Image { root, .. } = Image::new(version);
+        let mut blocks = hash_tree().blocks(root.as_slice(), root.len() as u64).unwrap();
+        let mut verity = vec![0; HashTree::size_bytes(root.len() as u64).unwrap() as usize];
+        for block in &mut blocks {
+            let (offset, block) = block.unwrap();
+            verity[offset as usize..][..block.len()].copy_from_slice(&block);
+        }
+        let root_hash = blocks.root_hash().unwrap();
+        Image::of(version, root, verity, root_hash)
+    }
+
+    fn of(version: &str, root: Vec<u8>, verity: Vec<u8>, root_hash: Digest) -> Image {
         let mut kernel = noise(11, 120_000);
         kernel[..32].copy_from_slice(&root_hash.0);
         let uki = uki(&format!("quiet corten.roothash={root_hash}"), &kernel);
@@ -147,6 +164,11 @@ impl Update {
 /// The key that all images of these tests trust.
 pub fn key() -> SigningKey {
     SigningKey::from_seed(&[1; 32]).unwrap()
+}
+
+/// Of images that have a true one.
+pub fn hash_tree() -> HashTree {
+    HashTree { uuid: "01234567-89ab-cdef-0123-456789abcdef".parse().unwrap(), salt: "5a17".parse().unwrap() }
 }
 
 /// Bytes that do not compress and whose chunks differ.

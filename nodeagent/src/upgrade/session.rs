@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, ensure};
 use machine::disk::Partition;
 use nix::sys::statvfs::statvfs;
-use update::{Base, Chunk, Digest, Manifest, decompress};
+use update::{Base, Chunk, Digest, Manifest, PartName, decompress};
 
 use super::base::{self, Running};
 use super::disk::size_of;
@@ -17,6 +17,7 @@ use super::progress::Reporter;
 use super::start::numbered;
 use super::survey::{Survey, Target, survey, targets};
 use super::swap::Swap;
+use super::tree;
 use super::upload::Sent;
 use crate::refusal::Refusal;
 
@@ -55,6 +56,17 @@ impl Writer {
     fn write(&mut self, swap: &Swap, (part, offset): Target, bytes: &[u8]) -> anyhow::Result<u64> {
         let written = self.parts.write(part, offset, bytes)?;
         swap.failpoints.reach("slot::chunk-written")?;
+        self.count(swap, written)
+    }
+
+    /// The same of a block of the root's hash tree.
+    pub fn write_hashes(&mut self, swap: &Swap, offset: u64, block: &[u8]) -> anyhow::Result<u64> {
+        let written = self.parts.write(PartName::Verity, offset, block)?;
+        swap.failpoints.reach("slot::hashes-written")?;
+        self.count(swap, written)
+    }
+
+    fn count(&mut self, swap: &Swap, written: u64) -> anyhow::Result<u64> {
         self.pending += written;
         if self.pending >= BATCH_BYTES {
             self.sync(swap)?;
@@ -174,6 +186,12 @@ impl Session {
         }
         self.missing.remove(&digest);
         Ok(bytes.len() as u64)
+    }
+
+    /// Makes the hash tree of the root that lies in the slot, whole, where the update leaves that to the machine.
+    pub fn make_tree(&mut self, swap: &Swap, reporter: &Reporter) -> anyhow::Result<()> {
+        self.written += tree::write(swap, &self.manifest, reporter)?;
+        self.note_written(swap)
     }
 
     /// Adds to the record what was written since the last time. A power cut in between takes that along.

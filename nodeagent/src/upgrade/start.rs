@@ -14,6 +14,7 @@ use super::records::{Kind, Record};
 use super::session::Session;
 use super::slots::SlotRecord;
 use super::swap::Swap;
+use super::tree;
 use super::uki;
 use crate::clock::wall_seconds;
 use crate::refusal::Refusal;
@@ -50,6 +51,9 @@ pub fn verify(swap: &Swap, session: &Session, reporter: &Reporter) -> Result<(),
         let found = slot.digest(part.name, part.size_bytes, &|bytes| step.borrow_mut().advance(bytes))?;
         if found != part.sha256 {
             let problem = format!("part {} reads back with SHA-256 {found}; expected {}", part.name, part.sha256);
+            if part.name == PartName::Verity && tree::is_made(swap, manifest, reporter)? {
+                return Err(wrong_tree(&problem));
+            }
             return Err(damaged(problem));
         }
     }
@@ -67,6 +71,13 @@ pub fn verify(swap: &Swap, session: &Session, reporter: &Reporter) -> Result<(),
 fn damaged(problem: String) -> Refusal {
     let remedy = "nothing boots it; offer the update again: what is damaged is sent anew. If it stays so, the disk is failing";
     Refusal::state("DAMAGED", problem, remedy)
+}
+
+/// The root is what was signed, for it comes first, and the disk kept what was made of it.
+fn wrong_tree(problem: &str) -> Refusal {
+    let problem =
+        format!("the update file is at fault: hashTree of its manifest makes another tree of the root than was signed: {problem}");
+    Refusal::state("WRONG_HASH_TREE", problem, "nothing boots it; have the update file built again")
 }
 
 /// Has the next boot try what was verified.

@@ -12,7 +12,7 @@ use super::progress::Reporter;
 /// Where a chunk goes.
 pub type Target = (PartName, u64);
 
-/// Every place of an update's parts is in one of three heaps.
+/// Every place of the parts that an update's machine needs is in one of three heaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
     /// Chunks of the running image, with where they lie there, in the order in which the parts need them.
@@ -23,9 +23,10 @@ pub struct Survey {
 
 /// Reads the slot whole and compares.
 pub fn survey(manifest: &Manifest, slot: &Parts, running: &Index, reporter: &Reporter) -> anyhow::Result<Survey> {
-    let mut step = reporter.step("looking at what the slot has", manifest.total_bytes());
+    let total = manifest.needed_parts().map(|part| part.size_bytes).sum();
+    let mut step = reporter.step("looking at what the slot has", total);
     let (mut survey, mut seen) = (Survey::default(), HashSet::new());
-    for part in &manifest.parts {
+    for part in manifest.needed_parts() {
         for (offset, chunk) in part.placed_chunks() {
             step.advance(u64::from(chunk.size));
             if holds(slot, part.name, offset, chunk)? {
@@ -47,10 +48,11 @@ pub fn holds(slot: &Parts, part: PartName, offset: u64, chunk: &Chunk) -> anyhow
     Ok(bytes.len() == chunk.size as usize && Digest::of(&bytes) == chunk.sha256)
 }
 
-/// All places of each chunk.
+/// All places of each chunk. One that a machine does not need has none.
 pub fn targets(manifest: &Manifest) -> HashMap<Digest, (Chunk, Vec<Target>)> {
-    let mut targets: HashMap<Digest, (Chunk, Vec<Target>)> = HashMap::new();
-    for part in &manifest.parts {
+    let chunks = manifest.distinct_chunks().into_iter();
+    let mut targets: HashMap<Digest, (Chunk, Vec<Target>)> = chunks.map(|chunk| (chunk.sha256, (chunk, Vec::new()))).collect();
+    for part in manifest.needed_parts() {
         for (offset, chunk) in part.placed_chunks() {
             targets.entry(chunk.sha256).or_insert_with(|| (*chunk, Vec::new())).1.push((part.name, offset));
         }

@@ -29,7 +29,7 @@ fn new() -> Image {
     Image::new("0.2.0")
 }
 
-fn reason(result: Result<impl std::fmt::Debug, Refusal>) -> (&'static str, String) {
+pub fn reason(result: Result<impl std::fmt::Debug, Refusal>) -> (&'static str, String) {
     match result {
         Err(Refusal::State { reason, problem, .. }) => (reason, problem),
         Err(Refusal::Invalid(violations)) => ("INVALID", format!("{}: {}", violations[0].field, violations[0].description)),
@@ -81,7 +81,7 @@ async fn an_image_comes_proves_itself_and_stays() {
 }
 
 /// Boots until an image is in force, as a machine does by itself, with a gate that finds every image good.
-async fn settled(disk: &Disk, images: &[&Image]) -> Boot {
+pub async fn settled(disk: &Disk, images: &[&Image]) -> Boot {
     let boot = disk.boot(images).await;
     if boot.counted {
         boot.upgrades.bless().await.unwrap();
@@ -101,7 +101,7 @@ async fn uncut(disk: &Disk, images: &[&Image], update: &Update, failpoints: Fail
 }
 
 /// Blocks of 4 KiB in which two states of a part differ, as bytes; blocks that only one has count.
-fn differing(before: &[u8], after: &[u8]) -> u64 {
+pub fn differing(before: &[u8], after: &[u8]) -> u64 {
     let block = |bytes: &[u8], at: usize| bytes.get(at..).map(|rest| rest[..rest.len().min(4096)].to_vec());
     (0..after.len()).step_by(4096).filter(|at| block(before, *at) != block(after, *at)).count() as u64 * 4096
 }
@@ -135,9 +135,8 @@ async fn no_block_is_written_that_does_not_change() {
     assert!(changed < offered.missing_bytes, "{changed} bytes of blocks in chunks of {}", offered.missing_bytes);
 }
 
-#[tokio::test]
-async fn a_cut_anywhere_leaves_the_old_or_the_new_and_can_be_gone_on_with() {
-    let (old, new) = (old(), new());
+/// Cuts at each point in turn; the names of the points.
+async fn cut_anywhere(old: Image, new: Image) -> BTreeSet<&'static str> {
     let (images, update) = ([&old, &new], new.update());
     let mut names = BTreeSet::new();
     for passed in 0.. {
@@ -160,9 +159,21 @@ async fn a_cut_anywhere_leaves_the_old_or_the_new_and_can_be_gone_on_with() {
             break;
         }
     }
+    names
+}
+
+#[tokio::test]
+async fn a_cut_anywhere_leaves_the_old_or_the_new_and_can_be_gone_on_with() {
+    let names = cut_anywhere(old(), new()).await;
     for name in ["offer::recorded", "slot::chunk-written", "start::recorded", "esp::entry-renamed", "start::flipped", "bless::slot-noted"] {
         assert!(names.contains(name), "{name} is not among {names:?}");
     }
+}
+
+#[tokio::test]
+async fn a_cut_while_the_hash_tree_is_made_as_well() {
+    let names = cut_anywhere(Image::hashed("0.1.0"), Image::hashed("0.2.0")).await;
+    assert!(names.contains("slot::hashes-written") && names.contains("slot::chunk-written"), "{names:?}");
 }
 
 #[tokio::test]

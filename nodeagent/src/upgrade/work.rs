@@ -467,9 +467,11 @@ pub fn offered<'a>(work: &'a Work, update: &str) -> Result<&'a Session, Refusal>
     })
 }
 
-/// Verifies; the number of the record.
+/// Writes what is not sent, and verifies; the number of the record.
 fn verified(swap: &Swap, work: &mut Work, reporter: &super::Reporter) -> Result<u64, Refusal> {
-    let session = work.session.as_ref().context("the offered update is gone")?;
+    let session = work.session.as_mut().context("the offered update is gone")?;
+    session.make_tree(swap, reporter)?;
+    let session = &*session;
     let mut record = numbered(swap, session.number)?;
     record.happened(Event::VerifyAsked);
     swap.records.put(&record)?;

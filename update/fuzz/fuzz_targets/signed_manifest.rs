@@ -12,6 +12,15 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let manifest = signed.peek();
     manifest.check().expect("what was read keeps the rules");
+    if let Some(tree) = &manifest.hash_tree {
+        let [root, verity] = [&manifest.parts[0], &manifest.parts[1]];
+        // Of a large root it would take too long.
+        if root.size_bytes <= 4 * 1024 * 1024 {
+            let blocks = tree.blocks(std::io::repeat(7), root.size_bytes).expect("a root that has a tree");
+            let bytes: u64 = blocks.map(|block| block.expect("it has no end").1.len() as u64).sum();
+            assert_eq!(bytes, verity.size_bytes);
+        }
+    }
     let running = Running {
         version: manifest.minimum_version.clone(),
         profile: manifest.profile.clone(),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{FORMAT_VERSION, Manifest, Part, PartName};
 use crate::chunk::MAX_CHUNK_BYTES;
 use crate::envelope::{MAX_ENVELOPE_BYTES, MAX_SIGNATURES};
+use crate::hash_tree::HashTree;
 use crate::printable;
 
 /// Largest part: the partitions of a slot are no larger.
@@ -75,7 +76,8 @@ pub fn check(manifest: &Manifest) -> Result<(), BadManifest> {
     if !(1..=MAX_PART_BYTES).contains(&manifest.slot_bytes) {
         return Err(bad("slotBytes", manifest.slot_bytes, format!("1 to {MAX_PART_BYTES}")));
     }
-    parts(manifest)
+    parts(manifest)?;
+    hash_tree(manifest)
 }
 
 /// Names are compared and shown, and become parts of file names.
@@ -109,6 +111,18 @@ fn parts(manifest: &Manifest) -> Result<(), BadManifest> {
                 return Err(bad(format!("{field}.chunks[{number}].size"), chunk.size, expected));
             }
         }
+    }
+    Ok(())
+}
+
+/// A tree that the root has must be the one that the part can hold.
+fn hash_tree(manifest: &Manifest) -> Result<(), BadManifest> {
+    let (Some(_), [root, verity, _]) = (&manifest.hash_tree, manifest.parts.as_slice()) else { return Ok(()) };
+    let size = HashTree::size_bytes(root.size_bytes).map_err(|_| {
+        bad("parts[0].sizeBytes", root.size_bytes, "at least two whole blocks of 4096 bytes, since hashTree makes a tree of them")
+    })?;
+    if verity.size_bytes != size {
+        return Err(bad("parts[1].sizeBytes", verity.size_bytes, format!("{size}, the size of the tree that hashTree makes of the root")));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::chunk::MAX_CHUNK_BYTES;
+use crate::hash_tree::HashTree;
 use crate::sample::{manifest, part};
 
 fn text(manifest: &Manifest) -> String {
@@ -13,6 +14,21 @@ fn a_manifest_reads_as_it_was_written() {
     manifest.kubernetes = None;
     manifest.expires_at = Some(1_800_000_000);
     manifest.release_notes.clear();
+    assert_eq!(Manifest::parse(&text(&manifest)).unwrap(), manifest);
+}
+
+fn tree() -> HashTree {
+    HashTree { uuid: "01234567-89ab-cdef-0123-456789abcdef".parse().unwrap(), salt: "00ff".parse().unwrap() }
+}
+
+#[test]
+fn a_hash_tree_stands_behind_the_root_hash_and_may_be_absent() {
+    let mut manifest = manifest();
+    assert!(!text(&manifest).contains("hashTree"));
+    manifest.hash_tree = Some(tree());
+    manifest.parts[0] = part(PartName::Root, &[70_000, 81_552]);
+    manifest.parts[1] = part(PartName::Verity, &[8192]);
+    assert!(text(&manifest).contains(r#"","hashTree":{"uuid":"01234567-89ab-cdef-0123-456789abcdef","salt":"00ff"},"slotBytes":"#));
     assert_eq!(Manifest::parse(&text(&manifest)).unwrap(), manifest);
 }
 
@@ -77,6 +93,18 @@ fn what_breaks_a_rule_is_named() {
             |m| m.parts[0].chunks[1].sha256 = m.parts[0].chunks[0].sha256,
             "parts[0].chunks[1].size: 80000; expected 70000, as the same chunk has it before",
         ),
+        (
+            |m| m.hash_tree = Some(tree()),
+            "parts[0].sizeBytes: 150000; expected at least two whole blocks of 4096 bytes, since hashTree makes a tree of them",
+        ),
+        (
+            |m| (m.hash_tree, m.parts[0]) = (Some(tree()), part(PartName::Root, &[4096])),
+            "parts[0].sizeBytes: 4096; expected at least two whole blocks of 4096 bytes, since hashTree makes a tree of them",
+        ),
+        (
+            |m| (m.hash_tree, m.parts[0]) = (Some(tree()), part(PartName::Root, &[8192, 4096])),
+            "parts[1].sizeBytes: 4096; expected 8192, the size of the tree that hashTree makes of the root",
+        ),
         (|m| m.parts[1] = part(PartName::Verity, &[1; 32_768]), "parts: 32771 chunks; expected at most 32768"),
     ];
     for (change, expected) in cases {
@@ -91,6 +119,7 @@ fn what_breaks_a_rule_is_named() {
 #[test]
 fn what_is_no_manifest_is_refused() {
     let good = text(&manifest());
+    let long_salt = format!(r#""hashTree":{{"uuid":"01234567-89ab-cdef-0123-456789abcdef","salt":"{}"}},"slotBytes""#, "00".repeat(257));
     for (from, to) in [
         (r#""formatVersion":1"#, r#""formatVersion":-1"#),
         (r#""formatVersion":1"#, r#""formatVersion":1,"formatVersion":1"#),
@@ -102,6 +131,12 @@ fn what_is_no_manifest_is_refused() {
         (r#""name":"root""#, r#""name":"root\u001b[2J""#),
         (r#""sha256":""#, r#""sha256":"A"#),
         (r#""parts":["#, r#""parts":[["#),
+        (r#""slotBytes""#, r#""hashTree":{},"slotBytes""#),
+        (r#""slotBytes""#, r#""hashTree":{"uuid":"01234567-89ab-cdef-0123-456789abcdef"},"slotBytes""#),
+        (r#""slotBytes""#, r#""hashTree":{"uuid":"\u001b[2J","salt":""},"slotBytes""#),
+        (r#""slotBytes""#, r#""hashTree":{"uuid":"01234567-89ab-cdef-0123-456789abcdef","salt":"\u001b[2J"},"slotBytes""#),
+        (r#""slotBytes""#, r#""hashTree":{"uuid":"01234567-89ab-cdef-0123-456789abcdef","salt":"abc"},"slotBytes""#),
+        (r#""slotBytes""#, &long_salt),
     ] {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good, "{from}");

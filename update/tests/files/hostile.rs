@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use update::{MAX_ENVELOPE_BYTES, SignedManifest, UpdateFile};
 
-use crate::sample::{BUILT_AT, file, header, key, parts, take, trusted, write};
+use crate::sample::{BUILT_AT, file, header, key, parts, take, tree_parts, trusted, write};
 
 #[test]
 fn lengths_are_checked_before_anything_is_read() {
@@ -91,6 +91,13 @@ fn good() -> (Vec<u8>, usize) {
     (bytes, records)
 }
 
+/// The same with a hash tree that follows from its root.
+fn hashed() -> (Vec<u8>, usize) {
+    let (bytes, signed) = write(header(), &tree_parts(), &[key(1)]).unwrap();
+    let records = 16 + signed.bytes().len();
+    (bytes, records)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
@@ -117,8 +124,10 @@ proptest! {
 
     /// What a forger with a key of his own can say: the head is well signed, the numbers are not.
     #[test]
-    fn any_numbers_in_a_manifest_are_read_or_refused(numbers in proptest::collection::vec((any::<Index>(), number()), 1..4)) {
-        let (bytes, records) = GOOD.with(Clone::clone);
+    fn any_numbers_in_a_manifest_are_read_or_refused(
+        numbers in proptest::collection::vec((any::<Index>(), number()), 1..4), has_tree in any::<bool>(),
+    ) {
+        let (bytes, records) = if has_tree { HASHED.with(Clone::clone) } else { GOOD.with(Clone::clone) };
         let mut text = SignedManifest::parse(&bytes[16..records]).unwrap().text().to_owned();
         for (at, number) in numbers {
             let places: Vec<(usize, usize)> = digits(&text);
@@ -144,6 +153,7 @@ proptest! {
 
 thread_local! {
     static GOOD: (Vec<u8>, usize) = good();
+    static HASHED: (Vec<u8>, usize) = hashed();
 }
 
 fn number() -> impl Strategy<Value = String> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use update::{PartName, Progress, UpdateFile, WriteError};
 
-use crate::sample::{BUILT_AT, Parts, file, header, key, letters, parts, take, trusted, write};
+use crate::sample::{BUILT_AT, Parts, file, hash_tree, header, key, letters, parts, take, tree_parts, trusted, write};
 
 #[test]
 fn parts_come_out_as_they_went_in() {
@@ -93,6 +93,48 @@ fn what_cannot_be_written_is_named() {
     }
     let error = update::write(Full, header(), &[root, verity, uki], &[key(1)], 1, |_| {}).unwrap_err();
     assert!(matches!(error, WriteError::Write(source) if source.kind() == std::io::ErrorKind::StorageFull));
+}
+
+#[test]
+fn a_hash_tree_is_told_where_it_follows_from_the_root() {
+    let told = |parts: &Parts| write(header(), parts, &[key(1)]).unwrap().1.peek().hash_tree.clone();
+    let good = tree_parts();
+    assert_eq!(told(&good), Some(hash_tree()));
+    // One byte of it, or of the root.
+    for (part, at) in [(1, 0), (1, 600), (1, 4096), (1, 16_383), (0, 100)] {
+        let mut parts = good.clone();
+        parts[part][at] ^= 1;
+        assert_eq!(told(&parts), None, "{part} at {at}");
+    }
+    // A block more or less of either.
+    let mut parts = good.clone();
+    parts[1].extend([0; 4096]);
+    assert_eq!(told(&parts), None);
+    let mut parts = good.clone();
+    parts[0].truncate(good[0].len() - 4096);
+    assert_eq!(told(&parts), None);
+    let mut parts = good;
+    parts[0].push(0);
+    assert_eq!(told(&parts), None);
+}
+
+/// A reader of before finds every chunk where it looks for it; one of now needs none of the tree, but for what stands elsewhere as well.
+#[test]
+fn a_hash_tree_is_in_the_file_and_not_needed() {
+    let parts = tree_parts();
+    let (bytes, signed) = write(header(), &parts, &[key(1)]).unwrap();
+    assert_eq!(take(&bytes, &trusted(), BUILT_AT).unwrap(), parts);
+    let mut manifest = signed.peek().clone();
+    let tree = manifest.parts[1].chunks.clone();
+    let needed = manifest.needed_chunks();
+    let all: Vec<update::Chunk> = manifest.distinct_chunks().into_iter().filter(|chunk| !tree.contains(chunk)).collect();
+    assert_eq!(needed, all);
+    let names: Vec<PartName> = manifest.needed_parts().map(|part| part.name).collect();
+    assert_eq!(names, [PartName::Root, PartName::Uki]);
+    manifest.parts[2].chunks.push(tree[0]);
+    assert_eq!(manifest.needed_chunks().last(), Some(&tree[0]));
+    manifest.hash_tree = None;
+    assert_eq!(manifest.needed_chunks(), manifest.distinct_chunks());
 }
 
 /// As it goes over the API: the machine says what it lacks, and gets it as patches of what it runs.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use tempfile::{NamedTempFile, TempDir};
-use update::{Digest, Header, PartName, SignedManifest, SigningKey, TrustedKeys, UpdateFile, WriteError};
+use update::{Digest, HashTree, Header, Manifest, PartName, SignedManifest, SigningKey, TrustedKeys, UpdateFile, WriteError};
 
 pub const BUILT_AT: u64 = 1_790_000_000;
 /// 90 days later.
@@ -52,6 +52,31 @@ pub type Parts = [Vec<u8>; 3];
 /// The root begins with two equal chunks of zeros.
 pub fn parts() -> Parts {
     [[vec![0; 512 * 1024], letters(1, 5000)].concat(), letters(2, 2000), letters(3, 3000)]
+}
+
+/// Of [`tree_parts`].
+pub fn hash_tree() -> HashTree {
+    HashTree { uuid: "00010203-0405-0607-0809-0a0b0c0d0e0f".parse().unwrap(), salt: "c0ffee".parse().unwrap() }
+}
+
+/// A root of 130 blocks, so that its hash tree has two levels, and that tree.
+pub fn tree_parts() -> Parts {
+    let root = [vec![0; 512 * 1024], letters(1, 8192)].concat();
+    let mut verity = vec![0; HashTree::size_bytes(root.len() as u64).unwrap() as usize];
+    for block in hash_tree().blocks(root.as_slice(), root.len() as u64).unwrap() {
+        let (offset, block) = block.unwrap();
+        verity[offset as usize..][..block.len()].copy_from_slice(&block);
+    }
+    [root, verity, letters(3, 3000)]
+}
+
+/// The file with another manifest, well signed by key 1.
+pub fn with_manifest(bytes: &[u8], change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
+    let records = 16 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+    let mut manifest = SignedManifest::parse(&bytes[16..records]).unwrap().peek().clone();
+    change(&mut manifest);
+    let signed = SignedManifest::sign(&manifest, &[key(1)]).unwrap();
+    [&bytes[..12], &(signed.bytes().len() as u32).to_le_bytes(), signed.bytes(), &bytes[records..]].concat()
 }
 
 /// The bytes of an update file, and its head.

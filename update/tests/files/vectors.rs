@@ -4,9 +4,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use update::{SignedManifest, TrustedKeys};
+use update::{HashTree, SignedManifest, TrustedKeys};
 
-use crate::sample::{BUILT_AT, EXPIRES_AT, Parts, header, key, parts, take, trusted, write};
+use crate::sample::{BUILT_AT, EXPIRES_AT, Parts, hash_tree, header, key, parts, take, tree_parts, trusted, with_manifest, write};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
@@ -33,6 +33,9 @@ fn made() -> Vec<Vector> {
         exchanged.extend([&digest[..32], &data[32..]].concat());
     }
     let signature = key(1).sign(signed.text()).to_string();
+    let hashed = write(header(), &tree_parts(), &[key(1)]).unwrap().0;
+    let other = HashTree { salt: "c0ffef".parse().unwrap(), ..hash_tree() };
+    let wrong_salt = with_manifest(&hashed, |manifest| manifest.hash_tree = Some(other));
     vec![
         ("good.update", "signed by key 1", good.clone()),
         ("rotation.update", "signed by keys 2 and 1", write(header(), &parts(), &[key(2), key(1)]).unwrap().0),
@@ -52,6 +55,8 @@ fn made() -> Vec<Vector> {
         ),
         ("unknown-key.update", "signed by key 2 alone", write(header(), &parts(), &[key(2)]).unwrap().0),
         ("changed-manifest.update", "good.update with version 1.4.1 written over 1.4.0", replaced("1.4.0", "1.4.1")),
+        ("hash-tree.update", "a root with its hash tree, signed by key 1", hashed),
+        ("wrong-salt.update", "hash-tree.update with another salt in hashTree, signed by key 1", wrong_salt),
     ]
 }
 
@@ -70,7 +75,7 @@ fn records(mut tail: &[u8]) -> Vec<&[u8]> {
 fn verdict(taken: Result<Parts, String>) -> String {
     match taken {
         Ok(taken) => {
-            assert_eq!(taken, parts());
+            assert!(taken == parts() || taken == tree_parts());
             "taken".into()
         }
         Err(error) => error,
@@ -111,9 +116,11 @@ fn vectors_are_judged_as_ever() {
 /// zstd makes of a chunk may change with its version.
 #[test]
 fn the_head_is_written_as_ever() {
-    let vector = std::fs::read(folder().join("good.update")).unwrap();
-    let (_, signed) = write(header(), &parts(), &[key(1)]).unwrap();
-    let head = &vector[16..][..u32::from_le_bytes(vector[12..16].try_into().unwrap()) as usize];
-    assert_eq!(SignedManifest::parse(head).unwrap().text(), signed.text());
-    assert_eq!(head, signed.bytes());
+    for (name, parts) in [("good.update", parts()), ("hash-tree.update", tree_parts())] {
+        let vector = std::fs::read(folder().join(name)).unwrap();
+        let (_, signed) = write(header(), &parts, &[key(1)]).unwrap();
+        let head = &vector[16..][..u32::from_le_bytes(vector[12..16].try_into().unwrap()) as usize];
+        assert_eq!(SignedManifest::parse(head).unwrap().text(), signed.text());
+        assert_eq!(head, signed.bytes());
+    }
 }

@@ -50,7 +50,7 @@ impl Answers {
         let offered = story.offered.as_ref().expect("an offer");
         let running = story.running.as_ref().map(|running| running.manifest().peek().distinct_chunks()).unwrap_or_default();
         let has = |digest: &Digest| story.chunks.contains(&digest.0) || running.iter().any(|chunk| chunk.sha256 == *digest);
-        offered.peek().distinct_chunks().into_iter().map(|chunk| chunk.sha256).filter(|digest| !has(digest)).collect()
+        offered.peek().needed_chunks().into_iter().map(|chunk| chunk.sha256).filter(|digest| !has(digest)).collect()
     }
 
     /// The chunk that was sent, whole or as a patch against what runs.

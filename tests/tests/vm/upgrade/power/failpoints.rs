@@ -131,6 +131,7 @@ const WAYS: &[Way] = &[
             "offer::slot-forgotten",
             "slot::chunk-written",
             "slot::synced",
+            "slot::hashes-written",
             "start::verifying",
             "start::recorded",
             "esp::image-renamed",
