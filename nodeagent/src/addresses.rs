@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::resources::network::{Address, Link};
+use crate::resources::link::Link;
+use crate::resources::network::Address;
 use crate::store::Store;
 
 /// Addresses of links that lead out of the machine, sorted: no loopback, no link-local ones, none of bridges and tunnels of pods.
 pub fn reachable(store: &Store) -> Vec<IpAddr> {
     let links = store.all::<Link>();
-    let leads_out =
-        |address: &Address| links.get(&address.link).is_some_and(|link| matches!(link.kind.as_str(), "ethernet" | "bond" | "vlan"));
+    let leads_out = |address: &Address| links.get(&address.link).is_some_and(Link::leads_out);
     let mut addresses: Vec<IpAddr> =
         store.all::<Address>().into_values().filter(leads_out).map(|address| address.address.addr()).filter(|ip| !is_local(ip)).collect();
     addresses.sort();
@@ -38,7 +38,7 @@ mod tests {
     fn only_what_leads_out_counts() {
         let store = Store::default();
         for (name, kind) in [("eth0", "ethernet"), ("cni0", "bridge"), ("lo", "loopback")] {
-            let link = Link { index: 1, kind: kind.to_owned(), hardware_address: String::new(), mtu: 1500, up: true, carrier: true };
+            let link = Link { kind: kind.to_owned(), ..Link::default() };
             store.put(name, &link);
         }
         for (link, address) in

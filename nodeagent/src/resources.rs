@@ -16,6 +16,7 @@ pub mod gate;
 pub mod installation;
 pub mod join;
 pub mod kinds;
+pub mod link;
 pub mod load_balancer;
 pub mod machine;
 pub mod manifests;

@@ -11,6 +11,7 @@ mod health;
 mod host;
 mod kubelet;
 mod link;
+mod link_kind;
 mod load_balancer;
 mod network;
 mod object;
@@ -18,6 +19,7 @@ mod owned;
 pub(super) mod pem;
 mod pressure;
 mod registry;
+mod routing;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -50,6 +52,8 @@ impl Config {
         pressure::machine(&config.machine.pressure, &mut check);
         pressure::cluster(&config.cluster.pressure, &mut check);
         link::check(&config.machine.network, &mut check);
+        link_kind::check(&config.machine, &mut check);
+        routing::check(&config.machine.network.rules, &mut check);
         firewall::check(&config, &mut check);
         kubelet::check(&config, &mut check);
         registry::check(&config.machine.registries, &mut check);

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::audit::Audit;
 use super::firewall::Firewall;
 use super::health::Health;
+use super::link::{Interface, RoutingRule};
 use super::pressure::MachinePressure;
 use super::value::{Address, ByteSize, Cidr, Duration, Secret};
 
@@ -118,47 +119,11 @@ pub struct HostNetwork {
     pub nameservers: Vec<IpAddr>,
     /// Time servers (NTP), by name or address; given here, DHCP's are not used. Default: none.
     pub time_servers: Vec<String>,
+    /// Which packets go by another table of routes than the main one. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RoutingRule>,
     /// What the machine takes from outside. Default: what the cluster needs.
     pub firewall: Firewall,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Interface {
-    /// The link's name, such as `eth0`. No default.
-    pub name: String,
-    /// Whether addresses, routes, resolvers and time servers come from DHCP. Default: false.
-    #[serde(default)]
-    pub dhcp: bool,
-    /// Addresses with prefix length, such as 192.0.2.10/24. Default: none.
-    #[serde(default)]
-    #[schemars(with = "Vec<Cidr>")]
-    pub addresses: Vec<IpNet>,
-    /// Routes over this link. Default: none.
-    #[serde(default)]
-    pub routes: Vec<Route>,
-    /// Largest packet in bytes. Default: the link's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u16>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Route {
-    /// Destination; 0.0.0.0/0 or ::/0 is the default route. No default.
-    #[schemars(with = "Cidr")]
-    pub to: IpNet,
-    /// Next hop. Default: the destination is on the link.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Address>")]
-    pub via: Option<IpAddr>,
-    /// The lower one of two routes to a destination is taken. Default: 1024.
-    #[serde(default = "default_metric")]
-    pub metric: u32,
-}
-
-fn default_metric() -> u32 {
-    1024
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,9 +7,12 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Context;
+
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
+pub use apply::load;
 use plan::{Action, Seen};
 
 #[derive(Debug, Default)]
@@ -51,7 +54,7 @@ impl Controller for Kernel {
                     if loaded.is_ok() {
                         self.loaded.insert(module.name);
                     }
-                    loaded
+                    loaded.context("machine.kernel.modules")
                 }
                 Action::Set { name, value } => apply::set(&node.root, &name, &value),
             };

@@ -1,28 +1,31 @@
-//! Keeps links, addresses, routes, name servers, the hostname and the node IPs as the machine config and the DHCP servers say.
+//! Keeps links, addresses, routes, rules, name servers, the hostname and the node IPs as the machine config and the DHCP servers say.
 //!
-//! reads: machine config, leases, the kernel's links, addresses and routes
-//! writes: links, addresses, routes, leases, resolvers, hostnames, nodeips
+//! reads: machine config, leases, the kernel's links, addresses, routes and rules
+//! writes: links, addresses, routes, rules, leases, resolvers, hostnames, nodeips
 
 mod apply;
 mod dhcp;
 mod kernel;
 mod plan;
 mod render;
+mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::task::JoinHandle;
 
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
-use crate::resources::network::{Address, Hostname, Lease, Link, LocalResolver, NodeIps, Resolvers, Route};
+use crate::resources::link::{Link, RoutingRule};
+use crate::resources::network::{Address, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
 use crate::store::Resource;
 pub use kernel::{connect, link_names, publish};
 use plan::{Action, Seen};
 
-/// Marks our addresses (IFA_PROTO) and routes (RTA protocol) in the kernel, so that an agent that starts anew knows its own and leaves all
-/// others alone. Numbers from 5 on are free for daemons (addresses), 128 to 191 are taken by none of the routing daemons (routes).
+/// Marks our addresses (IFA_PROTO), routes and rules (RTA and FRA protocol) and the links that we made (IFLA_GROUP) in the kernel, so that an
+/// agent that starts anew knows its own and leaves all others alone. Numbers from 5 on are free for daemons (addresses), 128 to 191 are taken
+/// by none of the routing daemons (routes, rules); groups of links are everybody's, and all but 0 are unused.
 const PROTOCOL: u8 = 177;
 
 #[derive(Debug)]
@@ -47,12 +50,13 @@ impl Controller for Network {
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         self.clients.retain(|_, client| !client.is_finished());
         // The kernel is asked itself; that it has something new to say is read off the board.
-        for kind in [Link::KIND, Address::KIND, Route::KIND] {
+        for kind in [Link::KIND, Address::KIND, Route::KIND, RoutingRule::KIND] {
             node.store.list(kind);
         }
         Ok(Seen {
             config: node.config().map(|applied| applied.config.clone()),
             kernel: kernel::read(&self.netlink).await?,
+            modules: loaded(&node.root),
             leases: node.store.all::<Lease>(),
             clients: self.clients.keys().cloned().collect(),
             machine_id: apply::read_text(&node.root.machine_id()),
@@ -72,4 +76,10 @@ impl Controller for Network {
     async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
         apply::apply(action, node, &self.netlink, &mut self.clients).await
     }
+}
+
+/// A module that is built into the kernel may not show: then modprobe has nothing to do for it.
+fn loaded(root: &machine::Root) -> BTreeSet<String> {
+    let is_loaded = |module: &&str| root.path(&format!("/sys/module/{module}")).exists();
+    plan::links::MODULES.iter().copied().filter(is_loaded).map(str::to_owned).collect()
 }

@@ -208,6 +208,11 @@ pub const KINDS: &[Kind] = &[
             ("UP", "status.up"),
             ("CARRIER", "status.carrier"),
             ("MTU", "status.mtu"),
+            ("MASTER", "status.master"),
+            ("PARENT", "status.vlan.parent"),
+            ("VLAN", "status.vlan.id"),
+            ("BOND MODE", "status.bond.mode"),
+            ("ACTIVE", "status.bond.activeMember"),
             ("HARDWARE ADDRESS", "status.hardwareAddress"),
         ],
     ),
@@ -325,8 +330,13 @@ pub const KINDS: &[Kind] = &[
     seen("resolvers", "Name servers in force.", &[("NAMESERVERS", "status.nameservers")]),
     seen(
         "routes",
-        "Routes of the main table.",
-        &[("LINK", "status.link"), ("TO", "status.to"), ("VIA", "status.via"), ("METRIC", "status.metric")],
+        "Routes of the main table, and the machine config's in others.",
+        &[("LINK", "status.link"), ("TO", "status.to"), ("VIA", "status.via"), ("METRIC", "status.metric"), ("TABLE", "status.table")],
+    ),
+    seen(
+        "rules",
+        "The machine config's rules that choose between tables of routes.",
+        &[("PRIORITY", "status.priority"), ("FROM", "status.from"), ("TO", "status.to"), ("TABLE", "status.table")],
     ),
     seen(
         "scores",

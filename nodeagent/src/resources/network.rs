@@ -1,27 +1,12 @@
-//! What the machine has of a network: links, addresses, routes, leases, resolvers, its name and its node IPs.
+//! What the machine has of a network beside its links: addresses, routes, leases, resolvers, its name and its node IPs.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use machine::config::MAIN_TABLE;
 use serde::{Deserialize, Serialize};
 
 use crate::store::Resource;
-
-/// A network device, named by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Link {
-    pub index: u32,
-    /// `ethernet` for a device with hardware behind it, `loopback`, else the kernel's kind: `bridge`, `veth`, `vxlan`, ...
-    pub kind: String,
-    /// Hardware address as `52:54:00:12:34:56`; empty where there is none.
-    pub hardware_address: String,
-    pub mtu: u32,
-    /// Administratively up.
-    pub up: bool,
-    /// A cable is plugged in, as far as the device can tell.
-    pub carrier: bool,
-}
 
 /// An address of a link, named `<link>/<address>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,7 +18,7 @@ pub struct Address {
     pub owned: bool,
 }
 
-/// A route of the main table, named `<link>/<destination>/<next hop>`.
+/// A route of the main table, or one of Corten's in another, named `<link>/<destination>/<next hop>`, with `@<table>` behind that.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
@@ -41,6 +26,8 @@ pub struct Route {
     pub to: IpNet,
     pub via: Option<IpAddr>,
     pub metric: u32,
+    /// The kernel's number; 254 is the main one.
+    pub table: u32,
     pub owned: bool,
 }
 
@@ -151,9 +138,6 @@ impl Resource for Neighbour {
 impl Resource for FirewallRule {
     const KIND: &'static str = "firewallrules";
 }
-impl Resource for Link {
-    const KIND: &'static str = "links";
-}
 impl Resource for Address {
     const KIND: &'static str = "addresses";
 }
@@ -197,9 +181,8 @@ impl Address {
 
 impl Route {
     pub fn name(&self) -> String {
-        match self.via {
-            Some(via) => format!("{}/{}/{via}", self.link, self.to),
-            None => format!("{}/{}", self.link, self.to),
-        }
+        let via = self.via.map(|via| format!("/{via}")).unwrap_or_default();
+        let table = if self.table == MAIN_TABLE { String::new() } else { format!("@{}", self.table) };
+        format!("{}/{}{via}{table}", self.link, self.to)
     }
 }

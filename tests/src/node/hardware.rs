@@ -28,6 +28,8 @@ pub struct Hardware {
     pub clock: Option<String>,
     /// A word for the kernel's command line, which the UKI's stub takes from the firmware (SMBIOS, table 11).
     pub kernel_argument: Option<String>,
+    /// Further arguments of QEMU.
+    pub extra: Vec<String>,
     /// Keeps what the firmware remembers and what the TPM does.
     folder: PathBuf,
 }
@@ -49,6 +51,7 @@ impl Hardware {
             tpm: false,
             clock: None,
             kernel_argument: None,
+            extra: Vec::new(),
             folder: folder.to_owned(),
         })
     }
@@ -89,6 +92,7 @@ impl Hardware {
         spec.drives.extend(self.drives.iter().cloned());
         spec.network_boot.clone_from(&self.network_boot);
         spec.clock.clone_from(&self.clock);
+        spec.extra.clone_from(&self.extra);
         if let Some(word) = &self.kernel_argument {
             spec.extra.extend(["-smbios".to_owned(), format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={word}")]);
         }

@@ -7,6 +7,7 @@ mod kubernetes;
 mod machine_api;
 mod media;
 mod metrics;
+mod network;
 mod reconfigure;
 mod secure_boot;
 mod seeds;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Check;
 use super::network::is_ipv4;
+use super::{Check, routing};
 use crate::config::address::Host;
 use crate::config::names;
 use crate::config::report::Path;
@@ -51,7 +51,7 @@ fn each_interface(path: &Path, interface: &Interface, check: &mut Check<'_>) {
     for (index, route) in interface.routes.iter().enumerate() {
         each_route(&path.key("routes").item(index), route, interface, check);
     }
-    let routes = interface.routes.iter().map(|route| (route.to.to_string(), (route.to, route.metric)));
+    let routes = interface.routes.iter().map(|route| (route.to.to_string(), (route.to, route.metric, route.table)));
     check.refuse_repeats(&path.key("routes"), routes);
 }
 
@@ -60,6 +60,7 @@ fn each_route(path: &Path, route: &Route, interface: &Interface, check: &mut Che
         let remedy = format!("write {}", route.to.trunc());
         check.add(&path.key("to"), format!("{}, an address within a network", route.to), "a network", remedy);
     }
+    routing::table(&path.key("table"), route.table, check);
     let Some(via) = route.via else { return };
     let path = path.key("via");
     if via.is_ipv4() != is_ipv4(&route.to) {

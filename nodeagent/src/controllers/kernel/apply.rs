@@ -11,9 +11,9 @@ use tokio::process::Command;
 pub async fn load(root: &Root, module: &KernelModule) -> anyhow::Result<()> {
     let mut command = Command::new(root.path("/usr/sbin/modprobe"));
     command.arg("--").arg(&module.name).args(&module.parameters);
-    let output = command.output().await.with_context(|| format!("machine.kernel.modules: running modprobe for {}", module.name))?;
+    let output = command.output().await.with_context(|| format!("running modprobe for {}", module.name))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "machine.kernel.modules: module {}: {}", module.name, said.trim());
+    anyhow::ensure!(output.status.success(), "module {}: {}", module.name, said.trim());
     Ok(())
 }
 

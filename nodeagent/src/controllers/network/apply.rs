@@ -1,5 +1,7 @@
 //! Carries the network's actions out: netlink, DHCP clients, the hostname, files and the board.
 
+mod links;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,7 +23,7 @@ use crate::resources::network::{Address, Hostname, Lease, NodeIps, Resolvers, Ro
 const PRESENT: [Errno; 1] = [Errno::EEXIST];
 
 /// What the kernel says to a removal of what is gone.
-const GONE: [Errno; 3] = [Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENODEV];
+const GONE: [Errno; 4] = [Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENODEV, Errno::ENOENT];
 
 pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut BTreeMap<String, JoinHandle<()>>) -> anyhow::Result<()> {
     match action {
@@ -36,6 +38,16 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut 
             let message = message(netlink, &route).await?;
             tolerate(netlink.route().del(message).execute().await, &GONE, || format!("removing route {}", route.name()))
         }
+        Action::AddRule(rule) => {
+            let mut request = netlink.rule().add();
+            *request.message_mut() = super::kernel::rule::message(&rule);
+            tolerate(request.execute().await, &PRESENT, || format!("adding routing rule {}", rule.name()))
+        }
+        Action::RemoveRule(rule) => {
+            let message = super::kernel::rule::message(&rule);
+            tolerate(netlink.rule().del(message).execute().await, &GONE, || format!("removing routing rule {}", rule.name()))
+        }
+        Action::ShapeLinks(changes) => links::apply(netlink, &node.root, changes).await,
         Action::StartDhcp { link, index, hardware_address } => {
             let client = tokio::spawn(dhcp::run(node.clone(), link.clone(), index, hardware_address));
             clients.insert(link, client);
@@ -102,7 +114,7 @@ async fn message(netlink: &Handle, route: &Route) -> anyhow::Result<RouteMessage
     Ok(match (route.to, route.via) {
         (IpNet::V4(to), via) => {
             let builder = RouteMessageBuilder::<std::net::Ipv4Addr>::new().destination_prefix(to.addr(), to.prefix_len());
-            let builder = builder.output_interface(index).priority(route.metric).protocol(protocol);
+            let builder = builder.output_interface(index).priority(route.metric).protocol(protocol).table_id(route.table);
             match via {
                 // A next hop outside the link's networks (as some clouds give to a /32 address) is on the link all the same.
                 Some(IpAddr::V4(via)) => builder.gateway(via).onlink().build(),
@@ -112,7 +124,7 @@ async fn message(netlink: &Handle, route: &Route) -> anyhow::Result<RouteMessage
         }
         (IpNet::V6(to), via) => {
             let builder = RouteMessageBuilder::<std::net::Ipv6Addr>::new().destination_prefix(to.addr(), to.prefix_len());
-            let builder = builder.output_interface(index).priority(route.metric).protocol(protocol);
+            let builder = builder.output_interface(index).priority(route.metric).protocol(protocol).table_id(route.table);
             match via {
                 Some(IpAddr::V6(via)) => builder.gateway(via).build(),
                 Some(IpAddr::V4(via)) => anyhow::bail!("route {}: an IPv6 destination has no IPv4 next hop {via}", route.name()),

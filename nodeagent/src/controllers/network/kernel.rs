@@ -1,4 +1,7 @@
-//! The kernel's side: reads links, addresses and routes by rtnetlink, and keeps the board's view of them fresh.
+//! The kernel's side: reads links, addresses, routes and rules by rtnetlink, and keeps the board's view of them fresh.
+
+pub mod link;
+pub mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,15 +10,18 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
+use machine::config::MAIN_TABLE;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::rule::RuleMessage;
+use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
-use super::PROTOCOL;
+use super::{PROTOCOL, told};
 use crate::node::Node;
-use crate::resources::network::{Address, Link, Route, hardware_address};
+use crate::resources::link::{Link, RoutingRule};
+use crate::resources::network::{Address, Route};
 
 /// What the kernel has.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,6 +29,8 @@ pub struct Kernel {
     pub links: BTreeMap<String, Link>,
     pub addresses: BTreeSet<Address>,
     pub routes: BTreeSet<Route>,
+    /// Those by networks alone, whoever put them there.
+    pub rules: BTreeSet<RoutingRule>,
 }
 
 pub fn connect() -> anyhow::Result<Handle> {
@@ -33,7 +41,9 @@ pub fn connect() -> anyhow::Result<Handle> {
 
 async fn links(netlink: &Handle) -> anyhow::Result<BTreeMap<String, Link>> {
     let messages: Vec<LinkMessage> = netlink.link().get().execute().try_collect().await.context("listing links")?;
-    Ok(messages.iter().map(link).collect())
+    let names: BTreeMap<u32, String> = messages.iter().filter_map(link::name).collect();
+    let named = messages.iter().filter_map(|message| Some((names.get(&message.header.index)?.clone(), link::link(message, &names))));
+    Ok(named.collect())
 }
 
 fn names(links: &BTreeMap<String, Link>) -> BTreeMap<u32, String> {
@@ -45,7 +55,7 @@ pub async fn link_names(netlink: &Handle) -> anyhow::Result<BTreeMap<u32, String
     Ok(names(&links(netlink).await?))
 }
 
-/// Links, addresses and routes as they are now.
+/// Links, addresses, routes and rules as they are now.
 pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
     let links = links(netlink).await?;
     let names = names(&links);
@@ -59,7 +69,12 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
         let messages: Vec<RouteMessage> = netlink.route().get(request).execute().try_collect().await.context("listing routes")?;
         routes.extend(messages.iter().filter_map(|message| route(message, &names)));
     }
-    Ok(Kernel { links, addresses, routes })
+    let mut rules = BTreeSet::new();
+    for version in [IpVersion::V4, IpVersion::V6] {
+        let messages: Vec<RuleMessage> = netlink.rule().get(version).execute().try_collect().await.context("listing routing rules")?;
+        rules.extend(messages.iter().filter_map(rule::rule));
+    }
+    Ok(Kernel { links, addresses, routes, rules })
 }
 
 /// Puts the kernel's view on the board now and whenever the kernel tells of a change, for as long as the agent lives.
@@ -70,60 +85,24 @@ pub async fn publish(node: Node) -> anyhow::Result<()> {
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
     ];
     let (connection, netlink, mut messages) = rtnetlink::new_multicast_connection(&groups).context("listening to netlink")?;
     tokio::spawn(connection);
+    let mut before = None;
     loop {
         let kernel = read(&netlink).await?;
+        for (link, reason, message) in before.replace(kernel.links.clone()).iter().flat_map(|before| told::between(before, &kernel.links)) {
+            node.events.emit(format!("link/{link}"), reason, message);
+        }
         node.store.replace(kernel.links);
         node.store.replace(kernel.addresses.into_iter().map(|address| (address.name(), address)));
         node.store.replace(kernel.routes.into_iter().map(|route| (route.name(), route)));
+        node.store.replace(kernel.rules.into_iter().filter(|rule| rule.owned).map(|rule| (rule.name(), rule)));
         messages.next().await.context("netlink closed")?;
         // Changes come in bursts (each pod is a dozen messages): read once for all that come close together.
         while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(20), messages.next()).await {}
-    }
-}
-
-fn link(message: &LinkMessage) -> (String, Link) {
-    let mut name = String::new();
-    let mut kind = match message.header.link_layer_type {
-        LinkLayerType::Ether => "ethernet".to_owned(),
-        LinkLayerType::Loopback => "loopback".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    };
-    let mut link = Link {
-        index: message.header.index,
-        kind: String::new(),
-        hardware_address: String::new(),
-        mtu: 0,
-        up: message.header.flags.contains(LinkFlags::Up),
-        carrier: message.header.flags.contains(LinkFlags::LowerUp),
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(text) => name.clone_from(text),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Address(bytes) if bytes.iter().any(|byte| *byte != 0) => {
-                link.hardware_address = hardware_address(bytes);
-            }
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    if let LinkInfo::Kind(info_kind) = info {
-                        kind = kind_name(info_kind);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    link.kind = kind;
-    (name, link)
-}
-
-fn kind_name(kind: &InfoKind) -> String {
-    match kind {
-        InfoKind::Other(name) => name.clone(),
-        known => format!("{known:?}").to_lowercase(),
     }
 }
 
@@ -146,10 +125,14 @@ fn address(message: &AddressMessage, names: &BTreeMap<u32, String>) -> Option<Ad
     Some(Address { link: names.get(&message.header.index)?.clone(), address, owned })
 }
 
-/// `None` for what is not a unicast route of the main table on a link.
+/// `None` for what is not a unicast route on a link, and for others' routes outside of the main table.
 fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Option<Route> {
     let header = &message.header;
-    if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
+    let owned = header.protocol == RouteProtocol::Other(PROTOCOL);
+    let number = |attribute: &RouteAttribute| if let RouteAttribute::Table(table) = attribute { Some(*table) } else { None };
+    // The header has room for 8 bits of it.
+    let table = message.attributes.iter().find_map(number).unwrap_or(u32::from(header.table));
+    if header.kind != RouteType::Unicast || (table != MAIN_TABLE && !owned) {
         return None;
     }
     let any: IpAddr = match header.address_family {
@@ -167,7 +150,7 @@ fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Option<Route>
         }
     }
     let to = IpNet::new(to, header.destination_prefix_length).ok()?;
-    Some(Route { link: link?, to, via, metric, owned: header.protocol == RouteProtocol::Other(PROTOCOL) })
+    Some(Route { link: link?, to, via, metric, table, owned })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -1,17 +1,21 @@
-//! Decides what the network lacks: which links to raise, which addresses and routes to add and remove, which DHCP clients to run, and what
-//! the machine is called. Only what carries our mark is ever removed.
+//! Decides what the network lacks: which links to make and raise, which addresses, routes and rules to add and remove, which DHCP clients to
+//! run, and what the machine is called. Only what carries our mark is ever removed.
+
+pub mod links;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use machine::config::{Config, Interface};
+use links::LinkChange;
+use machine::config::{Config, Interface, MAIN_TABLE, bottom_up};
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, rule};
 use super::render;
 use crate::plan::Plan;
-use crate::resources::network::{Address, Hostname, Lease, Link, LocalResolver, NodeIps, Resolvers, Route};
+use crate::resources::link::{Link, RoutingRule};
+use crate::resources::network::{Address, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
 
 /// Metric of a route that a DHCP server gave: the same as of one in the config without a metric.
 const DHCP_METRIC: u32 = 1024;
@@ -22,6 +26,8 @@ pub struct Seen {
     /// `None` in maintenance: then every Ethernet link asks for a lease.
     pub config: Option<Arc<Config>>,
     pub kernel: Kernel,
+    /// Those of [`links::MODULES`] that are loaded.
+    pub modules: BTreeSet<String>,
     pub leases: BTreeMap<String, Lease>,
     /// Links with a running DHCP client.
     pub clients: BTreeSet<String>,
@@ -44,6 +50,9 @@ pub enum Action {
     RemoveAddress(Address),
     AddRoute(Route),
     RemoveRoute(Route),
+    AddRule(RoutingRule),
+    RemoveRule(RoutingRule),
+    ShapeLinks(Vec<LinkChange>),
     StartDhcp { link: String, index: u32, hardware_address: String },
     StopDhcp { link: String },
     SetHostname(String),
@@ -57,36 +66,50 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     let mut actions = Vec::new();
     let interfaces = interfaces(seen);
     let wanted = Wanted::new(&interfaces, seen);
+    let links = links::decide(configured(seen), &seen.kernel, &seen.modules);
     actions.extend(link_actions(&interfaces, seen));
     actions
         .extend(difference(&wanted.addresses, &seen.kernel.addresses, Action::AddAddress, Action::RemoveAddress, |address| address.owned));
     actions.extend(difference(&wanted.routes, &seen.kernel.routes, Action::AddRoute, Action::RemoveRoute, |route| route.owned));
+    actions.extend(difference(&wanted.rules, &seen.kernel.rules, Action::AddRule, Action::RemoveRule, |rule| rule.owned));
     actions.extend(dhcp_actions(&interfaces, seen));
     actions.extend(name_actions(seen));
-    Plan::from_actions(actions)
+    // Last: what goes wrong here holds nothing else up. A member has lost its addresses by then.
+    if !links.changes.is_empty() {
+        actions.push(Action::ShapeLinks(links.changes));
+    }
+    if actions.is_empty() && !links.missing.is_empty() { Plan::Waiting(links.missing) } else { Plan::from_actions(actions) }
 }
 
-/// The interfaces in the config; where it names none, DHCP on every Ethernet link.
+fn configured(seen: &Seen) -> &[Interface] {
+    seen.config.as_ref().map(|config| config.machine.network.interfaces.as_slice()).unwrap_or_default()
+}
+
+/// The interfaces in the config that are there, each after those that it is made of; where it names none, DHCP on every Ethernet link.
 fn interfaces(seen: &Seen) -> Vec<Interface> {
-    let configured = seen.config.iter().flat_map(|config| &config.machine.network.interfaces).cloned();
-    let configured: Vec<Interface> = configured.filter(|interface| seen.kernel.links.contains_key(&interface.name)).collect();
-    if seen.config.as_ref().is_some_and(|config| !config.machine.network.interfaces.is_empty()) {
-        return configured;
+    let configured = configured(seen);
+    if !configured.is_empty() {
+        // A link of that name that others made is not the one that the config means.
+        let meant = |interface: &&Interface| {
+            let link = seen.kernel.links.get(&interface.name);
+            link.is_some_and(|link| interface.kind().is_none() || link.owned)
+        };
+        return bottom_up(configured).into_iter().filter(meant).cloned().collect();
     }
     let ethernet = seen.kernel.links.iter().filter(|(_, link)| link.kind == "ethernet");
-    let by_dhcp =
-        |(name, _): (&String, &Link)| Interface { name: name.clone(), dhcp: true, addresses: Vec::new(), routes: Vec::new(), mtu: None };
+    let by_dhcp = |(name, _): (&String, &Link)| Interface { name: name.clone(), dhcp: true, ..Interface::default() };
     ethernet.map(by_dhcp).collect()
 }
 
 struct Wanted {
     addresses: BTreeSet<Address>,
     routes: BTreeSet<Route>,
+    rules: BTreeSet<RoutingRule>,
 }
 
 impl Wanted {
     fn new(interfaces: &[Interface], seen: &Seen) -> Wanted {
-        let mut wanted = Wanted { addresses: BTreeSet::new(), routes: BTreeSet::new() };
+        let mut wanted = Wanted { addresses: BTreeSet::new(), routes: BTreeSet::new(), rules: rules(seen) };
         for interface in interfaces {
             let link = &interface.name;
             // The kernel drops routes of a link that is down: they are wanted once it is up.
@@ -97,12 +120,24 @@ impl Wanted {
             if !up {
                 continue;
             }
-            let route = |to: IpNet, via, metric| Route { link: link.clone(), to: to.trunc(), via, metric, owned: true };
-            wanted.routes.extend(interface.routes.iter().map(|given| route(given.to, given.via, given.metric)));
-            wanted.routes.extend(lease.iter().flat_map(|lease| &lease.routes).map(|given| route(given.to, given.via, DHCP_METRIC)));
+            let route = |to: IpNet, via, metric, table| Route { link: link.clone(), to: to.trunc(), via, metric, table, owned: true };
+            wanted.routes.extend(interface.routes.iter().map(|given| route(given.to, given.via, given.metric, given.table)));
+            let leased = lease.iter().flat_map(|lease| &lease.routes);
+            wanted.routes.extend(leased.map(|given| route(given.to, given.via, DHCP_METRIC, MAIN_TABLE)));
         }
         wanted
     }
+}
+
+/// Those of the config. One that somebody else put there just so is not put there again: the kernel would refuse it.
+fn rules(seen: &Seen) -> BTreeSet<RoutingRule> {
+    let configured = seen.config.iter().flat_map(|config| &config.machine.network.rules);
+    let wanted = configured.filter_map(|given| {
+        let (from, to) = (rule::narrow(given.from), rule::narrow(given.to));
+        Some(RoutingRule { ipv4: given.is_ipv4()?, priority: given.priority, from, to, table: given.table, owned: true })
+    });
+    let is_others = |rule: &RoutingRule| seen.kernel.rules.contains(&RoutingRule { owned: false, ..rule.clone() });
+    wanted.filter(|rule| !is_others(rule)).collect()
 }
 
 /// Removals of what is ours and not wanted come first, so that an address can move from one link to another.
@@ -117,9 +152,25 @@ fn difference<T: Ord + Clone>(
     surplus.chain(wanted.difference(present).cloned().map(add)).collect()
 }
 
+/// What is made of others comes after them: a VLAN cannot be up, nor have a larger MTU, before its parent.
 fn link_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
     let mut actions = Vec::new();
-    for interface in interfaces {
+    let master = |name: &str| seen.kernel.links.get(name).and_then(|link| link.master.as_deref());
+    // Parents and members without an item of their own; a member once it is one, since a bond takes no link that is up.
+    let below = interfaces.iter().flat_map(|above| above.below().map(move |name| (above, name)));
+    let unnamed = below.filter(|(_, name)| !interfaces.iter().any(|interface| interface.name == *name));
+    let ready = |(above, name): &(&Interface, &str)| above.vlan.is_some() || master(name) == Some(above.name.as_str());
+    let raised: BTreeSet<&str> = unnamed.filter(ready).map(|(_, name)| name).collect();
+    for name in raised {
+        if seen.kernel.links.get(name).is_some_and(|link| !link.up) {
+            actions.push(Action::SetLink { link: name.to_owned(), up: true, mtu: None });
+        }
+    }
+    let waits_for_bond = |name: &String| {
+        let bond = configured(seen).iter().find(|above| above.bond.is_some() && above.members().contains(name));
+        bond.is_some_and(|bond| master(name) != Some(bond.name.as_str()))
+    };
+    for interface in interfaces.iter().filter(|interface| !waits_for_bond(&interface.name)) {
         let Some(link) = seen.kernel.links.get(&interface.name) else { continue };
         let leased = seen.leases.get(&interface.name).filter(|_| interface.dhcp).and_then(|lease| lease.mtu);
         // 576 is the least that RFC 2132 allows a server to give (68 in theory; such a link carries nothing).
@@ -208,7 +259,7 @@ fn resolvers(seen: &Seen) -> Resolvers {
 }
 
 /// One address for each family of pod networks: in the subnets that the config gives, else on the link of the best default route, else on
-/// the first Ethernet link.
+/// the first link that leads out.
 fn node_ips(seen: &Seen) -> Vec<IpAddr> {
     let Some(config) = &seen.config else { return Vec::new() };
     let subnets = &config.machine.kubelet.node_ip.subnets;
@@ -227,12 +278,13 @@ fn node_ip(kernel: &Kernel, subnets: &[IpNet], is_shared: &dyn Fn(IpAddr) -> boo
         let chosen = candidates.find(|address| subnets.iter().any(|subnet| subnet.contains(&address.address.addr())));
         return chosen.map(|address| address.address.addr());
     }
-    let defaults = kernel.routes.iter().filter(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == ipv4);
+    let is_default = |route: &&Route| route.table == MAIN_TABLE && route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == ipv4;
+    let defaults = kernel.routes.iter().filter(is_default);
     // A machine that reaches nothing beyond its links has no default route, and an address all the same.
     let link = defaults.min_by_key(|route| route.metric).map(|route| &route.link);
     let fits = |address: &&Address| match link {
         Some(link) => address.link == *link,
-        None => kernel.links.get(&address.link).is_some_and(|link| link.kind == "ethernet"),
+        None => kernel.links.get(&address.link).is_some_and(Link::leads_out),
     };
     candidates.find(fits).map(|address| address.address.addr())
 }

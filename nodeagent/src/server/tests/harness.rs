@@ -34,7 +34,8 @@ use crate::init_events;
 use crate::node::Node;
 use crate::power::Power;
 use crate::resources::cluster::Certificate;
-use crate::resources::network::{Address, Link};
+use crate::resources::link::Link;
+use crate::resources::network::Address;
 use crate::reviews::Reviews;
 use crate::server::{Api, serve, tls};
 use crate::upgrade::Upgrades;
@@ -176,7 +177,7 @@ impl Machine {
 
     /// Puts a link with an address on the board.
     pub fn connect_link(&self, name: &str, address: &str) {
-        let link = Link { index: 2, kind: "ethernet".to_owned(), hardware_address: String::new(), mtu: 1500, up: true, carrier: true };
+        let link = Link { index: 2, kind: "ethernet".to_owned(), mtu: 1500, up: true, carrier: true, ..Link::default() };
         self.node.store.put(name, &link);
         let address = Address { link: name.to_owned(), address: address.parse().unwrap(), owned: true };
         self.node.store.put(&address.name(), &address);

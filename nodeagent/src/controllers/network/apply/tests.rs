@@ -1,5 +1,6 @@
 //! Against the real kernel, in a network namespace of the test's own (needs root).
 
+use machine::config::MAIN_TABLE;
 use rtnetlink::LinkVeth;
 
 use super::super::kernel;
@@ -7,7 +8,7 @@ use super::*;
 use crate::init_client::InitClient;
 
 /// Runs a test in a new network namespace: on a thread of its own, since a namespace is a thread's.
-fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let thread = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace (this test needs root)");
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
@@ -15,7 +16,7 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
     thread.join().unwrap();
 }
 
-async fn do_all(actions: Vec<Action>, netlink: &Handle) {
+pub async fn do_all(actions: Vec<Action>, netlink: &Handle) {
     let directory = tempfile::tempdir().unwrap();
     let root = machine::Root::new(directory.path());
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
@@ -24,6 +25,8 @@ async fn do_all(actions: Vec<Action>, netlink: &Handle) {
     }
 }
 
+mod links;
+
 #[test]
 fn addresses_and_routes_come_and_go_and_foreign_ones_stay() {
     in_namespace(|| async {
@@ -31,7 +34,7 @@ fn addresses_and_routes_come_and_go_and_foreign_ones_stay() {
         netlink.link().add(LinkVeth::new("eth0", "peer").build()).execute().await.unwrap();
         let address = Address { link: "eth0".into(), address: "192.0.2.10/24".parse().unwrap(), owned: true };
         let via = Some("192.0.2.1".parse().unwrap());
-        let route = Route { link: "eth0".into(), to: "0.0.0.0/0".parse().unwrap(), via, metric: 1024, owned: true };
+        let route = Route { link: "eth0".into(), to: "0.0.0.0/0".parse().unwrap(), via, metric: 1024, table: MAIN_TABLE, owned: true };
         let up = |link: &str, mtu| Action::SetLink { link: link.into(), up: true, mtu };
         let additions =
             vec![up("eth0", Some(1400)), up("peer", None), Action::AddAddress(address.clone()), Action::AddRoute(route.clone())];

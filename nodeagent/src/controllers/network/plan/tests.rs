@@ -1,11 +1,14 @@
 //! The network's decisions, against a model of the kernel that carries actions out.
 
+use super::links::tests::shape;
 use super::*;
 use crate::controllers::fixtures::{changed, machine};
+use crate::resources::link::Shape;
 use crate::resources::network::LeaseRoute;
 
-fn ethernet(index: u32, up: bool) -> Link {
-    Link { index, kind: "ethernet".into(), hardware_address: "52:54:00:00:00:01".into(), mtu: 1500, up, carrier: up }
+pub fn ethernet(index: u32, up: bool) -> Link {
+    let hardware_address = format!("52:54:00:00:00:{index:02x}");
+    Link { index, kind: "ethernet".into(), hardware_address, mtu: 1500, up, carrier: up, ..Link::default() }
 }
 
 fn lease() -> Lease {
@@ -25,6 +28,10 @@ fn lease() -> Lease {
 fn carry_out(seen: &mut Seen, action: Action) {
     match action {
         Action::SetLink { link, up, mtu } => {
+            if let Some(Shape::Vlan(vlan)) = &seen.kernel.links[&link].shape {
+                let parent = &seen.kernel.links[&vlan.parent];
+                assert!(parent.up && mtu.is_none_or(|mtu| mtu <= parent.mtu), "{link} before its parent {parent:?}");
+            }
             let link = seen.kernel.links.get_mut(&link).unwrap();
             link.up = up;
             link.carrier = up;
@@ -34,6 +41,9 @@ fn carry_out(seen: &mut Seen, action: Action) {
         Action::RemoveAddress(address) => assert!(seen.kernel.addresses.remove(&address)),
         Action::AddRoute(route) => assert!(seen.kernel.routes.insert(route)),
         Action::RemoveRoute(route) => assert!(seen.kernel.routes.remove(&route)),
+        Action::AddRule(rule) => assert!(seen.kernel.rules.insert(rule)),
+        Action::RemoveRule(rule) => assert!(seen.kernel.rules.remove(&rule)),
+        Action::ShapeLinks(changes) => changes.into_iter().for_each(|change| shape(seen, change)),
         Action::StartDhcp { link, .. } => {
             seen.clients.insert(link.clone());
             seen.leases.insert(link, lease());
@@ -54,11 +64,17 @@ fn carry_out(seen: &mut Seen, action: Action) {
 
 /// Plans and carries out until nothing is left to do.
 fn settle(seen: &mut Seen) {
+    let missing = settle_or_wait(seen);
+    assert!(missing.is_empty(), "the network waits for {missing:?}");
+}
+
+/// The same; what it waits for in the end.
+pub fn settle_or_wait(seen: &mut Seen) -> Vec<String> {
     for _ in 0..10 {
         match plan(seen) {
-            Plan::Settled => return,
+            Plan::Settled => return Vec::new(),
             Plan::Act(actions) => actions.into_iter().for_each(|action| carry_out(seen, action)),
-            Plan::Waiting(missing) => panic!("the network waits for {missing:?}"),
+            Plan::Waiting(missing) => return missing.iter().map(ToString::to_string).collect(),
         }
     }
     panic!("not settled: {:?}", plan(seen));
@@ -112,7 +128,14 @@ fn the_node_ip_is_on_the_link_of_the_best_default_route() {
     for (link, address, metric) in [("eth0", "192.0.2.1/24", 2048), ("eth1", "198.51.100.1/24", 1024)] {
         let address: IpNet = address.parse().unwrap();
         kernel.addresses.insert(Address { link: link.into(), address, owned: true });
-        kernel.routes.insert(Route { link: link.into(), to: "0.0.0.0/0".parse().unwrap(), via: None, metric, owned: true });
+        kernel.routes.insert(Route {
+            link: link.into(),
+            to: "0.0.0.0/0".parse().unwrap(),
+            via: None,
+            metric,
+            table: MAIN_TABLE,
+            owned: true,
+        });
     }
     assert_eq!(node_ip(&kernel, &[], &|_| false, true), Some("198.51.100.1".parse().unwrap()));
     // The virtual IP, or a Service's address, is another machine's tomorrow.

@@ -1,0 +1,90 @@
+//! Routing rules as rtnetlink tells of them, and how it is told of ours.
+
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+
+use super::super::PROTOCOL;
+use crate::resources::link::RoutingRule;
+
+/// `None` for a rule that does something else than to send to a table, or that asks for more than networks.
+pub fn rule(message: &RuleMessage) -> Option<RoutingRule> {
+    let header = &message.header;
+    let ipv4 = match header.family {
+        AddressFamily::Inet => true,
+        AddressFamily::Inet6 => false,
+        _ => return None,
+    };
+    if header.action != RuleAction::ToTable || header.tos != 0 || header.flags.contains(RuleFlags::Invert) {
+        return None;
+    }
+    let mut rule = RoutingRule { ipv4, priority: 0, from: None, to: None, table: u32::from(header.table), owned: false };
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(priority) => rule.priority = *priority,
+            RuleAttribute::Source(address) => rule.from = Some(IpNet::new(*address, header.src_len).ok()?),
+            RuleAttribute::Destination(address) => rule.to = Some(IpNet::new(*address, header.dst_len).ok()?),
+            RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Protocol(protocol) => rule.owned = *protocol == RouteProtocol::Other(PROTOCOL),
+            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            RuleAttribute::SuppressPrefixLen(_)
+            | RuleAttribute::SuppressIfGroup(_)
+            | RuleAttribute::FwMark(_)
+            | RuleAttribute::Iifname(_)
+            | RuleAttribute::Oifname(_)
+            | RuleAttribute::UidRange(_)
+            | RuleAttribute::IpProtocol(_)
+            | RuleAttribute::SourcePortRange(_)
+            | RuleAttribute::DestinationPortRange(_)
+            | RuleAttribute::TunId(_)
+            | RuleAttribute::L3MDev(true) => return None,
+            _ => {}
+        }
+    }
+    Some(rule)
+}
+
+pub fn message(rule: &RoutingRule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = if rule.ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.action = RuleAction::ToTable;
+    message.attributes.push(RuleAttribute::Table(rule.table));
+    message.attributes.push(RuleAttribute::Priority(rule.priority));
+    message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    if let Some(from) = rule.from {
+        message.header.src_len = from.prefix_len();
+        message.attributes.push(RuleAttribute::Source(from.addr()));
+    }
+    if let Some(to) = rule.to {
+        message.header.dst_len = to.prefix_len();
+        message.attributes.push(RuleAttribute::Destination(to.addr()));
+    }
+    message
+}
+
+/// A network of all addresses is none to the kernel.
+pub fn narrow(network: Option<IpNet>) -> Option<IpNet> {
+    network.filter(|network| network.prefix_len() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read_back_and_what_is_not_understood_is_not_taken_for_ours() {
+        let from: IpAddr = "192.0.2.10".parse().unwrap();
+        for table in [100, 70_000] {
+            let told = RoutingRule { ipv4: true, priority: 10, from: Some(from.into()), to: None, table, owned: true };
+            assert_eq!(rule(&message(&told)), Some(told.clone()));
+            for more in [RuleAttribute::FwMark(1), RuleAttribute::Iifname("eth0".to_owned())] {
+                let mut message = message(&told);
+                message.attributes.push(more);
+                assert_eq!(rule(&message), None);
+            }
+        }
+    }
+}
