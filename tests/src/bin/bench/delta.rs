@@ -11,12 +11,13 @@ use std::time::Instant;
 
 use ::tests::program;
 use anyhow::Context;
+use clap::ValueEnum;
 use serde_json::json;
 use update::{Chunk, PartName, UpdateFile};
 
 use crate::figure::{Figure, Goal, Outcome, Unit};
 use crate::samples::Samples;
-use pairs::Pair;
+use pairs::{Kind, Pair};
 
 /// What machinectl takes.
 const LEVEL: i32 = 9;
@@ -32,6 +33,9 @@ pub struct Named {
     /// Of delta and apply: update file of the one that comes after it
     #[arg(long, value_name = "FILE", requires = "old")]
     new: Option<PathBuf>,
+    /// Of delta: which of its own pairs [default: all of them]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "old")]
+    pairs: Vec<Kind>,
 }
 
 impl Named {
@@ -40,7 +44,8 @@ impl Named {
     }
 
     fn pairs(&self) -> anyhow::Result<Vec<Pair>> {
-        let Some((old, new)) = self.files() else { return pairs::make() };
+        let kinds = if self.pairs.is_empty() { Kind::value_variants() } else { &self.pairs };
+        let Some((old, new)) = self.files() else { return kinds.iter().map(|kind| kind.make()).collect() };
         Ok(vec![Pair { name: "named".to_owned(), old: old.to_owned(), new: new.to_owned(), goal: None, peers: true }])
     }
 }

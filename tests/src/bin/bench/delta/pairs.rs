@@ -7,6 +7,7 @@ use std::process::Command;
 
 use ::tests::{place, program};
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 
 use crate::{programs, report};
 
@@ -41,26 +42,48 @@ pub struct Pair {
     pub peers: bool,
 }
 
-/// All of them; what is there already is made anew.
-pub fn make() -> anyhow::Result<Vec<Pair>> {
-    let folder = report::directory().join("delta");
-    fs::create_dir_all(&folder)?;
-    let mut pairs = Vec::new();
-    let binaries = programs::released("");
-    for profile in ["bare", "controlplane"] {
-        let (old, new) = (update_of(&programs::image(profile))?, changed_image(profile)?);
-        pairs.push(Pair { name: format!("userland, {profile}"), old, new, goal: Some(5.0), peers: profile == "bare" });
+/// What a pair differs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A function of the agent, in the bare image
+    Userland,
+    /// The same in the controlplane image
+    UserlandControlplane,
+    Kernel,
+    /// Nothing that the image is made of
+    Config,
+}
+
+impl Kind {
+    /// What is there already is made anew.
+    pub fn make(self) -> anyhow::Result<Pair> {
+        let folder = report::directory().join("delta");
+        fs::create_dir_all(&folder)?;
+        let (binaries, bare) = (programs::released(""), programs::image("bare"));
+        Ok(match self {
+            Kind::Userland => {
+                let (old, new) = (update_of(&bare)?, changed_image("bare")?);
+                Pair { name: "userland, bare".to_owned(), old, new, goal: Some(5.0), peers: true }
+            }
+            Kind::UserlandControlplane => {
+                let (old, new) = (update_of(&programs::image("controlplane"))?, changed_image("controlplane")?);
+                Pair { name: "userland, controlplane".to_owned(), old, new, goal: Some(5.0), peers: false }
+            }
+            Kind::Kernel => {
+                let lock = folder.join("packages.lock");
+                fs::write(&lock, older_kernel()?)?;
+                let old = image("bare", &folder.join("kernel-bare"), &binaries, &["--lock", &lock.display().to_string()])?;
+                Pair { name: "kernel, bare".to_owned(), old, new: update_of(&bare)?, goal: Some(45.0), peers: true }
+            }
+            Kind::Config => {
+                let notes = folder.join("release-notes");
+                fs::write(&notes, "Nothing of the image has changed, only what is said of it.\n")?;
+                let options = ["--release-notes", &notes.display().to_string(), "--minimum-version", "0.0.1"];
+                let new = image("bare", &folder.join("again-bare"), &binaries, &options)?;
+                Pair { name: "config, bare".to_owned(), old: update_of(&bare)?, new, goal: Some(0.0), peers: false }
+            }
+        })
     }
-    let lock = folder.join("packages.lock");
-    fs::write(&lock, older_kernel()?)?;
-    let old = image("bare", &folder.join("kernel-bare"), &binaries, &["--lock", &lock.display().to_string()])?;
-    pairs.push(Pair { name: "kernel, bare".to_owned(), old, new: update_of(&programs::image("bare"))?, goal: Some(45.0), peers: true });
-    let notes = folder.join("release-notes");
-    fs::write(&notes, "Nothing of the image has changed, only what is said of it.\n")?;
-    let options = ["--release-notes", &notes.display().to_string(), "--minimum-version", "0.0.1"];
-    let new = image("bare", &folder.join("again-bare"), &binaries, &options)?;
-    pairs.push(Pair { name: "config, bare".to_owned(), old: update_of(&programs::image("bare"))?, new, goal: Some(0.0), peers: false });
-    Ok(pairs)
 }
 
 /// The update file of the image with a changed program.
