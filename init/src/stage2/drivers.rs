@@ -113,15 +113,17 @@ pub fn coldplug(root: &Root) -> io::Result<()> {
     collect(&root.path("/sys/devices"), &mut aliases);
     let mut aliases: Vec<String> = aliases.into_iter().collect();
     aliases.sort_by_key(|alias| urgency(alias));
-    let (first, rest): (Vec<String>, _) = aliases.into_iter().partition(|alias| urgency(alias) != Urgency::Idle);
+    let (first, rest): (Vec<String>, Vec<String>) = aliases.into_iter().partition(|alias| urgency(alias) == Urgency::Network);
+    let (hardware, rest): (Vec<String>, Vec<String>) = rest.into_iter().partition(|alias| urgency(alias) == Urgency::Hardware);
     let modprobe = |aliases: Vec<String>| Command::new(MODPROBE).args(arguments(aliases)).status();
     modprobe(first)?;
+    // The agent starts now, and the disk that was booted has its driver: others and what is faster with a module come beside it.
+    let _ = rustix::process::nice(10);
+    modprobe(hardware)?;
     // The kernel fills it with programs from a module of its own, which takes longer than any other mount.
     if let Err(error) = mount::BPF.apply(root) {
         eprintln!("{}", console::chain(&error));
     }
-    // Instructions of the processor and the like: faster when there is time for it.
-    let _ = rustix::process::nice(10);
     modprobe(rest.into_iter().chain([CRASH_RECORDS.to_owned()]).collect())?;
     Ok(())
 }
