@@ -46,7 +46,7 @@ fn copied(bytes: &[u8], to: &Path) {
 fn snapshots_of_256_mib() {
     let segment = Segment::new(1);
     let wanted = EtcdSnapshots::default();
-    let mut machine = machine(&segment, "something", &wanted);
+    let machine = machine(&segment, "something", &wanted);
     machine.ask(async |access| {
         let mut random = File::open("/dev/urandom").unwrap();
         for number in 0..VALUES {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
 use machine::Root;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// The partition, or a directory in its place.
@@ -72,11 +73,20 @@ impl Drop for Opened {
         let mut state = lock(state);
         state.users -= 1;
         if state.users == 0
-            && let Err(error) = umount2(mount_point, MntFlags::empty())
+            && let Err(error) = detach(mount_point)
         {
             tracing::warn!("unmounting {}: {error}", mount_point.display());
         }
     }
+}
+
+/// What a program inherits that was just started is open in it for a moment, until it becomes that program: the file system is then left in order
+/// right after that, instead of staying mounted for as long as the agent lives.
+fn detach(mount_point: &Path) -> nix::Result<()> {
+    umount2(mount_point, MntFlags::empty()).or_else(|error| match error {
+        Errno::EBUSY => umount2(mount_point, MntFlags::MNT_DETACH),
+        other => Err(other),
+    })
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -120,12 +130,34 @@ fn fsck(root: &Root, device: &Path) -> anyhow::Result<Output> {
 mod tests {
     use std::os::unix::fs::{FileExt, symlink};
 
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
 
     fn tool(name: &str) -> PathBuf {
         let found =
             ["/usr/sbin", "/sbin", "/usr/bin"].map(|directory| Path::new(directory).join(name)).into_iter().find(|path| path.exists());
         found.unwrap_or_else(|| panic!("{name} is not there: install dosfstools"))
+    }
+
+    #[test]
+    fn one_that_a_starting_program_still_holds_is_not_left_mounted() {
+        let alone = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let mounted = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap().contains(directory.path().to_str().unwrap());
+            mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            let held = fs::File::create(directory.path().join("held")).unwrap();
+            assert!(mounted());
+            assert_eq!(umount2(directory.path(), MntFlags::empty()), Err(Errno::EBUSY));
+            detach(directory.path()).unwrap();
+            assert!(!mounted());
+            drop(held);
+            assert_eq!(detach(directory.path()), Err(Errno::EINVAL), "it is no mount point any more");
+        });
+        alone.join().unwrap();
     }
 
     #[test]
