@@ -15,8 +15,11 @@ const TAKEN: [&str; 5] = ["cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "fl
 const MII_LEAST: Duration = Duration::from_millis(10);
 const MII_MOST: Duration = Duration::from_secs(60);
 
+/// An option, whether a bond has it, and the modes that know it.
+type OfSomeModes = (&'static str, fn(&Bond) -> bool, &'static [BondMode]);
+
 /// The options that only some modes have (bond_opts in the kernel's drivers/net/bonding/bond_options.c).
-const OF_SOME_MODES: [(&str, fn(&Bond) -> bool, &[BondMode]); 4] = [
+const OF_SOME_MODES: [OfSomeModes; 4] = [
     ("primary", |bond| bond.primary.is_some(), &[BondMode::ActiveBackup, BondMode::BalanceTlb, BondMode::BalanceAlb]),
     ("lacpRate", |bond| bond.lacp_rate.is_some(), &[BondMode::Lacp]),
     ("transmitHashPolicy", |bond| bond.transmit_hash_policy.is_some(), &[BondMode::BalanceXor, BondMode::Lacp, BondMode::BalanceTlb]),
