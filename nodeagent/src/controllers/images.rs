@@ -1,7 +1,6 @@
-//! Gives containerd the images that came with the root, so that a node needs no registry to become Ready and answer DNS. Before an API server
-//! answers no pod can ask for more than the pause image, and the rest would take the processor away from what has to start.
+//! Gives containerd the images that came with the root, so that a node needs no registry to become Ready and answer DNS.
 //!
-//! reads: the archives of the root, containerd's images, service containerd, apiservers   writes: imagearchives
+//! reads: the archives of the root, containerd's images, service containerd   writes: imagearchives
 
 mod archive;
 mod plan;
@@ -15,7 +14,7 @@ use crate::containerd;
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
-use crate::resources::cluster::{ApiServer, ImageStatus};
+use crate::resources::cluster::ImageStatus;
 use crate::resources::services;
 pub use archive::{Archive, pause};
 use plan::{Action, Seen};
@@ -44,18 +43,14 @@ impl Controller for Images {
             None => self.archives.insert(archive::read_all(&node.root.image_archives())?).clone(),
         };
         let told = node.store.all::<ImageStatus>();
-        let (due, later) = match ApiServer::any_ready(&node.store) {
-            true => (archives, Vec::new()),
-            false => archives.into_iter().partition(Archive::is_pause),
-        };
-        let settled = due.iter().all(|archive| told.get(&archive.name).is_some_and(|status| status.imported));
+        let settled = archives.iter().all(|archive| told.get(&archive.name).is_some_and(|status| status.imported));
         let ready = services::is_ready(&node.store, super::containerd::ID);
         // Asking containerd at each change of the board would be a waste; the kubelet keeps pinned images from its collector.
         let held = match (ready, settled) {
             (true, false) => Some(containerd::list_images(&node.root.containerd_socket()).await?),
             _ => None,
         };
-        Ok(Seen { due, later, held, settled })
+        Ok(Seen { archives, held, settled })
     }
 
     fn plan(&self, seen: &Seen) -> Plan<Action> {

@@ -17,15 +17,6 @@ pub struct Archive {
     pub path: PathBuf,
 }
 
-/// The archive of the image that every pod needs.
-const PAUSE: &str = "pause.tar";
-
-impl Archive {
-    pub fn is_pause(&self) -> bool {
-        self.path.file_name().is_some_and(|name| name == PAUSE)
-    }
-}
-
 /// index.json, as far as it is of interest.
 #[derive(Debug, Deserialize)]
 struct Index {
@@ -61,7 +52,7 @@ pub fn read_all(directory: &Path) -> anyhow::Result<Vec<Archive>> {
 
 /// The sandbox image that came with the root.
 pub fn pause(root: &Root) -> anyhow::Result<Archive> {
-    read(&root.image_archives().join(PAUSE))
+    read(&root.image_archives().join("pause.tar"))
 }
 
 fn read(path: &Path) -> anyhow::Result<Archive> {

@@ -8,13 +8,10 @@ use crate::plan::{Missing, Plan};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// What pods can ask for now.
-    pub due: Vec<Archive>,
-    /// What they can ask for once an API server answers.
-    pub later: Vec<Archive>,
-    /// containerd's images, by name: digest of each. None when containerd is not there, or everything due is known to be imported.
+    pub archives: Vec<Archive>,
+    /// containerd's images, by name: digest of each. None when containerd is not there, or everything is known to be imported.
     pub held: Option<BTreeMap<String, String>>,
-    /// The board says that all that are due are imported.
+    /// The board says that all are imported.
     pub settled: bool,
 }
 
@@ -26,14 +23,10 @@ pub enum Action {
 
 pub fn plan(seen: &Seen) -> Plan<Action> {
     let Some(held) = &seen.held else {
-        return match (seen.settled, seen.later.is_empty()) {
-            (false, _) => Plan::Waiting(vec![Missing::new("service containerd")]),
-            (true, false) => Plan::Waiting(vec![Missing::new("API server")]),
-            (true, true) => Plan::Settled,
-        };
+        return if seen.settled { Plan::Settled } else { Plan::Waiting(vec![Missing::new("service containerd")]) };
     };
     let mut actions = Vec::new();
-    for archive in &seen.due {
+    for archive in &seen.archives {
         let name = archive.name.clone();
         if held.get(&name) != Some(&archive.digest) {
             actions.push(Action::Import { name: name.clone(), path: archive.path.clone() });
@@ -53,7 +46,7 @@ mod tests {
 
     fn seen(held: &[&str]) -> Seen {
         let held = held.iter().map(|name| ((*name).to_owned(), format!("sha256:{name}"))).collect();
-        Seen { due: vec![archive("pause"), archive("coredns")], later: Vec::new(), held: Some(held), settled: false }
+        Seen { archives: vec![archive("pause"), archive("coredns")], held: Some(held), settled: false }
     }
 
     fn imported(plan: Plan<Action>) -> Vec<String> {
@@ -73,15 +66,6 @@ mod tests {
     #[test]
     fn all_told_is_settled() {
         assert_eq!(plan(&Seen { held: None, settled: true, ..seen(&[]) }), Plan::Settled);
-    }
-
-    #[test]
-    fn what_no_pod_can_ask_for_yet_waits_for_an_api_server() {
-        let (due, later) = seen(&[]).due.into_iter().partition(Archive::is_pause);
-        let begun = Seen { due, later, ..seen(&[]) };
-        assert_eq!(imported(plan(&begun)), ["pause"]);
-        let done = Seen { held: None, settled: true, ..begun };
-        assert_eq!(plan(&done), Plan::Waiting(vec![Missing::new("API server")]));
     }
 
     #[test]
