@@ -257,11 +257,17 @@ impl Disk {
         fs::write(self.esp_path().join(format!("corten/{}.efi", slot.name())), &image.uki).unwrap();
     }
 
+    /// What is in a slot's three places; an empty UKI for none.
+    pub fn read(&self, slot: Slot) -> [Vec<u8>; 3] {
+        let [root, verity] = self.devices(slot).map(|device| fs::read(device).unwrap());
+        let uki = fs::read(self.esp_path().join(format!("corten/{}.efi", slot.name()))).unwrap_or_default();
+        [root, verity, uki]
+    }
+
     /// Whether a slot holds this image, whole.
     pub fn holds(&self, slot: Slot, image: &Image) -> bool {
-        let [root, verity] = self.devices(slot);
-        let uki = fs::read(self.esp_path().join(format!("corten/{}.efi", slot.name()))).unwrap_or_default();
-        fs::read(root).unwrap().starts_with(&image.root) && fs::read(verity).unwrap().starts_with(&image.verity) && uki == image.uki
+        let [root, verity, uki] = self.read(slot);
+        root.starts_with(&image.root) && verity.starts_with(&image.verity) && uki == image.uki
     }
 
     /// A new generation of the machine config, in force from the next boot; its number.
@@ -363,8 +369,13 @@ impl Boot {
     /// Offers, and sends what is missing; how many chunks that were.
     pub async fn send(&self, update: &Update) -> Result<u64, Refusal> {
         let offered = self.offer(update).await?;
-        let mut upload = self.upgrades.clone().upload(&update.id()).await?;
-        for digest in &offered.missing {
+        self.send_all(&update.id(), &offered.missing, update).await
+    }
+
+    /// Sends these chunks of `update`, all that the update of this name lacks; how many that were.
+    pub async fn send_all(&self, id: &str, missing: &[Digest], update: &Update) -> Result<u64, Refusal> {
+        let mut upload = self.upgrades.clone().upload(id).await?;
+        for digest in missing {
             upload.take(update.whole(digest)).await?;
         }
         assert_eq!(upload.finish().await?, 0);

@@ -55,15 +55,11 @@ async fn only_blocks_that_differ_are_written() {
     disk.boot(&[&old]).await.upgrade(&new.update()).await.unwrap();
     settled(&disk, &[&old, &new]).await;
     // The slot holds the image of two releases before: one stretch of 13 blocks differs, all below one block of digests.
-    let [root, verity] = disk.devices(Slot::A);
-    let uki = disk.esp_path().join("corten/a.efi");
-    let read = || [&root, &verity, &uki].map(|path| fs::read(path).unwrap());
-    let before = read();
+    let before = disk.read(Slot::A);
     let boot = disk.boot(&[&old, &new]).await;
     boot.upgrade(&newest.update()).await.unwrap();
-    let after = read();
     assert!(disk.holds(Slot::A, &newest));
-    let changed: Vec<u64> = before.iter().zip(&after).map(|(before, after)| differing(before, after)).collect();
+    let changed = differing(&before, &disk.read(Slot::A));
     assert_eq!(changed[1], 2 * 4096, "that block and the top");
     let (written, changed) = (boot.record().await.written_bytes, changed.iter().sum::<u64>());
     assert!(written > 2 * 4096 && written <= changed, "{written} bytes written; blocks of {changed} bytes changed");
@@ -90,11 +86,7 @@ async fn a_tree_that_was_not_signed_is_the_fault_of_the_update_file() {
         let signed = lying(&update, tree);
         let (id, wanted) = (signed.id().to_string(), Wanted { manifest: signed.bytes().to_vec(), ..update.wanted() });
         let offered = boot.upgrades.offer(wanted).await.unwrap();
-        let mut upload = boot.upgrades.clone().upload(&id).await.unwrap();
-        for digest in &offered.missing {
-            upload.take(update.whole(digest)).await.unwrap();
-        }
-        assert_eq!(upload.finish().await.unwrap(), 0);
+        boot.send_all(&id, &offered.missing, &update).await.unwrap();
         let (word, text) = reason(boot.upgrades.clone().start(id, asked()).await);
         assert_eq!(word, "WRONG_HASH_TREE");
         assert!(text.contains("the update file is at fault: hashTree") && text.contains("part verity reads back with SHA-256"), "{text}");
@@ -146,11 +138,7 @@ async fn an_update_that_does_not_say_what_the_tree_is_made_of_is_sent_as_ever() 
     let signed = SignedManifest::sign(&manifest, &[key()]).unwrap();
     let offered = boot.upgrades.offer(Wanted { manifest: signed.bytes().to_vec(), ..update.wanted() }).await.unwrap();
     assert!(tree_chunks(&update).iter().all(|chunk| offered.missing.contains(chunk)));
-    let mut upload = boot.upgrades.clone().upload(&signed.id().to_string()).await.unwrap();
-    for digest in &offered.missing {
-        upload.take(update.whole(digest)).await.unwrap();
-    }
-    assert_eq!(upload.finish().await.unwrap(), 0);
+    boot.send_all(&signed.id().to_string(), &offered.missing, &update).await.unwrap();
     boot.upgrades.clone().start(signed.id().to_string(), asked()).await.unwrap();
     assert!(disk.holds(Slot::B, &new));
 }
