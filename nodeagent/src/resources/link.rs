@@ -89,6 +89,11 @@ pub struct RoutingRule {
 }
 
 impl Link {
+    /// Whether it is in the bond or bridge of this name.
+    pub fn is_in(&self, master: &str) -> bool {
+        self.master.as_deref() == Some(master)
+    }
+
     /// Whether other machines may be behind it: none of pods' bridges and tunnels, which are not the config's.
     pub fn leads_out(&self) -> bool {
         match self.kind.as_str() {

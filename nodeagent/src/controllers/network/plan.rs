@@ -155,11 +155,11 @@ fn difference<T: Ord + Clone>(
 /// What is made of others comes after them: a VLAN cannot be up, nor have a larger MTU, before its parent.
 fn link_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
     let mut actions = Vec::new();
-    let master = |name: &str| seen.kernel.links.get(name).and_then(|link| link.master.as_deref());
+    let is_in = |name: &str, master: &str| seen.kernel.links.get(name).is_some_and(|link| link.is_in(master));
     // Parents and members without an item of their own; a member once it is one, since a bond takes no link that is up.
     let below = interfaces.iter().flat_map(|above| above.below().map(move |name| (above, name)));
     let unnamed = below.filter(|(_, name)| !interfaces.iter().any(|interface| interface.name == *name));
-    let ready = |(above, name): &(&Interface, &str)| above.vlan.is_some() || master(name) == Some(above.name.as_str());
+    let ready = |(above, name): &(&Interface, &str)| above.vlan.is_some() || is_in(name, &above.name);
     let raised: BTreeSet<&str> = unnamed.filter(ready).map(|(_, name)| name).collect();
     for name in raised {
         if seen.kernel.links.get(name).is_some_and(|link| !link.up) {
@@ -168,7 +168,7 @@ fn link_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
     }
     let waits_for_bond = |name: &String| {
         let bond = configured(seen).iter().find(|above| above.bond.is_some() && above.members().contains(name));
-        bond.is_some_and(|bond| master(name) != Some(bond.name.as_str()))
+        bond.is_some_and(|bond| !is_in(name, &bond.name))
     };
     for interface in interfaces.iter().filter(|interface| !waits_for_bond(&interface.name)) {
         let Some(link) = seen.kernel.links.get(&interface.name) else { continue };

@@ -22,7 +22,7 @@ pub fn between(before: &Links, after: &Links) -> Vec<Told> {
             (None, Some(new)) => told.push((name.clone(), "MemberChanged", format!("sends by {new} now"))),
             (None, None) => {}
         }
-        let is_member = |links: &Links, member: &String| links.get(member).is_some_and(|link| link.master.as_ref() == Some(name));
+        let is_member = |links: &Links, member: &String| links.get(member).is_some_and(|link| link.is_in(name));
         let lost = before.keys().filter(|member| is_member(before, member) && !is_member(after, member));
         told.extend(lost.map(|member| (name.clone(), "MemberLost", format!("{member} is no member any more"))));
     }

@@ -153,7 +153,7 @@ fn keep(interface: &Interface, kind: LinkKind<'_>, link: &Link, kernel: &Kernel,
         match kernel.links.get(member) {
             None => decision.missing.push(Missing::new(format!("link {member}, a member of {name}"))),
             Some(Link { master: None, .. }) => decision.changes.push(LinkChange::Join { member: member.clone(), master: name.clone() }),
-            Some(Link { master: Some(master), .. }) if master == name => {}
+            Some(link) if link.is_in(name) => {}
             Some(Link { master: Some(master), .. }) => {
                 // One of ours lets it go at the same time: see `leaving`.
                 if !kernel.links.get(master).is_some_and(|master| master.owned) {
@@ -164,7 +164,7 @@ fn keep(interface: &Interface, kind: LinkKind<'_>, link: &Link, kernel: &Kernel,
     }
     match (kind, &link.shape) {
         (LinkKind::Bond(bond), Some(Shape::Bond(seen))) => {
-            let joined = |member: &String| kernel.links.get(member).is_some_and(|link| link.master.as_ref() == Some(name));
+            let joined = |member: &String| kernel.links.get(member).is_some_and(|link| link.is_in(name));
             // The kernel tells of one once it is a member.
             if seen.primary != bond.primary && bond.primary.as_ref().is_none_or(joined) {
                 decision.changes.push(LinkChange::SetPrimary { bond: name.clone(), member: bond.primary.clone() });
