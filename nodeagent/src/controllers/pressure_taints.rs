@@ -1,6 +1,6 @@
 //! Keeps a soft taint on nodes under pressure, where the machine config of the control planes wants one: for schedulers that do not ask for
 //! Corten's scores. A node may not taint itself (NodeRestriction), so control planes do it for all, by what the Nodes' conditions say. They come
-//! to the same end from the same Nodes; of two that write at once, one is refused and looks again.
+//! to the same end from the same Nodes; of two that write at once, one is refused and reads it again.
 //!
 //! reads: machine config, hostname, node IPs, API servers, manifestsets, clusternodes   writes: taint corten.dev/pressure of Nodes, events
 
@@ -30,6 +30,9 @@ pub const EFFECT: &str = "PreferNoSchedule";
 
 /// What was not said again for so long is forgotten: its agent has stopped.
 const FORGOTTEN: i64 = 3 * node_conditions::HEARTBEAT.as_secs() as i64;
+
+/// How often a Node is read anew that others write at the same time: kubelets and controllers write it every few seconds.
+const TRIES: usize = 5;
 
 /// Whether its agent still says so.
 pub fn is_told(pressure: &ToldPressure, now: i64) -> bool {
@@ -86,20 +89,25 @@ impl Controller for PressureTaints {
     }
 }
 
-/// The Node after it; none where it is gone, or somebody else wrote it in the same moment: the watch tells of that.
+/// The Node after it; none where it is gone.
 async fn set(nodes: &Api<KubernetesNode>, name: &str, tainted: bool) -> anyhow::Result<Option<KubernetesNode>> {
-    let Some(found) = nodes.get_opt(name).await? else { return Ok(None) };
-    let taints = found.spec.unwrap_or_default().taints.unwrap_or_default();
-    let others = taints.into_iter().filter(|taint| !is_ours(taint));
-    let ours = tainted.then(|| Taint { key: TAINT.to_owned(), effect: EFFECT.to_owned(), ..Taint::default() });
-    let taints: Vec<Taint> = others.chain(ours).collect();
-    // Taints are one list that others write to as well: only the one that was read may be replaced.
-    let patch = json!({ "metadata": { "resourceVersion": found.metadata.resource_version }, "spec": { "taints": taints } });
-    match nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(changed) => Ok(Some(changed)),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-        Err(error) => Err(error.into()),
+    for _ in 0..TRIES {
+        let Some(found) = nodes.get_opt(name).await? else { return Ok(None) };
+        let taints = found.spec.unwrap_or_default().taints.unwrap_or_default();
+        let others = taints.into_iter().filter(|taint| !is_ours(taint));
+        let ours = tainted.then(|| Taint { key: TAINT.to_owned(), effect: EFFECT.to_owned(), ..Taint::default() });
+        let taints: Vec<Taint> = others.chain(ours).collect();
+        // Taints are one list that others write to as well: only the one that was read may be replaced.
+        let patch = json!({ "metadata": { "resourceVersion": found.metadata.resource_version }, "spec": { "taints": taints } });
+        match nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(changed) => return Ok(Some(changed)),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+            // Somebody else wrote it in the same moment.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    anyhow::bail!("others wrote it each of the {TRIES} times that it was tried")
 }
 
 /// The same key with another effect is somebody else's.

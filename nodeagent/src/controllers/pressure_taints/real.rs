@@ -39,8 +39,12 @@ fn a_node_under_pressure_is_tainted_softly_until_it_is_over() {
                 Ok(())
             })
             .await?;
-            let scheduled = cluster.node.store.get::<ClusterNode>("worker-1").context("not known")?;
-            ensure!(!scheduled.schedulable && scheduled.pressure_taint, "{scheduled:?}");
+            until("the machine knows of it", || async {
+                let scheduled = cluster.node.store.get::<ClusterNode>("worker-1").context("not known")?;
+                ensure!(!scheduled.schedulable && scheduled.pressure_taint, "{scheduled:?}");
+                Ok(())
+            })
+            .await?;
             nodes.patch_status("worker-1", &PatchParams::default(), &told("False")).await?;
             until("the taint is gone, and no other", || async {
                 let keys = keys().await?;
