@@ -18,7 +18,7 @@ use super::swap::Updates;
 /// The host comes in by QEMU's own network, not by the one that the Node has its address in.
 const CONFIG: &str = r#"{
   machine: { health: { hold: 10s, deadline: 10m, tries: 2 } },
-  cluster: { proxy: { config: { nodePortAddresses: ["10.0.2.0/24"] } } }
+  cluster: { network: { proxy: { config: { nodePortAddresses: ["10.0.2.0/24"] } } } }
 }"#;
 const NODE_PORT: u16 = 30080;
 /// From the end of one question to the next one.
