@@ -32,6 +32,24 @@ pub enum Change {
     Removed(Object),
 }
 
+impl Change {
+    fn kind(&self) -> &'static str {
+        let (Change::Put(object) | Change::Removed(object)) = self;
+        object.kind
+    }
+}
+
+/// Ends when an object of one of these kinds has changed, or may have, since too much has changed to tell. `false`: the board is gone.
+pub async fn next_of(kinds: &[&str], changes: &mut broadcast::Receiver<Change>) -> bool {
+    loop {
+        match changes.recv().await {
+            Ok(change) if !kinds.contains(&change.kind()) => {}
+            Err(broadcast::error::RecvError::Closed) => return false,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return true,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Store {
     board: Arc<Board>,

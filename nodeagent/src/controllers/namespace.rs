@@ -5,6 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 
+/// Runs a test in a new network namespace: on a thread of its own, since a namespace is a thread's. The host's name is the test's own too.
+pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    use nix::sched::CloneFlags;
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS).expect("a network namespace (this test needs root)");
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
+    });
+    thread.join().unwrap();
+}
+
 /// A process that holds a network namespace; both end with the value.
 pub struct Namespace(Child);
 

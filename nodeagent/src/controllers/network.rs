@@ -1,10 +1,11 @@
 //! Keeps links, addresses, routes, rules, name servers, the hostname and the node IPs as the machine config and the DHCP servers say.
 //!
 //! reads: machine config, leases, the kernel's links, addresses, routes and rules
-//! writes: links, addresses, routes, rules, leases, resolvers, hostnames, nodeips
+//! writes: links, addresses, duplicates, routes, rules, leases, resolvers, hostnames, nodeips
 
 mod apply;
 mod dhcp;
+mod duplicates;
 mod kernel;
 mod plan;
 mod render;
@@ -20,6 +21,8 @@ use crate::plan::Plan;
 use crate::resources::link::{Link, RoutingRule};
 use crate::resources::network::{Address, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
 use crate::store::Resource;
+pub use duplicates::watch as watch_duplicates;
+pub use kernel::link::ipv6_mtu;
 pub use kernel::{connect, link_names, publish};
 use plan::{Action, Seen};
 

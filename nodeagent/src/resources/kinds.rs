@@ -136,6 +136,11 @@ pub const KINDS: &[Kind] = &[
         &[("REPLICAS", "status.replicas"), ("FITTING", "status.fitting"), ("DECIDED BY", "status.decidedBy"), ("NODES", "status.nodes")],
     ),
     seen(
+        "duplicates",
+        "Addresses of the machine's links that another machine has too.",
+        &[("LINK", "status.link"), ("ADDRESS", "status.address"), ("OTHER MACHINE", "status.hardwareAddress"), ("USED", "status.used")],
+    ),
+    seen(
         "etcdmembers",
         "Members of etcd's cluster, as this control plane sees them.",
         &[

@@ -16,10 +16,16 @@ pub struct Link {
     /// Hardware address as `52:54:00:12:34:56`; empty where there is none.
     pub hardware_address: String,
     pub mtu: u32,
+    /// What IPv6 sends at most, where a router on the link asks for less than its MTU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_mtu: Option<u32>,
     /// Administratively up.
     pub up: bool,
     /// A cable is plugged in, as far as the device can tell.
     pub carrier: bool,
+    /// How often it has lost its carrier since the kernel knows it.
+    #[serde(default)]
+    pub carrier_losses: u32,
     /// Whether Corten's network controller made it.
     #[serde(default)]
     pub owned: bool,

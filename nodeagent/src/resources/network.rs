@@ -18,6 +18,18 @@ pub struct Address {
     pub owned: bool,
 }
 
+/// An address of a link that another machine has too, named `<link>/<address>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Duplicate {
+    pub link: String,
+    pub address: IpAddr,
+    /// The other machine's; empty where the kernel found it, which does not say whose it is.
+    pub hardware_address: String,
+    /// Whether this machine uses it all the same.
+    pub used: bool,
+}
+
 /// A route of the main table, or one of Corten's in another, named `<link>/<destination>/<next hop>`, with `@<table>` behind that.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,6 +153,9 @@ impl Resource for FirewallRule {
 impl Resource for Address {
     const KIND: &'static str = "addresses";
 }
+impl Resource for Duplicate {
+    const KIND: &'static str = "duplicates";
+}
 impl Resource for Route {
     const KIND: &'static str = "routes";
 }
@@ -174,6 +189,12 @@ impl NodeIps {
 }
 
 impl Address {
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.link, self.address)
+    }
+}
+
+impl Duplicate {
     pub fn name(&self) -> String {
         format!("{}/{}", self.link, self.address)
     }

@@ -49,6 +49,7 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut 
         }
         Action::ShapeLinks(changes) => links::apply(netlink, &node.root, changes).await,
         Action::StartDhcp { link, index, hardware_address } => {
+            let hardware_address = hardware_address.parse().with_context(|| format!("asking for a lease for link {link}"))?;
             let client = tokio::spawn(dhcp::run(node.clone(), link.clone(), index, hardware_address));
             clients.insert(link, client);
             Ok(())

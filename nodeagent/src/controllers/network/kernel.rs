@@ -12,13 +12,13 @@ use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use machine::config::MAIN_TABLE;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol};
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use netlink_packet_route::rule::RuleMessage;
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
-use super::{PROTOCOL, told};
+use super::{PROTOCOL, duplicates, told};
 use crate::node::Node;
 use crate::resources::link::{Link, RoutingRule};
 use crate::resources::network::{Address, Route};
@@ -28,6 +28,8 @@ use crate::resources::network::{Address, Route};
 pub struct Kernel {
     pub links: BTreeMap<String, Link>,
     pub addresses: BTreeSet<Address>,
+    /// IPv6 addresses that the kernel does not use, as another machine has them, by link.
+    pub duplicates: BTreeSet<(String, IpAddr)>,
     pub routes: BTreeSet<Route>,
     /// Those by networks alone, whoever put them there.
     pub rules: BTreeSet<RoutingRule>,
@@ -62,6 +64,8 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
 
     let messages: Vec<AddressMessage> = netlink.address().get().execute().try_collect().await.context("listing addresses")?;
     let addresses = messages.iter().filter_map(|message| address(message, &names)).collect();
+    let failed = messages.iter().filter(|message| message.header.flags.contains(AddressHeaderFlags::Dadfailed));
+    let duplicates = failed.filter_map(|message| address(message, &names)).map(|address| (address.link, address.address.addr())).collect();
 
     let mut routes = BTreeSet::new();
     let requests = [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()];
@@ -74,7 +78,7 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
         let messages: Vec<RuleMessage> = netlink.rule().get(version).execute().try_collect().await.context("listing routing rules")?;
         rules.extend(messages.iter().filter_map(rule::rule));
     }
-    Ok(Kernel { links, addresses, routes, rules })
+    Ok(Kernel { links, addresses, duplicates, routes, rules })
 }
 
 /// Puts the kernel's view on the board now and whenever the kernel tells of a change, for as long as the agent lives.
@@ -83,6 +87,8 @@ pub async fn publish(node: Node) -> anyhow::Result<()> {
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv6Ifaddr,
+        // What routers say of a link.
+        MulticastGroup::Ipv6Ifinfo,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
         MulticastGroup::Ipv4Rule,
@@ -93,9 +99,12 @@ pub async fn publish(node: Node) -> anyhow::Result<()> {
     let mut before = None;
     loop {
         let kernel = read(&netlink).await?;
-        for (link, reason, message) in before.replace(kernel.links.clone()).iter().flat_map(|before| told::between(before, &kernel.links)) {
+        let first = Kernel { links: kernel.links.clone(), ..Kernel::default() };
+        for (link, reason, message) in told::between(before.as_ref().unwrap_or(&first), &kernel) {
             node.events.emit(format!("link/{link}"), reason, message);
         }
+        duplicates::tell_of_ipv6(&node, &kernel.duplicates);
+        before = Some(kernel.clone());
         node.store.replace(kernel.links);
         node.store.replace(kernel.addresses.into_iter().map(|address| (address.name(), address)));
         node.store.replace(kernel.routes.into_iter().map(|route| (route.name(), route)));

@@ -1,7 +1,9 @@
-//! What happened to bonds, in words: which member sends now, and which are members no more.
+//! What happened to links, in words: carriers and MTUs, which member of a bond sends now, and which are members no more; and IPv6 addresses that the
+//! kernel finds to be others' too.
 
 use std::collections::BTreeMap;
 
+use super::kernel::Kernel;
 use crate::resources::link::{Link, Shape};
 
 type Links = BTreeMap<String, Link>;
@@ -9,8 +11,47 @@ type Links = BTreeMap<String, Link>;
 /// An event: the link that it is about, a word for it, and the message.
 pub type Told = (String, &'static str, String);
 
+/// All that is told of what the kernel had and has.
+pub fn between(before: &Kernel, after: &Kernel) -> Vec<Told> {
+    let mut told = of_bonds(&before.links, &after.links);
+    // None of pods: they come and go by the hundred.
+    let matters =
+        |name: &String, link: &Link| link.leads_out() || after.addresses.iter().any(|address| address.owned && address.link == *name);
+    for (name, link) in after.links.iter().filter(|(name, link)| matters(name, link)) {
+        if let Some(was) = before.links.get(name).filter(|was| was.index == link.index) {
+            told.extend(of_link(was, link).into_iter().map(|(reason, message)| (name.clone(), reason, message)));
+        }
+    }
+    let found = after.duplicates.difference(&before.duplicates);
+    told.extend(found.map(|(link, address)| {
+        (link.clone(), "DuplicateAddress", format!("{address} is that of another machine already: the kernel does not use it"))
+    }));
+    told
+}
+
+fn of_link(was: &Link, link: &Link) -> Vec<(&'static str, String)> {
+    let mut told = Vec::new();
+    let lost = link.carrier_losses.wrapping_sub(was.carrier_losses);
+    match (was.carrier, link.carrier) {
+        (true, false) if !link.up => told.push(("CarrierLost", "the link was set down".to_owned())),
+        (true, false) => told.push(("CarrierLost", "the link has no carrier; its addresses and leases stay".to_owned())),
+        (false, true) if link.carrier_losses > 0 => told.push(("CarrierBack", "the link has a carrier again".to_owned())),
+        // It was away between two looks.
+        (true, true) if lost > 0 => told.push(("CarrierBack", "the link lost its carrier for a moment".to_owned())),
+        _ => {}
+    }
+    if was.mtu != link.mtu {
+        told.push(("MtuChanged", format!("{} -> {}", was.mtu, link.mtu)));
+    }
+    if was.ipv6_mtu != link.ipv6_mtu {
+        let mtu = |link: &Link| link.ipv6_mtu.unwrap_or(link.mtu);
+        told.push(("MtuChanged", format!("of IPv6: {} -> {}", mtu(was), mtu(link))));
+    }
+    told
+}
+
 /// Only of bonds that are there before and after: what the config makes and takes away is told of elsewhere.
-pub fn between(before: &Links, after: &Links) -> Vec<Told> {
+fn of_bonds(before: &Links, after: &Links) -> Vec<Told> {
     let mut told = Vec::new();
     for (name, link) in after {
         let Some(was) = before.get(name).filter(|was| was.index == link.index) else { continue };
@@ -80,9 +121,40 @@ mod tests {
             (Links::new(), &[]),
         ];
         for (after, expected) in table {
-            let told: Vec<String> = between(&both, &after).into_iter().map(|(_, reason, message)| format!("{reason}: {message}")).collect();
+            let told: Vec<String> =
+                of_bonds(&both, &after).into_iter().map(|(_, reason, message)| format!("{reason}: {message}")).collect();
             assert_eq!(told, expected);
         }
-        assert_eq!(between(&links(&[], None), &both).len(), 1);
+        assert_eq!(of_bonds(&links(&[], None), &both).len(), 1);
+    }
+
+    #[test]
+    fn carriers_and_mtus_are_told_of_links_that_matter() {
+        let card =
+            |carrier, carrier_losses, mtu| Link { kind: "ethernet".to_owned(), up: true, carrier, carrier_losses, mtu, ..Link::default() };
+        let table: [(Link, Link, &[&str]); 8] = [
+            (card(true, 0, 1500), card(true, 0, 1500), &[]),
+            (card(true, 0, 1500), card(false, 1, 1500), &["CarrierLost"]),
+            (card(false, 1, 1500), card(true, 1, 1500), &["CarrierBack"]),
+            (card(true, 1, 1500), card(true, 2, 1400), &["CarrierBack", "MtuChanged"]),
+            // At boot.
+            (card(false, 0, 1500), card(true, 0, 1500), &[]),
+            (card(true, 0, 1500), Link { ipv6_mtu: Some(1280), ..card(true, 0, 1500) }, &["MtuChanged"]),
+            (card(true, 0, 1500), Link { up: false, ..card(false, 1, 1500) }, &["CarrierLost"]),
+            (Link { kind: "veth".to_owned(), ..card(true, 0, 1500) }, Link { kind: "veth".to_owned(), ..card(false, 1, 1500) }, &[]),
+        ];
+        for (was, is, expected) in table {
+            let kernel = |link: &Link| Kernel { links: BTreeMap::from([("eth0".to_owned(), link.clone())]), ..Kernel::default() };
+            let told: Vec<&str> = between(&kernel(&was), &kernel(&is)).into_iter().map(|(_, reason, _)| reason).collect();
+            assert_eq!(told, expected, "{was:?} -> {is:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_the_kernel_found_to_be_another_s_is_told_once() {
+        let with = Kernel { duplicates: [("eth0".to_owned(), "2001:db8::1".parse().unwrap())].into(), ..Kernel::default() };
+        assert_eq!(between(&Kernel::default(), &with).len(), 1);
+        assert_eq!(between(&with, &with), []);
+        assert_eq!(between(&with, &Kernel::default()), []);
     }
 }

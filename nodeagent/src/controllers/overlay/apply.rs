@@ -17,7 +17,7 @@ use crate::controllers::api;
 use crate::controllers::cluster_node;
 use crate::controllers::machine::Machine;
 use crate::node::Node;
-use crate::resources::overlay::Announcement;
+use crate::resources::overlay::{Announcement, OverlayStatus};
 
 pub async fn apply(action: Action, node: &Node, netlink: &Handle, kubelet: impl FnOnce() -> Option<Issued>) -> anyhow::Result<()> {
     match action {
@@ -33,6 +33,16 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, kubelet: impl 
         }
         Action::Program(operations) => program(netlink, operations).await,
         Action::TellOverlays(overlays) => {
+            let before = node.store.all::<OverlayStatus>();
+            for (name, overlay) in &overlays {
+                if let Some(was) = before.get(name).map(|before| before.mtu).filter(|was| *was != overlay.mtu) {
+                    node.events.emit(
+                        format!("overlay/{name}"),
+                        "MtuChanged",
+                        format!("of pods made from now on: {was} -> {}", overlay.mtu),
+                    );
+                }
+            }
             node.store.replace(overlays);
             Ok(())
         }

@@ -15,6 +15,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::state::{ALIAS, DEVICES, Hop, Is, Kernel, Kind, PROTOCOL, Present, Tables, Underlay};
 use super::wireguard;
+use crate::controllers::network::ipv6_mtu;
 use machine::HardwareAddress;
 
 /// Metric of a route that was added without one, by family.
@@ -26,7 +27,8 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
     let mut kernel = Kernel::default();
     // Our devices by their index.
     let mut ours: BTreeMap<u32, (Kind, &'static str)> = BTreeMap::new();
-    let mut mtus: BTreeMap<u32, u32> = BTreeMap::new();
+    // What each other link carries of IPv4, and of IPv6.
+    let mut mtus: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
     for link in &links {
         let name = text(link, |attribute| match attribute {
             LinkAttribute::IfName(name) => Some(name),
@@ -45,15 +47,16 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
             }
             None if link.header.flags.contains(LinkFlags::Loopback) => {}
             None => {
-                mtus.insert(link.header.index, mtu(link));
+                mtus.insert(link.header.index, (mtu(link), ipv6_mtu(link).unwrap_or_else(|| mtu(link))));
             }
         }
     }
     for (index, address) in addresses.iter().filter_map(address) {
         if let Some(device) = ours.get(&index).and_then(|(_, device)| kernel.devices.get_mut(device)) {
             device.addresses.insert(address);
-        } else if let Some(mtu) = mtus.get(&index) {
-            kernel.underlay.insert(address.addr(), Underlay { link: index, mtu: *mtu, network: address.trunc() });
+        } else if let Some((ipv4, ipv6)) = mtus.get(&index) {
+            let mtu = if address.addr().is_ipv6() { *ipv6 } else { *ipv4 };
+            kernel.underlay.insert(address.addr(), Underlay { link: index, mtu, network: address.trunc() });
         }
     }
     read_routes(netlink, &ours, &mut kernel).await?;

@@ -5,16 +5,8 @@ use rtnetlink::LinkVeth;
 
 use super::super::kernel;
 use super::*;
+pub use crate::controllers::namespace::in_namespace;
 use crate::init_client::InitClient;
-
-/// Runs a test in a new network namespace: on a thread of its own, since a namespace is a thread's.
-pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace (this test needs root)");
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
-    });
-    thread.join().unwrap();
-}
 
 pub async fn do_all(actions: Vec<Action>, netlink: &Handle) {
     let directory = tempfile::tempdir().unwrap();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use machine::config::{BondMode, LacpRate, TransmitHashPolicy};
 use netlink_packet_route::link::{
-    BondLacpRate, BondMode as KernelMode, BondXmitHashPolicy, BridgeStpState, InfoBond, InfoBridge, InfoData, InfoKind, InfoVlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BondLacpRate, BondMode as KernelMode, BondXmitHashPolicy, BridgeStpState, InfoBond, InfoBridge, InfoData,
+    InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 
 use super::super::PROTOCOL;
@@ -37,6 +37,7 @@ pub fn link(message: &LinkMessage, names: &Names) -> Link {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::CarrierDownCount(losses) => link.carrier_losses = *losses,
             LinkAttribute::Address(bytes) if bytes.iter().any(|byte| *byte != 0) => link.hardware_address = hardware_address(bytes),
             LinkAttribute::Group(group) => link.owned = *group == u32::from(PROTOCOL),
             LinkAttribute::Controller(index) => link.master = names.get(index).cloned(),
@@ -53,8 +54,23 @@ pub fn link(message: &LinkMessage, names: &Names) -> Link {
             _ => {}
         }
     }
+    link.ipv6_mtu = ipv6_mtu(message);
     link.shape = data.and_then(|data| shape(data, parent, names));
     link
+}
+
+/// What IPv6 sends at most on a link: less than its MTU where a router asks for that (RFC 4861, 4.6.4).
+pub fn ipv6_mtu(message: &LinkMessage) -> Option<u32> {
+    let of_link =
+        message.attributes.iter().find_map(|attribute| if let LinkAttribute::Mtu(mtu) = attribute { Some(*mtu) } else { None })?;
+    let families = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::AfSpecUnspec(families) => Some(families),
+        _ => None,
+    })?;
+    let ipv6 = families.iter().find_map(|family| if let AfSpecUnspec::Inet6(parts) = family { Some(parts) } else { None })?;
+    let settings = ipv6.iter().find_map(|part| if let AfSpecInet6::DevConf(settings) = part { Some(settings) } else { None })?;
+    // A link that is down has none.
+    u32::try_from(settings.mtu6).ok().filter(|mtu| *mtu > 0 && *mtu < of_link)
 }
 
 fn kind_name(kind: &InfoKind) -> String {

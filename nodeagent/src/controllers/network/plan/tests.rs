@@ -112,6 +112,47 @@ fn a_lost_lease_takes_its_address_and_routes_with_it_and_nothing_else() {
 }
 
 #[test]
+fn the_mtu_of_the_config_counts_then_that_of_the_lease_if_it_makes_sense() {
+    for (configured, leased, expected) in
+        [(None, Some(1400), 1400), (Some(1450), Some(1400), 1450), (None, None, 1500), (None, Some(575), 1500), (Some(9000), None, 9000)]
+    {
+        let interface = Interface { name: "eth0".into(), dhcp: true, mtu: configured, ..Interface::default() };
+        let config = changed(&machine("worker"), |config| config.machine.network.interfaces = vec![interface]).config;
+        let mut seen = Seen { config: Some(config), ..in_maintenance() };
+        settle(&mut seen);
+        seen.leases.insert("eth0".into(), Lease { mtu: leased, ..lease() });
+        seen.kernel.links.get_mut("eth0").unwrap().mtu = 1500;
+        settle(&mut seen);
+        assert_eq!(seen.kernel.links["eth0"].mtu, expected, "{configured:?} {leased:?}");
+    }
+}
+
+#[test]
+fn a_renewal_with_another_address_router_and_name_server_is_followed() {
+    let mut seen = in_maintenance();
+    settle(&mut seen);
+    let via = "10.0.2.9".parse().unwrap();
+    let routes = vec![LeaseRoute { to: "0.0.0.0/0".parse().unwrap(), via: Some(via) }];
+    let renewed = Lease { address: "10.0.2.16/24".parse().unwrap(), routes, nameservers: vec![via], ..lease() };
+    seen.leases.insert("eth0".into(), renewed.clone());
+    settle(&mut seen);
+    let addresses: Vec<IpNet> = seen.kernel.addresses.iter().map(|address| address.address).collect();
+    let routers: Vec<Option<IpAddr>> = seen.kernel.routes.iter().map(|route| route.via).collect();
+    assert_eq!((addresses, routers), (vec![renewed.address], vec![Some(via)]));
+    assert_eq!(seen.resolvers, Some(Resolvers { nameservers: vec![via] }));
+}
+
+#[test]
+fn a_link_without_a_carrier_keeps_what_it_has() {
+    let mut seen = in_maintenance();
+    settle(&mut seen);
+    let before = seen.kernel.clone();
+    seen.kernel.links.get_mut("eth0").unwrap().carrier = false;
+    assert_eq!(plan(&seen), Plan::Settled);
+    assert_eq!((&seen.kernel.addresses, &seen.kernel.routes), (&before.addresses, &before.routes));
+}
+
+#[test]
 fn a_name_from_the_network_is_checked() {
     for (given, taken) in
         [("node-1", true), ("a.example.org", true), ("", false), ("-x", false), ("UPPER", false), ("a b", false), ("../x", false)]
