@@ -6,6 +6,7 @@
 //! pods are joined by whoever knows them.
 
 pub mod collector;
+pub mod file_systems;
 pub mod group;
 pub mod kept;
 pub mod names;

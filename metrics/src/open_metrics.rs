@@ -9,6 +9,7 @@ pub mod text;
 
 use crate::collector::Snapshot;
 use crate::names::Names;
+pub use groups::labels_of;
 pub use text::{Format, Text};
 
 /// All that the collector knows.

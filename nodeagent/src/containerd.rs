@@ -1,10 +1,11 @@
-//! containerd's API, as far as the agent uses it: importing and listing images, trying whether pods can start, what pods are called, and
-//! stopping containers before the machine goes down.
+//! containerd's API, as far as the agent uses it: importing and listing images, trying whether pods can start, what pods are called,
+//! what containers have written, and stopping containers before the machine goes down.
 
 mod cri;
 mod import;
 mod pods;
 mod sandbox;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use tonic::Request;
 pub use import::{import_archive, import_pinned};
 pub use pods::{names, sandboxes};
 pub use sandbox::try_sandbox;
+pub use stats::{Layer, layers};
 
 /// Where the kubelet's images and containers are.
 const NAMESPACE: &str = "k8s.io";

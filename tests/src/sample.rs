@@ -10,10 +10,15 @@ use crate::until::until;
 
 pub const MANIFEST: &str = include_str!("../../configs/examples/hello.yaml");
 
+/// Imports the sample's image.
+pub fn import(cluster: &Cluster) -> anyhow::Result<()> {
+    let archive = place::sample_archive();
+    cluster.machinectl(&["image", "import", archive.to_str().context("path of the sample archive")?]).map(drop)
+}
+
 /// Imports the sample image, deploys it, and gives what it answered through its Service.
 pub fn deploy(cluster: &Cluster) -> anyhow::Result<String> {
-    let archive = place::sample_archive();
-    cluster.machinectl(&["image", "import", archive.to_str().context("path of the sample archive")?])?;
+    import(cluster)?;
     cluster.apply(MANIFEST)?;
     cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=120s"])?;
     until("the sample's answer through its Service", Duration::from_secs(300), || {

@@ -8,6 +8,7 @@
 //! hello kill NAME        sends SIGKILL to every process of that name that it can see
 //! hello exit CODE        ends with that code
 //! hello sleep            waits for SIGTERM
+//! hello stress SECONDS   uses a processor and memory, starts and ends processes and writes to its file system, all the time
 //! ```
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
                 std::thread::park();
             }
         }),
-        other => Err(io::Error::other(format!("{other:?}: expected serve, get URL, resolve NAME, kill NAME, exit CODE or sleep"))),
+        ["stress", seconds] => seconds.parse().map_err(io::Error::other).and_then(|seconds| stress(Duration::from_secs(seconds))),
+        other => Err(io::Error::other(format!(
+            "{other:?}: expected serve, get URL, resolve NAME, kill NAME, exit CODE, sleep or stress SECONDS"
+        ))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -206,6 +210,25 @@ fn behind_name(mut bytes: &[u8]) -> Option<&[u8]> {
             [] => return None,
         }
     }
+}
+
+fn stress(time: Duration) -> io::Result<()> {
+    const MIB: usize = 1 << 20;
+    let until = Instant::now() + time;
+    let mut memory = vec![0_u8; 16 * MIB];
+    let mut round = 0_u8;
+    end_on_request()?;
+    while Instant::now() < until {
+        round = round.wrapping_add(1);
+        for page in memory.chunks_mut(4096) {
+            page[0] = page[0].wrapping_add(round);
+        }
+        let mut file = std::fs::File::create("/stress")?;
+        file.write_all(&memory[..MIB])?;
+        file.sync_all()?;
+        std::process::Command::new("/proc/self/exe").args(["exit", "0"]).status()?;
+    }
+    Ok(())
 }
 
 fn kill(name: &str) -> io::Result<()> {

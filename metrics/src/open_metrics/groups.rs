@@ -85,7 +85,7 @@ const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
 };
 
 pub fn render(snapshot: &Snapshot, names: &Names, text: &mut Text) {
-    let labels: Vec<String> = snapshot.groups.iter().map(|reading| of(reading, names)).collect();
+    let labels: Vec<String> = snapshot.groups.iter().map(|reading| labels_of(reading, names)).collect();
     let mut begun = "";
     for (name, kind, more, help, value) in FAMILIES {
         for (reading, labels) in snapshot.groups.iter().zip(&labels) {
@@ -156,7 +156,7 @@ fn pods(snapshot: &Snapshot, names: &Names, text: &mut Text) {
 }
 
 /// The labels that the kubelet gives (pkg/kubelet/server, containerPrometheusLabelsFunc).
-fn of(reading: &Reading, names: &Names) -> String {
+pub fn labels_of(reading: &Reading, names: &Names) -> String {
     let (called, path) = (names.of(&reading.place), reading.place.to_string());
     labels([
         ("container", called.container),

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::collector::Reading;
+use crate::file_systems::{self, Capacity, Written};
 use crate::names::{Container, Pod};
 use crate::network::PodInterface;
 use crate::node;
@@ -104,6 +105,31 @@ fn golden(path: &str, text: &str) {
 #[test]
 fn names_types_and_labels() {
     golden("src/open_metrics/golden/openmetrics.txt", &rendered(&names("cart-1", "cart"), Format::OpenMetrics));
+}
+
+#[test]
+fn what_containers_have_written_has_their_labels() {
+    let written = |container: &str, on| Written { container: container.to_owned(), bytes: 4096, on };
+    let capacity = Capacity { bytes: 1 << 30, inodes: 1000, free_inodes: 900 };
+    let rendered = |written: &[Written]| {
+        let mut text = Text::new(Format::OpenMetrics);
+        file_systems::render(written, &snapshot(), &names("cart-1", "cart"), &mut text);
+        text.finish()
+    };
+    let id = "ab".repeat(32);
+    // Of one that the snapshot has not there is nothing to say.
+    let text = rendered(&[written("gone", None), written(&id, Some(capacity))]);
+    let families = parse(&text).unwrap();
+    let told: Vec<_> = families.iter().map(|family| (&*family.name, family.samples.len(), family.samples[0].value)).collect();
+    let expected = [("usage_bytes", 4096.0), ("limit_bytes", f64::from(1 << 30)), ("inodes_total", 1000.0), ("inodes_free", 900.0)];
+    assert_eq!(
+        told,
+        expected.map(|(name, value)| (format!("container_fs_{name}"), value)).each_ref().map(|(name, value)| (&**name, 1, *value))
+    );
+    let label = |name| families[0].samples[0].label(name);
+    assert_eq!(["container", "device", "name", "namespace", "pod"].map(label), ["cart", "", &*id, "shop", "cart-1"]);
+    assert_eq!(parse(&rendered(&[written(&id, None)])).unwrap().len(), 1);
+    assert_eq!(rendered(&[written("gone", Some(capacity))]), "# EOF\n");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `GET /metrics` on the machine API's port, for Prometheus and its like: mutual TLS and role reader, or a token of the cluster's; HTTP/2 or 1.1.
 
+mod asked;
 mod bearer;
+mod file_systems;
 mod machine;
-mod sensors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +14,16 @@ use axum::extract::State;
 use axum::routing::get;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use metrics::file_systems::Written;
 use metrics::open_metrics::{self, Format, Text};
-use metrics::temperature;
-use sensors::Sensors;
+use metrics::temperature::{self, Temperature};
 use tokio::sync::Semaphore;
 
 use super::chunks::in_chunks;
 use super::permission::Denial;
 use crate::node::Node;
 use crate::usage::Usage;
+use asked::Asked;
 pub use bearer::{Bearers, token};
 
 pub const PATH: &str = "/metrics";
@@ -30,18 +32,22 @@ pub const PATH: &str = "/metrics";
 const TEXTS: usize = 8;
 /// How long a scraper may take over a text.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long what sensors say serves further scrapers.
+const FRESH: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 struct Scrapes {
     node: Node,
     usage: Usage,
-    sensors: Sensors,
+    temperatures: Asked<Vec<Temperature>>,
+    written: Asked<Vec<Written>>,
     texts: Arc<Semaphore>,
 }
 
 pub fn router(node: Node, usage: Usage) -> Router {
     let texts = Arc::new(Semaphore::new(TEXTS));
-    Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, sensors: Sensors::default(), texts })
+    let (temperatures, written) = (Asked::new(FRESH), Asked::new(file_systems::FRESH));
+    Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, temperatures, written, texts })
 }
 
 /// What a scraper is told whom the permission table denies: it understands HTTP's own codes, and not gRPC's.
@@ -90,11 +96,18 @@ async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<
         return response;
     };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
-    let temperatures = scrapes.sensors.read(&scrapes.node.root).await;
+    let sys = scrapes.node.root.path("/sys");
+    // On a thread that may wait: a sensor sits on a bus or a disk.
+    let sensors = async move { tokio::task::spawn_blocking(move || temperature::read(&sys)).await.ok() };
+    let (temperatures, written) =
+        tokio::join!(scrapes.temperatures.get(sensors), scrapes.written.get(file_systems::ask(scrapes.node.clone())));
     let (snapshot, names) = scrapes.usage.newest();
     let mut text = Text::new(format);
     machine::render(&scrapes.node, &mut text);
     open_metrics::render(&snapshot, &names, &mut text);
+    if let Some(written) = written {
+        metrics::file_systems::render(&written, &snapshot, &names, &mut text);
+    }
     if let Some(temperatures) = temperatures {
         temperature::render(&temperatures, &mut text);
     }

@@ -1,10 +1,15 @@
 //! What a machine tells of its own use, beside what the kubelet tells of the same.
 
+mod agreement;
+mod exposition;
+mod scraper;
+
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::cluster::{Cluster, Options};
+use tests::sample;
 use tests::until::until;
 
 use crate::checks::{self, Check};
@@ -16,6 +21,9 @@ const CHECKS: &[Check] = &[
     ("services, each with its memory", services),
     ("pods by name", pods),
     ("working sets of pods as the kubelet counts them", as_the_kubelet_counts),
+    ("names, types, labels and values as in the kubelet's /metrics/cadvisor, under load", as_cadvisor_tells),
+    ("the same of /metrics/resource", as_the_kubelet_tells),
+    ("a container that lives two seconds is seen", short_lives),
 ];
 
 #[test]
@@ -79,4 +87,72 @@ fn as_the_kubelet_counts(cluster: &Cluster) -> anyhow::Result<()> {
         Ok(())
     };
     until("both agree", PATIENCE, compare)
+}
+
+/// Uses all that is counted, within limits that leave the machine to others.
+const STRESS: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: stress, namespace: default }
+spec:
+  selector: { matchLabels: { app: stress } }
+  template:
+    metadata: { labels: { app: stress } }
+    spec:
+      containers:
+        - name: stress
+          image: corten.dev/hello:v1
+          imagePullPolicy: Never
+          args: [stress, "1000000"]
+          resources: { limits: { cpu: 200m, memory: 64Mi } }
+"#;
+
+fn as_cadvisor_tells(cluster: &Cluster) -> anyhow::Result<()> {
+    sample::import(cluster)?;
+    cluster.apply(STRESS)?;
+    cluster.kubectl(&["rollout", "status", "deployment/stress", "--timeout=240s"])?;
+    agrees(cluster, "cadvisor")
+}
+
+fn as_the_kubelet_tells(cluster: &Cluster) -> anyhow::Result<()> {
+    agrees(cluster, "resource")
+}
+
+/// They are read one after the other, and a container may come or go in between.
+fn agrees(cluster: &Cluster, path: &str) -> anyhow::Result<()> {
+    let compare = || {
+        let theirs = cluster.kubectl(&["get", "--raw", &format!("/api/v1/nodes/cp-1/proxy/metrics/{path}")])?;
+        let ours = scraper::scrape(cluster)?;
+        agreement::compare(&exposition::parse(&ours)?, &exposition::parse(&theirs)?)
+    };
+    let compared = until("both agree", PATIENCE, compare)?;
+    println!("    {compared} values");
+    ensure!(compared > 0, "nothing was compared");
+    Ok(())
+}
+
+/// One that came and went between two scrapes is followed by another.
+fn short_lives(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut number = 0;
+    until("a short life in a scrape", PATIENCE, || {
+        number += 1;
+        let pod = format!("short-{number}");
+        let spec = json!({ "restartPolicy": "Never", "containers": [{
+            "name": "short", "image": "corten.dev/hello:v1", "imagePullPolicy": "Never", "args": ["stress", "2"],
+        }]});
+        let manifest = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": pod, "namespace": "default" }, "spec": spec });
+        cluster.apply(&manifest.to_string())?;
+        loop {
+            for _ in 0..5 {
+                let families = exposition::parse(&scraper::scrape(cluster)?)?;
+                let cpu = families.get("container_cpu_usage_seconds_total").context("no CPU times")?;
+                let is = |labels: &exposition::Labels, name: &str, value: &str| labels.get(name).is_some_and(|label| label == value);
+                if cpu.series.iter().any(|(labels, _)| is(labels, "pod", &pod) && is(labels, "container", "short")) {
+                    return Ok(());
+                }
+            }
+            let phase = cluster.kubectl(&["get", "pod", &pod, "-o", "jsonpath={.status.phase}"])?;
+            ensure!(!["Succeeded", "Failed"].contains(&&*phase), "{pod} {phase} unseen");
+        }
+    })
 }
