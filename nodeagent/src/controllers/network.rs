@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::task::JoinHandle;
 
+use crate::clock::Clock;
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
@@ -36,11 +37,19 @@ pub struct Network {
     netlink: rtnetlink::Handle,
     /// A DHCP client for each link that wants one.
     clients: BTreeMap<String, JoinHandle<()>>,
+    /// Whether the leases of the agent before are on the board.
+    recalled: bool,
 }
 
 impl Network {
     pub fn new() -> anyhow::Result<Network> {
-        Ok(Network { netlink: kernel::connect()?, clients: BTreeMap::new() })
+        Ok(Network { netlink: kernel::connect()?, clients: BTreeMap::new(), recalled: false })
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.clients.values().for_each(JoinHandle::abort);
     }
 }
 
@@ -51,6 +60,11 @@ impl Controller for Network {
     const WAKE: Wake = Wake::WhatItReads;
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
+        if !std::mem::replace(&mut self.recalled, true) {
+            for (link, held) in dhcp::recall(&node.root, Clock::new(&node.root).since_boot()) {
+                node.store.put(&link, &held.grant.lease);
+            }
+        }
         self.clients.retain(|_, client| !client.is_finished());
         // The kernel is asked itself; that it has something new to say is read off the board.
         for kind in [Link::KIND, Address::KIND, Route::KIND, RoutingRule::KIND] {

@@ -59,7 +59,7 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut 
                 client.abort();
             }
             node.store.remove::<Lease>(&link);
-            Ok(())
+            dhcp::forget(&node.root, &link)
         }
         Action::SetHostname(hostname) => nix::unistd::sethostname(&hostname).with_context(|| format!("setting the hostname to {hostname}")),
         Action::WriteFile(file, contents) => crate::files::write(&file.path(&node.root), contents.as_bytes(), 0o644),

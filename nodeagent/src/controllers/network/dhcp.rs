@@ -2,6 +2,7 @@
 //! packets and the board.
 
 mod client;
+mod kept;
 mod message;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -14,21 +15,23 @@ use message::{Ask, CLIENT_PORT, Reply, SERVER_PORT};
 use nix::sys::socket::LinkAddr;
 use ring::rand::{SecureRandom, SystemRandom};
 use socket2::{Domain, Socket, Type};
-use tokio::time::Instant;
 
 use crate::arp;
+use crate::clock::Clock;
 use crate::node::Node;
 use crate::packets::{self, BROADCAST, Kind, Listener, Mac};
 use crate::resources::link::Link;
 use crate::resources::network::Lease;
 use crate::store::{Resource, next_of};
+pub use kept::{forget, recall};
 
-/// Runs until it is aborted, or until the link is gone. It begins with a link that has a carrier.
+/// Runs until it is aborted, or until the link is gone. It begins with a link that has a carrier, or with a lease that was kept.
 pub async fn run(node: Node, link: String, index: u32, hardware_address: HardwareAddress) {
     let (_, mut links) = node.store.watch(Link::KIND);
+    let clock = Clock::new(&node.root);
     let mut conversation = Conversation {
-        client: Client::new(),
-        start: Instant::now(),
+        client: Client::new(kept::recall_one(&node.root, &link, clock.since_boot())),
+        clock,
         mac: hardware_address.0,
         last: None,
         number: 0,
@@ -52,6 +55,9 @@ pub async fn run(node: Node, link: String, index: u32, hardware_address: Hardwar
         }
     }
     conversation.node.store.remove::<Lease>(&conversation.link);
+    if let Err(error) = forget(&conversation.node.root, &conversation.link) {
+        tracing::warn!(link = conversation.link, "DHCP: {error:#}");
+    }
 }
 
 enum LinkIs {
@@ -65,7 +71,7 @@ struct Conversation {
     index: u32,
     mac: Mac,
     client: Client,
-    start: Instant,
+    clock: Clock,
     /// The question that was asked last, and its number.
     last: Option<Ask>,
     number: u32,
@@ -82,7 +88,7 @@ impl Conversation {
     async fn step(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
-            for effect in self.client.next(event, self.start.elapsed(), jitter()) {
+            for effect in self.client.next(event, self.clock.since_boot(), jitter()) {
                 match effect {
                     Effect::Send(ask) => {
                         if let Err(error) = self.send(ask) {
@@ -94,14 +100,30 @@ impl Conversation {
                     Effect::Take(lease) => {
                         tracing::info!(link = self.link, address = %lease.address, seconds = lease.seconds, "DHCP lease");
                         self.node.store.put(&self.link, &lease);
+                        self.keep();
                     }
-                    Effect::Drop => self.node.store.remove::<Lease>(&self.link),
+                    Effect::Drop => {
+                        self.node.store.remove::<Lease>(&self.link);
+                        self.keep();
+                    }
                     Effect::Tell(reason, message) => self.node.events.emit(format!("link/{}", self.link), reason, message),
                 }
             }
             if !self.client.listens() {
                 (self.listener, self.unicast, self.last) = (None, None, None);
             }
+        }
+    }
+
+    /// For an agent that starts anew.
+    fn keep(&self) {
+        let kept = match self.client.held() {
+            Some(held) => kept::keep(&self.node.root, &self.link, held),
+            None => forget(&self.node.root, &self.link),
+        };
+        // It is for the next agent alone, which asks for a lease where there is none.
+        if let Err(error) = kept {
+            tracing::warn!(link = self.link, "DHCP: {error:#}");
         }
     }
 
@@ -126,7 +148,7 @@ impl Conversation {
     /// Ends when the client's time has come.
     async fn time(&self) {
         match self.client.wake() {
-            Some(wake) => tokio::time::sleep_until(self.start + wake).await,
+            Some(wake) => tokio::time::sleep_until(self.clock.at(wake)).await,
             None => std::future::pending().await,
         }
     }

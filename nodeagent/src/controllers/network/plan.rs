@@ -186,12 +186,14 @@ fn link_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
 fn dhcp_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
     let mut actions = Vec::new();
     let wanted: BTreeSet<&String> = interfaces.iter().filter(|interface| interface.dhcp).map(|interface| &interface.name).collect();
-    for link in seen.clients.iter().filter(|link| !wanted.contains(link)) {
-        actions.push(Action::StopDhcp { link: link.clone() });
+    // A lease without a client was an agent's before.
+    let leased: BTreeSet<&String> = seen.clients.iter().chain(seen.leases.keys()).collect();
+    for link in leased.difference(&wanted) {
+        actions.push(Action::StopDhcp { link: (*link).clone() });
     }
     for name in wanted.into_iter().filter(|name| !seen.clients.contains(*name)) {
         match seen.kernel.links.get(name) {
-            Some(link) if link.up && link.carrier && !link.hardware_address.is_empty() => {
+            Some(link) if link.up && (link.carrier || seen.leases.contains_key(name)) && !link.hardware_address.is_empty() => {
                 actions.push(Action::StartDhcp { link: name.clone(), index: link.index, hardware_address: link.hardware_address.clone() })
             }
             _ => {}

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{Ask, Grant, Reply};
 use crate::packets::Mac;
 use crate::resources::network::{Lease, hardware_address};
@@ -68,9 +70,10 @@ pub enum Effect {
     Tell(&'static str, String),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
-    grant: Grant,
+/// A lease that is in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub grant: Grant,
     /// When it was asked for.
     from: Duration,
 }
@@ -80,12 +83,12 @@ impl Held {
         self.grant.times.as_ref().map_or(NEVER, |times| self.from.saturating_add(time(times)))
     }
 
-    fn end(&self) -> Duration {
+    pub fn end(&self) -> Duration {
         self.at(|times| times.end)
     }
 }
 
-/// All times are since some moment.
+/// All times are since the boot.
 #[derive(Debug, Clone)]
 pub struct Client {
     state: State,
@@ -100,9 +103,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins as a link without carrier.
-    pub fn new() -> Client {
-        Client { state: State::NoCarrier, held: None, asked: 0, asked_at: Duration::ZERO, until: NEVER }
+    /// Begins as a link without carrier, with what it held before.
+    pub fn new(held: Option<Held>) -> Client {
+        Client { state: State::NoCarrier, held, asked: 0, asked_at: Duration::ZERO, until: NEVER }
+    }
+
+    pub fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
     }
 
     /// When it wants to hear that time has elapsed; `None` for never.
@@ -335,4 +342,4 @@ fn changes(before: &Lease, after: &Lease) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use dhcproto::v4::{DhcpOption, DhcpOptions, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
 use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
 
 use crate::packets::Mac;
 use crate::resources::network::{Lease, LeaseRoute};
@@ -61,7 +62,7 @@ pub enum Ask {
 }
 
 /// A lease as a server offers or grants it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     pub address: Ipv4Addr,
     pub server: Ipv4Addr,
@@ -70,7 +71,7 @@ pub struct Grant {
     pub lease: Lease,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     pub renew: Duration,
     pub rebind: Duration,

@@ -5,9 +5,12 @@ mod server;
 use std::collections::BTreeMap;
 
 use dhcproto::v4::{DhcpOption, MessageType};
+use futures::{FutureExt, StreamExt};
 use ipnet::IpNet;
 use machine::config::{Config, Interface};
-use rtnetlink::{LinkUnspec, LinkVeth};
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::{LinkUnspec, LinkVeth, MulticastGroup, new_multicast_connection};
 use serde_json::json;
 use server::{Conduct, SERVER, Server};
 
@@ -27,7 +30,9 @@ struct Lab {
     node: Node,
     server: Server,
     netlink: rtnetlink::Handle,
-    _root: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    config: Applied,
+    agent: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Lab {
@@ -38,14 +43,29 @@ impl Lab {
         netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.unwrap();
         let server = Server::start(conduct);
         let directory = tempfile::tempdir().unwrap();
-        let root = ::machine::Root::new(directory.path());
-        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
         let interface: Interface = serde_json::from_value(interface).unwrap();
         let change = |config: &mut Config| config.machine.network.interfaces = vec![interface];
-        node.set_config(Applied { generation: 1, config: changed(&machine("worker"), change).config });
-        tokio::spawn(publish(node.clone()));
-        tokio::spawn(crate::controller::run(Network::new().unwrap(), node.clone()));
-        Lab { node, server, netlink, _root: directory }
+        let config = Applied { generation: 1, config: changed(&machine("worker"), change).config };
+        let (node, agent) = Lab::start(directory.path(), config.clone());
+        Lab { node, server, netlink, directory, config, agent }
+    }
+
+    fn start(directory: &std::path::Path, config: Applied) -> (Node, [tokio::task::JoinHandle<()>; 2]) {
+        let root = ::machine::Root::new(directory);
+        let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
+        node.set_config(config);
+        let publishing = publish(node.clone());
+        let controlling = crate::controller::run(Network::new().unwrap(), node.clone());
+        (node, [tokio::spawn(async { publishing.await.unwrap() }), tokio::spawn(controlling)])
+    }
+
+    /// Another agent in place of this one.
+    async fn start_anew(&mut self) {
+        for task in &mut self.agent {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        (self.node, self.agent) = Lab::start(self.directory.path(), self.config.clone());
     }
 
     async fn set_up(&self, link: &str, up: bool) {
@@ -69,6 +89,8 @@ impl Lab {
                     changed = board.changed() => changed.unwrap(),
                     changed = events.changed() => changed.unwrap(),
                     changed = asked.changed() => changed.unwrap(),
+                    // Files tell nobody.
+                    () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
                 }
             }
         });
@@ -126,6 +148,26 @@ fn a_lease_is_renewed_given_up_at_its_end_and_taken_anew() {
         assert!(lab.server.asked.borrow().iter().any(|asked| asked.own.is_some() && asked.is_broadcast));
         lab.server.conduct(|conduct| conduct.is_silent = false);
         lab.until("a lease again", |lab| lab.has("192.0.2.10/24") && lab.router().is_some()).await;
+    });
+}
+
+#[test]
+fn an_agent_that_starts_anew_does_not_take_the_address_away() {
+    in_namespace(|| async {
+        let mut lab = Lab::new(by_dhcp(), Conduct::granting(10)).await;
+        lab.until("a lease", |lab| lab.has("192.0.2.10/24") && lab.router().is_some()).await;
+        let kept = |lab: &Lab| std::fs::read(lab.directory.path().join("run/corten/leases/eth0")).ok();
+        let before = kept(&lab).unwrap();
+        let (connection, _, mut messages) = new_multicast_connection(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route]).unwrap();
+        tokio::spawn(connection);
+        lab.start_anew().await;
+        lab.until("it is confirmed", |lab| kept(lab).as_ref() != Some(&before)).await;
+        lab.until("it is there", |lab| lab.has("192.0.2.10/24") && lab.router().is_some()).await;
+        assert_eq!(lab.count(MessageType::Discover), 1, "it asked for any");
+        while let Some(Some((message, _))) = messages.next().now_or_never() {
+            let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
+            assert!(!matches!(message, RouteNetlinkMessage::DelAddress(_) | RouteNetlinkMessage::DelRoute(_)), "{message:?}");
+        }
     });
 }
 

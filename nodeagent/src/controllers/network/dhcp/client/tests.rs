@@ -30,13 +30,18 @@ fn grant(last: u8) -> Grant {
     Grant { address, server: SERVER, times: Some(Times { renew: seconds(40), rebind: seconds(70), end: seconds(80) }), lease }
 }
 
+/// What is held for 80 s from then on.
+pub fn held(from: Duration) -> Held {
+    Held { grant: grant(10), from }
+}
+
 fn next(client: &mut Client, event: Event, at: u64) -> Vec<Effect> {
     client.next(event, seconds(at), Duration::ZERO)
 }
 
 /// A client that holds a lease since the beginning.
 fn bound() -> Client {
-    let mut client = Client::new();
+    let mut client = Client::new(None);
     for event in [Event::Carrier(true), Event::Heard(Reply::Offer(grant(10))), Event::Heard(Reply::Ack(grant(10))), Event::Probed(None)] {
         next(&mut client, event, 0);
     }
@@ -72,12 +77,12 @@ fn every_state() -> Vec<(&'static str, u64, Client)> {
     let up = || Event::Carrier(true);
     let confirming = after(bound(), &[(10, Event::Carrier(false)), (11, up())]);
     vec![
-        ("no carrier", 5, Client::new()),
+        ("no carrier", 5, Client::new(None)),
         ("no carrier, with a lease", 20, after(bound(), &[(10, Event::Carrier(false))])),
-        ("pausing", 30, after(Client::new(), &[(0, up()), (0, offer()), (0, ack(10)), (1, Event::Probed(Some(OTHER)))])),
-        ("selecting", 2, after(Client::new(), &[(0, up())])),
-        ("requesting", 2, after(Client::new(), &[(0, up()), (0, offer())])),
-        ("probing", 2, after(Client::new(), &[(0, up()), (0, offer()), (0, ack(10))])),
+        ("pausing", 30, after(Client::new(None), &[(0, up()), (0, offer()), (0, ack(10)), (1, Event::Probed(Some(OTHER)))])),
+        ("selecting", 2, after(Client::new(None), &[(0, up())])),
+        ("requesting", 2, after(Client::new(None), &[(0, up()), (0, offer())])),
+        ("probing", 2, after(Client::new(None), &[(0, up()), (0, offer()), (0, ack(10))])),
         ("confirming", 13, confirming.clone()),
         ("probing, with a lease", 13, after(confirming, &[(12, ack(10))])),
         ("bound", 40, bound()),
@@ -153,7 +158,7 @@ fn a_silent_server_is_asked_more_often_and_then_any_and_the_lease_ends_in_time()
 #[test]
 fn a_lease_without_an_end_is_never_renewed() {
     let endless = Grant { times: None, ..grant(10) };
-    let mut client = after(Client::new(), &[(0, Event::Carrier(true)), (0, Event::Heard(Reply::Offer(grant(10))))]);
+    let mut client = after(Client::new(None), &[(0, Event::Carrier(true)), (0, Event::Heard(Reply::Offer(grant(10))))]);
     next(&mut client, Event::Heard(Reply::Ack(endless)), 0);
     next(&mut client, Event::Probed(None), 0);
     assert_eq!((&client.state, client.wake()), (&State::Bound, None));
@@ -188,7 +193,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #[test]
     fn a_lease_is_in_use_until_it_is_dropped_and_never_past_its_end(events in prop::collection::vec((event(), 0..30_u64), 1..60)) {
-        let (mut client, mut now, mut used) = (Client::new(), 0, None);
+        let (mut client, mut now, mut used) = (Client::new(None), 0, None);
         for (event, pause) in events {
             now += pause;
             for effect in next(&mut client, event, now) {
@@ -205,4 +210,18 @@ proptest! {
             prop_assert!(client.wake().is_none_or(|wake| wake > seconds(now)), "{:?} at {}", client, now);
         }
     }
+}
+
+#[test]
+fn an_agent_that_starts_anew_asks_for_what_it_held_and_uses_it_until_it_is_refused() {
+    let address = Ipv4Addr::new(192, 0, 2, 10);
+    let mut client = Client::new(Some(held(seconds(5))));
+    assert_eq!(next(&mut client, Event::Carrier(true), 20), [Effect::Send(Ask::Confirm { address })]);
+    assert_eq!(client.held(), Some(&held(seconds(5))));
+    let refused = next(&mut client, Event::Heard(Reply::Nak), 21);
+    assert!(refused.contains(&Effect::Drop) && refused.contains(&Effect::Send(Ask::Discover)), "{refused:?}");
+    // One that ends while there is no carrier.
+    let mut client = Client::new(Some(held(seconds(5))));
+    assert_eq!(client.wake(), Some(seconds(85)));
+    assert!(next(&mut client, Event::Elapsed, 85).contains(&Effect::Drop));
 }
