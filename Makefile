@@ -27,7 +27,7 @@ UPDATE_LEVEL ?= 9
 NEEDS := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils /usr/share/OVMF/OVMF_CODE_4M.fd:ovmf mkfs.erofs:erofs-utils \
 	veritysetup:cryptsetup-bin mcopy:mtools mkfs.fat:dosfstools protoc:protobuf-compiler \
 	/usr/include/google/protobuf/any.proto:libprotobuf-dev /usr/include/seccomp.h:libseccomp-dev pkg-config:pkg-config \
-	zstd:zstd depmod:kmod mkfs.ext4:e2fsprogs ip:iproute2 nft:nftables objcopy:binutils git:git \
+	zstd:zstd depmod:kmod mkfs.ext4:e2fsprogs ip:iproute2 nft:nftables iptables:iptables objcopy:binutils git:git \
 	/usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu xorriso:xorriso sbsign:sbsigntool cert-to-efi-sig-list:efitools openssl:openssl swtpm:swtpm
 
 .PHONY: help

@@ -248,7 +248,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(StaticPods, node.clone()));
     tokio::spawn(controller::run(Cloud::new(Metadata::of_this_machine()), node.clone()));
     tokio::spawn(controller::run(Supervised::<Kubelet>::default(), node.clone()));
-    tokio::spawn(controller::run(Supervised::<KubeProxy>::default(), node.clone()));
+    tokio::spawn(controller::run(KubeProxy::default(), node.clone()));
     tokio::spawn(cluster_node::follow(node.clone()));
     tokio::spawn(controller::run(ClusterNode::default(), node.clone()));
     tokio::spawn(controller::run(NodeConditions::default(), node.clone()));

@@ -45,6 +45,8 @@ pub mod policy;
 pub mod pressure_taints;
 #[cfg(test)]
 pub mod real_cluster;
+#[cfg(test)]
+pub mod real_init;
 pub mod rebalancer;
 pub mod registries;
 pub mod service;

@@ -256,7 +256,11 @@ data: { greeting: hello }
 
 /// The program where the image has it, and the directories that it writes to.
 pub fn install(spec: &ServiceSpec, components: &Path) -> Result<()> {
-    let component = if spec.id.as_str() == "etcd" { "etcd/bin/etcd" } else { "kubernetes/bin/controlplane" };
+    let component = match spec.id.as_str() {
+        "etcd" => "etcd/bin/etcd",
+        "kube-proxy" => "kubernetes/bin/node",
+        _ => "kubernetes/bin/controlplane",
+    };
     fs::create_dir_all(spec.program.parent().context("a program in a directory")?)?;
     if !spec.program.exists() {
         symlink(components.join(component), &spec.program)?;

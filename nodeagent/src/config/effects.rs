@@ -2,6 +2,8 @@
 
 use machine::config::{Config, ProxyMode, Role};
 
+use crate::controllers::kube_proxy::IPVS_DEPRECATED;
+
 /// What changes between two configs; without a first one, what a machine does with its first config.
 pub fn plan(from: Option<&Config>, to: &Config) -> Vec<String> {
     match from {
@@ -20,12 +22,14 @@ fn first(config: &Config) -> Vec<String> {
     if config.machine.role == Role::ControlPlane {
         plan.push("start etcd and the Kubernetes control plane once the cluster is bootstrapped");
     }
+    if config.cluster.network.proxy.mode == ProxyMode::Ipvs {
+        plan.push(IPVS_DEPRECATED);
+    }
     plan.into_iter().map(str::to_owned).collect()
 }
 
-/// As kube-proxy itself says when it starts (cmd/kube-proxy/app/server_linux.go).
-const IPVS: &str =
-    "use proxy mode ipvs, which upstream has deprecated: off by default from Kubernetes 1.40 on, removed in 1.43; nftables takes its place";
+const SWITCH: &str =
+    "take the rules of kube-proxy's mode away before it starts in the other: Services do not answer new connections meanwhile";
 
 fn changes(from: &Config, to: &Config) -> Vec<String> {
     let (c, d) = (&from.cluster, &to.cluster);
@@ -42,7 +46,8 @@ fn changes(from: &Config, to: &Config) -> Vec<String> {
         (m.watchdog != n.watchdog, "set the watchdog's timeout"),
         (m.install != n.install, "nothing for the disk that the machine is installed on: install is for the next installation"),
         (c.network.proxy != d.network.proxy, "restart kube-proxy"),
-        (c.network.proxy.mode != d.network.proxy.mode && d.network.proxy.mode == ProxyMode::Ipvs, IPVS),
+        (c.network.proxy.mode != d.network.proxy.mode, SWITCH),
+        (c.network.proxy.mode != d.network.proxy.mode && d.network.proxy.mode == ProxyMode::Ipvs, IPVS_DEPRECATED),
         (c.network.cni != d.network.cni || c.network.overlay != d.network.overlay, "change how pods are connected"),
         (c.network.load_balancer != d.network.load_balancer, "change which addresses Services of type LoadBalancer get"),
         (c.etcd != d.etcd, "restart etcd"),

@@ -18,6 +18,7 @@ use crate::controller::{Controller, Wake};
 use crate::files;
 use crate::node::Node;
 use crate::plan::{Missing, Plan};
+pub use apply::remove;
 pub use plan::{Action, Present};
 
 /// What should be of a program.
@@ -85,6 +86,13 @@ const VERIFIED_FOR: Duration = Duration::from_secs(25);
 pub struct Seen {
     want: Want,
     present: Present,
+}
+
+impl Seen {
+    /// What should be of the program.
+    pub fn want(&self) -> &Want {
+        &self.want
+    }
 }
 
 impl<S: Subject> Controller for Supervised<S> {

@@ -3,7 +3,6 @@
 //!
 //! Needs root, for namespaces, the components that `make components` builds, and machinectl; it fails without them.
 
-mod init;
 mod machines;
 mod traffic;
 

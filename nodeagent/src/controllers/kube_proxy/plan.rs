@@ -69,7 +69,7 @@ fn spec(machine: &Machine, account: Account) -> anyhow::Result<ServiceSpec> {
     let capabilities = ["net_admin", "net_raw"].map(str::to_owned).to_vec();
     Ok(ServiceSpec {
         id: service::id(ID)?,
-        program: service::program("kube-proxy"),
+        program: super::program(&machine.facts.root),
         args,
         environment: service::environment(),
         account,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use machine::config::{Config, ProxyMode};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::controllers::machine::Machine;
@@ -14,6 +15,10 @@ const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 102
 
 /// Where kube-proxy tells load balancers that it is well, on every address (upstream's default).
 pub const HEALTH_PORT: u16 = 10256;
+
+/// What users are told of that mode, as kube-proxy itself says when it starts (cmd/kube-proxy/app/server_linux.go).
+pub const IPVS_DEPRECATED: &str =
+    "proxy mode ipvs is deprecated upstream: off by default from Kubernetes 1.40 on, removed in 1.43; nftables takes its place";
 
 pub const OOM_SCORE_ADJUST: i16 = -998;
 
@@ -52,6 +57,16 @@ pub fn config(machine: &Machine, kubeconfig: &Path) -> Map<String, Value> {
 pub fn metrics(config: &Map<String, Value>) -> SocketAddr {
     let bound = config.get("metricsBindAddress").and_then(Value::as_str).and_then(|address| address.parse().ok()).unwrap_or(METRICS);
     if bound.ip().is_unspecified() { SocketAddr::new(METRICS.ip(), bound.port()) } else { bound }
+}
+
+/// The mode that a config of kube-proxy's names; none where it is no such.
+pub fn mode_of(config: &[u8]) -> Option<ProxyMode> {
+    #[derive(Deserialize)]
+    struct Mode {
+        mode: ProxyMode,
+    }
+    let config = std::str::from_utf8(config).ok()?;
+    serde_saphyr::from_str::<Mode>(config).ok().map(|config| config.mode)
 }
 
 fn mode(config: &Config) -> &'static str {

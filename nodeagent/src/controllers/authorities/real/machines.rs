@@ -17,7 +17,6 @@ use nix::sched::{CloneFlags, unshare};
 use tokio::sync::{mpsc, oneshot};
 
 use super::PATIENCE;
-use super::init::{self, RealInit};
 use crate::controller::{self, ControllerStatus};
 use crate::controllers::approver::{self, Approver};
 use crate::controllers::authorities::Authorities;
@@ -31,6 +30,7 @@ use crate::controllers::machine::Machine;
 use crate::controllers::machine_record::MachineRecords;
 use crate::controllers::manifests::Manifests;
 use crate::controllers::pki::Pki;
+use crate::controllers::real_init::{self, RealInit};
 use crate::controllers::service::Supervised;
 use crate::node::Node;
 use crate::resources::network::{Hostname, NodeIps};
@@ -161,7 +161,7 @@ impl Unit {
     }
 
     pub fn logs(&self) -> String {
-        let (controllers, services) = (self.controllers().join("\n"), init::logs(&self.node.root));
+        let (controllers, services) = (self.controllers().join("\n"), real_init::logs(&self.node.root));
         let authorities: Vec<_> = self.node.store.list("authorities").into_iter().map(|object| object.value.to_string()).collect();
         format!("\n==== {}\n{controllers}\n{}\n{services}", self.name, authorities.join("\n"))
     }
@@ -196,7 +196,7 @@ fn run(
         for line in ["link set lo up".to_owned(), format!("address add {address}/24 dev eth0"), "link set eth0 up".to_owned()] {
             ip(&line).unwrap();
         }
-        RealInit::start(&root, components());
+        RealInit::start(&root, real_init::components());
         let Served { node, fingerprint, .. } = serve_at(&root, SocketAddr::from(([0, 0, 0, 0], api::PORT))).await;
         // What the network's and the clock's controllers would put on the board.
         node.store.put(Hostname::NAME, &Hostname { hostname: name.to_owned(), source: "config".to_owned() });
@@ -226,10 +226,4 @@ fn start(node: &Node) {
     tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
     tokio::spawn(approver::follow(node.clone()));
     tokio::spawn(controller::run(Approver, node.clone()));
-}
-
-fn components() -> PathBuf {
-    let directory = std::env::var_os("CORTEN_COMPONENTS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
-    directory.canonicalize().expect("the components: run `make components` first, or set CORTEN_COMPONENTS")
 }

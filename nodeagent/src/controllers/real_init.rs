@@ -1,4 +1,4 @@
-//! An init that really runs services, as far as a control plane needs it: each under its account, put again with another spec it is restarted.
+//! An init that really runs services, for tests: each under its account and with its capabilities, put again with another spec it is restarted.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use machine::Root;
+use machine::account::Account;
 use machine::disk::{Slot, Volume};
 use machine::protocol::{self, BootFacts, Event, Request, Response, VolumeState, VolumeStatus};
-use machine::service::{Readiness, ServiceSpec, ServiceState, ServiceStatus};
+use machine::service::{Capabilities, Readiness, ServiceSpec, ServiceState, ServiceStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
@@ -91,6 +92,8 @@ impl RealInit {
                 let service = self.services.lock().unwrap().remove(id.as_str());
                 if let Some(service) = service {
                     service.task.abort();
+                    // The value that ends the process goes with the task: init tells of it once the process has ended.
+                    let _ = service.task.await;
                     let _ = self.events.send(Event::ServiceRemoved(id));
                 }
                 Response::Done
@@ -164,8 +167,21 @@ impl RealInit {
         let log = File::options().create(true).append(true).open(self.log_path(spec.id.as_str()))?;
         // It goes with this thread, whatever ends that.
         let mut command = Command::new("/usr/bin/setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(&spec.program);
-        let child = spawn(spec, command, &notify_path, log)?;
+        command.args(["--pdeathsig", "KILL"]);
+        let mut started = spec.clone();
+        if let Capabilities::Only(names) = &spec.capabilities
+            && !names.is_empty()
+        {
+            // They have to outlive the change of accounts, which is setpriv's then.
+            let (id, sets) = (spec.account.id().to_string(), format!("-all,+{}", names.join(",+")));
+            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps", &sets, "--ambient-caps", &sets]);
+            started.account = Account::Root;
+        }
+        if spec.no_new_privileges {
+            command.arg("--no-new-privs");
+        }
+        command.arg(&spec.program);
+        let child = spawn(&started, command, &notify_path, log)?;
         let mut process = Process { child, deadline: spec.stop.deadline };
         let mut ready = false;
         loop {
@@ -233,4 +249,11 @@ fn status(spec: &ServiceSpec, state: ServiceState) -> ServiceStatus {
 
 fn open(volume: Volume) -> VolumeStatus {
     VolumeStatus { volume, state: VolumeState::Open, size_bytes: 1 << 30, device: "/dev/vda6".to_owned() }
+}
+
+/// What `make components` builds.
+pub fn components() -> PathBuf {
+    let directory = std::env::var_os("CORTEN_COMPONENTS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
+    directory.canonicalize().expect("the components: run `make components` first, or set CORTEN_COMPONENTS")
 }
