@@ -155,7 +155,7 @@ async fn answers(service: SocketAddr) -> bool {
         TcpStream::connect(service).await?.read_to_string(&mut said).await?;
         std::io::Result::Ok(said == "hello")
     };
-    timeout(Duration::from_secs(10), asked).await.is_ok_and(|answer| answer.unwrap_or(false))
+    timeout(Duration::from_secs(30), asked).await.is_ok_and(|answer| answer.unwrap_or(false))
 }
 
 /// kube-proxy is restarted for another reason than its mode, and no connection is refused or lost.
