@@ -105,6 +105,7 @@ spec:
           imagePullPolicy: Never
           args: [stress, "1000000"]
           resources: { limits: { cpu: 200m, memory: 64Mi } }
+          securityContext: { runAsUser: 0 }
 "#;
 
 fn as_cadvisor_tells(cluster: &Cluster) -> anyhow::Result<()> {
@@ -139,6 +140,7 @@ fn short_lives(cluster: &Cluster) -> anyhow::Result<()> {
         let pod = format!("short-{number}");
         let spec = json!({ "restartPolicy": "Never", "containers": [{
             "name": "short", "image": "corten.dev/hello:v1", "imagePullPolicy": "Never", "args": ["stress", "2"],
+            "securityContext": { "runAsUser": 0 },
         }]});
         let manifest = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": pod, "namespace": "default" }, "spec": spec });
         cluster.apply(&manifest.to_string())?;
