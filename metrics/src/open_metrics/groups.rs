@@ -55,7 +55,9 @@ const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
         ("container_fs_reads_total", Counter, "device=\"\"", "Reads, of all devices", |r| io(r, |io| io.reads)),
         ("container_fs_writes_total", Counter, "device=\"\"", "Writes, to all devices", |r| io(r, |io| io.writes)),
         ("container_threads", Gauge, "", "Processes and threads", |r| whole(r.sample.pids)),
-        ("container_threads_max", Gauge, "", "Processes and threads that there may be", |r| whole(r.sample.limits.pids)),
+        ("container_threads_max", Gauge, "", "Processes and threads that there may be; 0 without a limit", |r| {
+            r.sample.pids.map(|_| r.sample.limits.pids.unwrap_or(0) as f64)
+        }),
         ("container_pressure_cpu_waiting_seconds_total", Counter, "", "Time in which some task waited for a CPU", |r| {
             some(r.sample.cpu_pressure)
         }),

@@ -61,12 +61,13 @@ struct Image {
     user_specified_image: String,
 }
 
-/// All pods and containers that the runtime has, those that have ended among them.
-pub async fn names(socket: &Path) -> anyhow::Result<Names> {
+/// All pods and containers that the runtime has, those that have ended among them. The runtime does not tell of a sandbox of which image it is:
+/// it is the machine's, for all of them.
+pub async fn names(socket: &Path, sandbox_image: &str) -> anyhow::Result<Names> {
     let channel = super::connect(socket).await?.channel();
     let sandboxes = list_sandboxes(&channel).await?;
     let containers: Result<Containers, Status> = ask(&channel, "ListContainers", Everything {}).await;
-    Ok(joined(sandboxes, containers.context("listing containers")?.containers))
+    Ok(joined(sandboxes, containers.context("listing containers")?.containers, sandbox_image))
 }
 
 /// Pods by the id of their sandbox: namespace and name.
@@ -80,10 +81,11 @@ async fn list_sandboxes(channel: &Channel) -> anyhow::Result<Vec<Sandbox>> {
     Ok(sandboxes.context("listing the pods' sandboxes")?.items)
 }
 
-fn joined(sandboxes: Vec<Sandbox>, containers: Vec<Container>) -> Names {
+fn joined(sandboxes: Vec<Sandbox>, containers: Vec<Container>, sandbox_image: &str) -> Names {
     let mut names = Names::default();
     for sandbox in sandboxes {
-        names.containers.insert(sandbox.id, names::Container { is_sandbox: true, ..names::Container::default() });
+        let container = names::Container { image: sandbox_image.to_owned(), is_sandbox: true, ..names::Container::default() };
+        names.containers.insert(sandbox.id, container);
         if let Some(Metadata { name, uid, namespace }) = sandbox.metadata {
             names.pods.insert(uid, names::Pod { namespace, name });
         }
@@ -108,10 +110,11 @@ mod tests {
         let image = Image { image: "sha256:1".to_owned(), user_specified_image: "cart:1".to_owned() };
         let labels = [(CONTAINER_NAME.to_owned(), "cart".to_owned())].into();
         let container = Container { id: "c1".to_owned(), image: Some(image), image_ref: String::new(), labels };
-        let names = joined(vec![sandbox], vec![container]);
+        let names = joined(vec![sandbox], vec![container], "pause:1");
         assert_eq!(names.pods["u1"], names::Pod { namespace: "shop".to_owned(), name: "cart-1".to_owned() });
         assert_eq!(names.containers["c1"], names::Container { name: "cart".to_owned(), image: "cart:1".to_owned(), is_sandbox: false });
         assert_eq!(names.is_sandbox("s1"), Some(true));
+        assert_eq!(names.containers["s1"].image, "pause:1");
         assert_eq!((names.is_sandbox("c1"), names.is_sandbox("c2")), (Some(false), None));
     }
 }

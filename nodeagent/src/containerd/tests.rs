@@ -193,9 +193,9 @@ async fn a_sandbox_tells_whether_pods_get_a_network() {
 async fn pods_are_called_as_they_were_made(socket: &Path) {
     let channel = connect(socket).await.unwrap().channel();
     let sandbox = sandbox::run(&channel, "four").await.unwrap();
-    let found = names(socket).await.unwrap();
+    let found = names(socket, PAUSE).await.unwrap();
     assert_eq!(found.pods["four"], Pod { namespace: "kube-system".to_owned(), name: "corten-gate".to_owned() });
     assert_eq!(found.is_sandbox(&sandbox.id), Some(true));
     sandbox::remove(&channel, &sandbox).await;
-    assert_eq!(names(socket).await.unwrap(), metrics::Names::default());
+    assert_eq!(names(socket, PAUSE).await.unwrap(), metrics::Names::default());
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::containerd;
+use crate::controllers::images;
 use crate::node::Node;
 use crate::resources::services;
 
@@ -27,12 +28,14 @@ pub fn follow(node: Node, snapshots: watch::Receiver<Arc<Snapshot>>) -> watch::R
 
 async fn run(node: Node, mut snapshots: watch::Receiver<Arc<Snapshot>>, names: watch::Sender<Arc<Names>>) {
     let mut asked = Asked::default();
+    // A root without it runs no pods.
+    let sandbox_image = images::pause(&node.root).map(|archive| archive.name).unwrap_or_default();
     while snapshots.changed().await.is_ok() {
         let lacking = lacking(&snapshots.borrow_and_update(), &names.borrow());
         if !asked.is_due(&lacking, Instant::now()) || !services::is_ready(&node.store, "containerd") {
             continue;
         }
-        let answer = timeout(DEADLINE, containerd::names(&node.root.containerd_socket())).await;
+        let answer = timeout(DEADLINE, containerd::names(&node.root.containerd_socket(), &sandbox_image)).await;
         match answer.map_err(anyhow::Error::from).flatten() {
             Ok(found) => drop(names.send_replace(Arc::new(found))),
             Err(error) => tracing::warn!("asking for the names of pods: {error:#}"),
