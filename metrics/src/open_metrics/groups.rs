@@ -39,12 +39,11 @@ const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
         ("container_memory_failcnt", Kind::Untyped, "", "Times that the memory limit was reached", |r| {
             whole(r.sample.memory_events.map(|events| events.max))
         }),
-        ("container_memory_failures_total", Counter, "failure_type=\"pgfault\",scope=\"hierarchy\"", "Page faults", |r| {
-            memory(r, |m| m.page_faults)
-        }),
-        ("container_memory_failures_total", Counter, "failure_type=\"pgmajfault\",scope=\"hierarchy\"", "Page faults", |r| {
-            memory(r, |m| m.major_page_faults)
-        }),
+        // With cgroup v2 a container is counted with what is below it: the kubelet tells both scopes, of the same number.
+        ("container_memory_failures_total", Counter, "failure_type=\"pgfault\",scope=\"container\"", "Page faults", page_faults),
+        ("container_memory_failures_total", Counter, "failure_type=\"pgfault\",scope=\"hierarchy\"", "Page faults", page_faults),
+        ("container_memory_failures_total", Counter, "failure_type=\"pgmajfault\",scope=\"container\"", "Page faults", major_page_faults),
+        ("container_memory_failures_total", Counter, "failure_type=\"pgmajfault\",scope=\"hierarchy\"", "Page faults", major_page_faults),
         ("container_oom_events_total", Counter, "", "Processes killed for want of memory", |r| {
             whole(r.sample.memory_events.map(|events| events.oom_kill))
         }),
@@ -188,6 +187,14 @@ fn limited(reading: &Reading, of: fn(&Throttling) -> u64) -> Option<u64> {
 
 fn memory(reading: &Reading, of: fn(&Memory) -> u64) -> Option<f64> {
     whole(reading.sample.memory.as_ref().map(of))
+}
+
+fn page_faults(reading: &Reading) -> Option<f64> {
+    memory(reading, |memory| memory.page_faults)
+}
+
+fn major_page_faults(reading: &Reading) -> Option<f64> {
+    memory(reading, |memory| memory.major_page_faults)
 }
 
 fn io(reading: &Reading, of: fn(&Io) -> u64) -> Option<f64> {
