@@ -8,7 +8,7 @@ use super::exposition::{Family, Labels};
 
 type Families = BTreeMap<String, Family>;
 
-/// Families of `/metrics/cadvisor` that Corten does not have; docs/metrics.md says so.
+/// Families of the kubelet's that Corten does not have; docs/metrics.md says so.
 pub const NOT_OURS: &[&str] = &[
     "cadvisor_version_info",
     "container_blkio_device_usage_total",
@@ -50,6 +50,8 @@ pub const NOT_OURS: &[&str] = &[
     "container_spec_cpu_shares",
     "container_spec_memory_reservation_limit_bytes",
     "container_spec_memory_swap_limit_bytes",
+    "container_swap_limit_bytes",
+    "container_swap_usage_bytes",
     "container_tasks_state",
     "container_ulimits_soft",
     "machine_cpu_books",
@@ -62,6 +64,7 @@ pub const NOT_OURS: &[&str] = &[
     "machine_nvm_capacity",
     "machine_scrape_error",
     "machine_swap_bytes",
+    "node_swap_usage_bytes",
     "resource_scrape_error",
     "scrape_error",
 ];
