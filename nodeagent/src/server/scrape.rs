@@ -4,6 +4,7 @@ mod asked;
 mod bearer;
 mod file_systems;
 mod machine;
+mod sensors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +33,6 @@ pub const PATH: &str = "/metrics";
 const TEXTS: usize = 8;
 /// How long a scraper may take over a text.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long what sensors say serves further scrapers.
-const FRESH: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 struct Scrapes {
@@ -46,7 +45,7 @@ struct Scrapes {
 
 pub fn router(node: Node, usage: Usage) -> Router {
     let texts = Arc::new(Semaphore::new(TEXTS));
-    let (temperatures, written) = (Asked::new(FRESH), Asked::new(file_systems::FRESH));
+    let (temperatures, written) = (Asked::new(sensors::FRESH), Asked::new(file_systems::FRESH));
     Router::new().route(PATH, get(scrape)).with_state(Scrapes { node, usage, temperatures, written, texts })
 }
 
@@ -96,11 +95,8 @@ async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response<
         return response;
     };
     let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
-    let sys = scrapes.node.root.path("/sys");
-    // On a thread that may wait: a sensor sits on a bus or a disk.
-    let sensors = async move { tokio::task::spawn_blocking(move || temperature::read(&sys)).await.ok() };
-    let (temperatures, written) =
-        tokio::join!(scrapes.temperatures.get(sensors), scrapes.written.get(file_systems::ask(scrapes.node.clone())));
+    let (sensors, layers) = (sensors::ask(scrapes.node.root.clone()), file_systems::ask(scrapes.node.clone()));
+    let (temperatures, written) = tokio::join!(scrapes.temperatures.get(sensors), scrapes.written.get(layers));
     let (snapshot, names) = scrapes.usage.newest();
     let mut text = Text::new(format);
     machine::render(&scrapes.node, &mut text);

@@ -47,6 +47,17 @@ impl<T: Send + Sync + 'static> Asked<T> {
         self.told_within(OLD)
     }
 
+    #[cfg(test)]
+    pub fn is_asking(&self) -> bool {
+        self.turn.available_permits() == 0
+    }
+
+    /// Waits until nobody asks.
+    #[cfg(test)]
+    pub async fn answered(&self) {
+        drop(self.turn.acquire().await.unwrap());
+    }
+
     fn told_within(&self, age: Duration) -> Option<Arc<T>> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.as_ref().filter(|(at, _)| at.elapsed() < age).map(|(_, answer)| answer.clone())
@@ -67,8 +78,9 @@ mod tests {
         let (answer, late) = oneshot::channel();
         assert_eq!(asked.get(async { late.await.ok() }).await, None);
         assert_eq!(asked.get(async { unreachable!("one is still at it") }).await, None);
+        assert!(asked.is_asking());
         answer.send(1).unwrap();
-        let _turn = asked.turn.acquire().await.unwrap();
+        asked.answered().await;
         assert_eq!(asked.get(async { unreachable!("it is fresh") }).await.as_deref(), Some(&1));
     }
 
