@@ -20,6 +20,7 @@ pub struct Metadata {
     pub namespace: String,
 }
 
+/// `()` is the message without fields: everything is asked for, or nothing answered.
 pub async fn ask<Q, A>(channel: &Channel, method: &str, request: Q) -> Result<A, Status>
 where
     Q: Message + Send + Sync + 'static,

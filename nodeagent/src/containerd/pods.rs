@@ -18,9 +18,6 @@ const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 // Of k8s.io/cri-api's runtime/v1/api.proto, the fields that are read here.
 
 #[derive(Clone, PartialEq, Message)]
-struct Everything {}
-
-#[derive(Clone, PartialEq, Message)]
 struct Sandboxes {
     #[prost(message, repeated, tag = "1")]
     items: Vec<Sandbox>,
@@ -66,7 +63,7 @@ struct Image {
 pub async fn names(socket: &Path, sandbox_image: &str) -> anyhow::Result<Names> {
     let channel = super::connect(socket).await?.channel();
     let sandboxes = list_sandboxes(&channel).await?;
-    let containers: Result<Containers, Status> = ask(&channel, "ListContainers", Everything {}).await;
+    let containers: Result<Containers, Status> = ask(&channel, "ListContainers", ()).await;
     Ok(joined(sandboxes, containers.context("listing containers")?.containers, sandbox_image))
 }
 
@@ -77,7 +74,7 @@ pub async fn sandboxes(socket: &Path) -> anyhow::Result<HashMap<String, (String,
 }
 
 async fn list_sandboxes(channel: &Channel) -> anyhow::Result<Vec<Sandbox>> {
-    let sandboxes: Result<Sandboxes, Status> = ask(channel, "ListPodSandbox", Everything {}).await;
+    let sandboxes: Result<Sandboxes, Status> = ask(channel, "ListPodSandbox", ()).await;
     Ok(sandboxes.context("listing the pods' sandboxes")?.items)
 }
 

@@ -47,9 +47,6 @@ pub(super) struct Sandbox {
     pub(super) id: String,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Nothing {}
-
 /// Starts a pod sandbox and takes it away again. `uid`: of no pod there was or will be, since the runtime keeps names of sandboxes that failed
 /// for a while. The error says in one line what the runtime says.
 pub async fn try_sandbox(socket: &Path, uid: &str) -> anyhow::Result<()> {
@@ -71,7 +68,7 @@ pub(super) async fn run(channel: &Channel, uid: &str) -> anyhow::Result<Sandbox>
 
 pub(super) async fn remove(channel: &Channel, sandbox: &Sandbox) {
     for method in ["StopPodSandbox", "RemovePodSandbox"] {
-        let done: Result<Nothing, Status> = ask(channel, method, sandbox.clone()).await;
+        let done: Result<(), Status> = ask(channel, method, sandbox.clone()).await;
         // Pods can start: that it was asked for. The kubelet sweeps up.
         if let Err(status) = done {
             tracing::warn!("{method} {}: {}", sandbox.id, status.message());

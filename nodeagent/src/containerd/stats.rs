@@ -21,9 +21,6 @@ pub struct Layer {
 // Of k8s.io/cri-api's runtime/v1/api.proto, the fields that are read here.
 
 #[derive(Clone, PartialEq, Message)]
-struct Everything {}
-
-#[derive(Clone, PartialEq, Message)]
 struct AllStats {
     #[prost(message, repeated, tag = "1")]
     stats: Vec<Stats>,
@@ -61,7 +58,7 @@ struct FilesystemIdentifier {
 /// Of all containers of which the runtime has counted it; it counts every few seconds.
 pub async fn layers(socket: &Path) -> anyhow::Result<Vec<Layer>> {
     let channel = super::connect(socket).await?.channel();
-    let all: Result<AllStats, Status> = ask(&channel, "ListContainerStats", Everything {}).await;
+    let all: Result<AllStats, Status> = ask(&channel, "ListContainerStats", ()).await;
     Ok(all.context("listing what containers use")?.stats.into_iter().filter_map(layer).collect())
 }
 
