@@ -1,5 +1,6 @@
 //! Asks the container runtime what pods and containers are called, when some are there that it was not asked about.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,8 @@ pub fn follow(node: Node, snapshots: watch::Receiver<Arc<Snapshot>>) -> watch::R
 
 async fn run(node: Node, mut snapshots: watch::Receiver<Arc<Snapshot>>, names: watch::Sender<Arc<Names>>) {
     let mut asked = Asked::default();
-    // A root without it runs no pods.
-    let sandbox_image = images::pause(&node.root).map(|archive| archive.name).unwrap_or_default();
+    // Read when the first pod is there. A root without it runs none.
+    let sandbox_image = LazyCell::new(|| images::pause(&node.root).map(|archive| archive.name).unwrap_or_default());
     while snapshots.changed().await.is_ok() {
         let lacking = lacking(&snapshots.borrow_and_update(), &names.borrow());
         if !asked.is_due(&lacking, Instant::now()) || !services::is_ready(&node.store, "containerd") {
