@@ -54,10 +54,7 @@ pub async fn run(node: Node, link: String, index: u32, hardware_address: Hardwar
             conversation.step(event).await;
         }
     }
-    conversation.node.store.remove::<Lease>(&conversation.link);
-    if let Err(error) = forget(&conversation.node.root, &conversation.link) {
-        tracing::warn!(link = conversation.link, "DHCP: {error:#}");
-    }
+    conversation.give_up();
 }
 
 enum LinkIs {
@@ -97,15 +94,8 @@ impl Conversation {
                         }
                     }
                     Effect::Probe(address) => next = Some(Event::Probed(self.probe(address).await)),
-                    Effect::Take(lease) => {
-                        tracing::info!(link = self.link, address = %lease.address, seconds = lease.seconds, "DHCP lease");
-                        self.node.store.put(&self.link, &lease);
-                        self.keep();
-                    }
-                    Effect::Drop => {
-                        self.node.store.remove::<Lease>(&self.link);
-                        self.keep();
-                    }
+                    Effect::Take(lease) => self.take(&lease),
+                    Effect::Drop => self.give_up(),
                     Effect::Tell(reason, message) => self.node.events.emit(format!("link/{}", self.link), reason, message),
                 }
             }
@@ -115,13 +105,19 @@ impl Conversation {
         }
     }
 
-    /// For an agent that starts anew.
-    fn keep(&self) {
-        let kept = match self.client.held() {
-            Some(held) => kept::keep(&self.node.root, &self.link, held),
-            None => forget(&self.node.root, &self.link),
-        };
-        // It is for the next agent alone, which asks for a lease where there is none.
+    fn take(&self, lease: &Lease) {
+        tracing::info!(link = self.link, address = %lease.address, seconds = lease.seconds, "DHCP lease");
+        self.node.store.put(&self.link, lease);
+        self.warn(self.client.held().map_or(Ok(()), |held| kept::keep(&self.node.root, &self.link, held)));
+    }
+
+    fn give_up(&self) {
+        self.node.store.remove::<Lease>(&self.link);
+        self.warn(forget(&self.node.root, &self.link));
+    }
+
+    /// What is kept is for the next agent alone, which asks for a lease where there is none.
+    fn warn(&self, kept: anyhow::Result<()>) {
         if let Err(error) = kept {
             tracing::warn!(link = self.link, "DHCP: {error:#}");
         }

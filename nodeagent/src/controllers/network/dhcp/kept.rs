@@ -29,7 +29,7 @@ pub fn forget(root: &Root, link: &str) -> anyhow::Result<()> {
 pub fn recall(root: &Root, now: Duration) -> BTreeMap<String, Held> {
     let entries = fs::read_dir(root.path(DIRECTORY)).into_iter().flatten().flatten();
     let links = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    links.filter_map(|link| Some((recall_one(root, &link, now)?, link))).map(|(held, link)| (link, held)).collect()
+    links.filter_map(|link| recall_one(root, &link, now).map(|held| (link, held))).collect()
 }
 
 pub fn recall_one(root: &Root, link: &str, now: Duration) -> Option<Held> {
