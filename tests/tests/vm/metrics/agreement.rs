@@ -63,7 +63,6 @@ pub const NOT_OURS: &[&str] = &[
     "machine_nvm_avg_power_budget_watts",
     "machine_nvm_capacity",
     "machine_scrape_error",
-    "machine_swap_bytes",
     "node_swap_usage_bytes",
     "resource_scrape_error",
     "scrape_error",
