@@ -120,7 +120,7 @@ test: image plain-test ## All plain and component tests, and one VM test for eac
 	cargo test -p tests --test vm -- --ignored --test-threads=1 short::one_command
 
 .PHONY: vm-test
-vm-test: image failpoint-agent ## Every VM test, or one group (T=smoke|faults|upgrade|media|network|secure_boot)
+vm-test: image failpoint-agent ## Every VM test, or one group (T=smoke|faults|upgrade|media|network|screen|cluster|metrics|secure_boot)
 	cargo test -p tests --test vm -- --ignored --test-threads=1 $(if $(T),$(T)::)
 
 .PHONY: vm-test-long

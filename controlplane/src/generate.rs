@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use machine::config::{
     API_VERSION, ApiServer, Audit, CERTIFICATE_LIFETIME, CertificateAuthorities, CloudProvider, Cluster, ClusterMetrics, ClusterNetwork,
     ClusterPressure, ControllerManager, Document, Etcd, Health, Host, HostNetwork, HostPort, Install, KIND, Kernel, Kubelet, Machine,
-    MachinePressure, Registries, Role, Scheduler, Upgrade, Watchdog,
+    MachinePressure, Registries, Role, Scheduler, Screen, Upgrade, Watchdog,
 };
 
 use crate::client_config::{ClientConfig, Context};
@@ -179,6 +179,7 @@ fn document(cluster: Cluster, role: Role, options: &Options) -> Document {
         upgrade: Upgrade::default(),
         audit: Audit::default(),
         watchdog: Watchdog::default(),
+        console: Screen::default(),
     };
     Document { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), cluster, machine }
 }

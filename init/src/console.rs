@@ -3,12 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use machine::Root;
 use nix::libc::{O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
 
-use crate::clock;
+use crate::{clock, sys};
 
 /// How loud a line is; the numbers are syslog's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,10 @@ impl Console {
         // By default user space may write ten lines in five seconds to the kernel's log (Documentation/admin-guide/sysctl/kernel.rst).
         let _ = std::fs::write(root.path("/proc/sys/kernel/printk_devkmsg"), "on\n");
         let kernel_log = open("/dev/kmsg");
+        // What comes to the front later, the agent's dashboard, is not written over. A machine without virtual terminals has none to keep apart.
+        if let Some(terminal) = open("/dev/tty1") {
+            let _ = sys::redirect_kernel_messages(terminal.as_fd(), 1);
+        }
         let active = std::fs::read_to_string(root.path("/sys/class/tty/console/active")).unwrap_or_default();
         let mut screens: Vec<File> = active.split_whitespace().filter_map(|name| open(&format!("/dev/{name}"))).collect();
         if screens.is_empty() {

@@ -156,6 +156,15 @@ pub fn set_watchdog_timeout(device: BorrowedFd<'_>, seconds: i32) -> io::Result<
     Ok(taken)
 }
 
+/// Has the kernel write its messages to this virtual terminal, whichever is in front (ioctl_console(2), TIOCL_SETKMSGREDIRECT).
+pub fn redirect_kernel_messages(terminal: BorrowedFd<'_>, to: u8) -> io::Result<()> {
+    const TIOCLINUX: libc::c_ulong = 0x541c;
+    const TIOCL_SETKMSGREDIRECT: u8 = 11;
+    let mut request = [TIOCL_SETKMSGREDIRECT, to];
+    // SAFETY: the kernel reads the two bytes.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), TIOCLINUX as _, request.as_mut_ptr()) })
+}
+
 /// Switches a network interface up (netdevice(7)).
 pub fn raise_link(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     // SAFETY: an ifreq of zeros is valid.

@@ -14,7 +14,6 @@ mod progress;
 mod rotate;
 mod session;
 mod swap;
-mod times;
 mod tls;
 mod verbs;
 

@@ -76,6 +76,7 @@ use crate::pressure;
 use crate::resolver;
 use crate::reviews::Reviews;
 use crate::scores::{self, Listeners};
+use crate::screen;
 use crate::security;
 use crate::server::{self, Api};
 use crate::sources::{self, Metadata};
@@ -132,6 +133,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(controller::run(identity, node.clone()));
     start_controllers(&node)?;
     tokio::spawn(pressure::follow(node.clone(), usage.clone()));
+    tokio::spawn(screen::follow(node.clone(), usage.clone()));
     let listeners = Listeners::default();
     tokio::spawn(scores::follow(node.clone(), usage.clone(), listeners.clone()));
     tokio::spawn(scores::bindings(node.clone(), listeners.scores.clone()));

@@ -50,6 +50,7 @@ mod resolver;
 mod resources;
 mod reviews;
 mod scores;
+mod screen;
 mod security;
 mod server;
 mod sources;

@@ -55,6 +55,8 @@ use crate::upgrade::Upgrades;
 use crate::usage::Usage;
 use gate::GateLayer;
 pub use listener::{Connection, accept, bind};
+pub use log::proto as event;
+pub use machine::{report, version};
 pub use refusals::Refusals;
 use tls::Credentials;
 

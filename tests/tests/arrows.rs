@@ -6,13 +6,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// `A <- B, C`: B and C may depend on A.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("machine", &["controlplane", "image-build", "init", "machinectl", "metrics", "nodeagent", "testbed", "update"]),
-    ("api", &["machinectl", "nodeagent"]),
+    ("api", &["dashboard", "machinectl", "nodeagent"]),
     ("controlplane", &["machinectl", "nodeagent"]),
     ("update", &["image-build", "machinectl", "nodeagent"]),
     ("metrics", &["extender", "nodeagent", "simulator"]),
     ("extender", &["nodeagent"]),
+    ("dashboard", &["machinectl", "nodeagent"]),
 ];
 
 /// `testbed` serves local clusters; `tests` may use any.

@@ -59,6 +59,9 @@ pub struct Machine {
     /// The hardware watchdog.
     #[serde(default)]
     pub watchdog: Watchdog,
+    /// The machine's own screen.
+    #[serde(default)]
+    pub console: Screen,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -256,6 +259,19 @@ pub struct Upgrade {
 pub struct Watchdog {
     /// How long the machine may hang before the hardware resets it. Default: 60s.
     pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Screen {
+    /// Whether a machine with a screen shows there how it is; the lines of kernel and init stay behind Alt+F1, and on serial ports. Default: true.
+    pub dashboard: bool,
+}
+
+impl Default for Screen {
+    fn default() -> Screen {
+        Screen { dashboard: true }
+    }
 }
 
 impl Default for Watchdog {

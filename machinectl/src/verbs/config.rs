@@ -2,6 +2,7 @@
 
 use api::v1::{ConfirmRequest, DiffRequest, Generation, GetConfigRequest, ListGenerationsRequest, RollbackRequest};
 use clap::{Args, Subcommand};
+use dashboard::times;
 use machine::config::HostPort;
 use serde_json::{Value, json};
 
@@ -10,7 +11,6 @@ use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::{Output, Table, tell, write};
 use crate::session::Session;
-use crate::times;
 
 #[derive(Debug, Subcommand)]
 pub enum Config {

@@ -1,12 +1,12 @@
 //! `dashboard`: one machine at a glance, for as long as somebody looks.
 
-mod draw;
-mod facts;
 mod keys;
 mod listen;
 
 use std::io::{IsTerminal, stdin, stdout};
 
+use ::dashboard::draw;
+use ::dashboard::facts::Facts;
 use clap::Args;
 use crossterm::event::{Event, EventStream};
 use ratatui::DefaultTerminal;
@@ -15,7 +15,6 @@ use tokio_stream::StreamExt;
 use crate::cli::World;
 use crate::failure::Failure;
 use crate::session::Session;
-use facts::Facts;
 use keys::Action;
 use listen::Listeners;
 

@@ -2,6 +2,7 @@
 
 use api::v1::{FileEntry, ListFilesRequest, ReadRequest};
 use clap::{Args, Subcommand};
+use dashboard::times;
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
@@ -10,7 +11,6 @@ use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::{Output, Table, write_bytes};
 use crate::session::Session;
-use crate::times;
 
 #[derive(Debug, Subcommand)]
 pub enum Files {

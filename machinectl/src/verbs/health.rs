@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use api::v1::{Check, GetHealthRequest, GetHealthResponse};
 use clap::Args;
+pub use dashboard::figures::summary;
 use machine::config::HostPort;
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
@@ -84,13 +85,6 @@ async fn follow(session: &Session, wait: Option<Duration>, progress: &Progress) 
         last = Some(report);
     }
     Ok(last)
-}
-
-/// `3 of 9 checks pass; etcd: not started`
-pub fn summary(report: &GetHealthResponse) -> String {
-    let passed = report.checks.iter().filter(|check| check.passed).count();
-    let first = report.checks.iter().find(|check| !check.passed).map(|check| format!("; {}: {}", check.name, check.message));
-    format!("{passed} of {} checks pass{}", report.checks.len(), first.unwrap_or_default())
 }
 
 fn table(reports: &[(HostPort, GetHealthResponse)]) -> Table {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::v1::{ContainerImage, ImportRequest, ListImagesRequest};
 use clap::{Args, Subcommand};
+use dashboard::times;
 use machine::config::HostPort;
 use serde_json::{Value, json};
 use tokio::fs::File;
@@ -18,7 +19,6 @@ use crate::failure::Failure;
 use crate::output::{Output, Table, write};
 use crate::progress::Progress;
 use crate::session::Session;
-use crate::times;
 
 /// Size of a chunk; the API takes at most 1 MiB.
 const CHUNK_BYTES: usize = 256 * 1024;

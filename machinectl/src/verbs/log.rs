@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::v1::stream_request::Source;
 use api::v1::{ContainerLog, DmesgRequest, Event, EventsRequest, StreamRequest};
 use clap::Args;
+use dashboard::times;
 use machine::config::HostPort;
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
@@ -15,7 +16,6 @@ use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::{Format, write_bytes};
 use crate::session::Session;
-use crate::times;
 
 #[derive(Debug, Clone, Copy, Args)]
 struct Follow {

@@ -2,6 +2,7 @@
 
 use api::v1::{JoinedMachine, ListMachinesRequest, MachineRole, RevokeMachineRequest};
 use clap::{Args, Subcommand, ValueEnum};
+use dashboard::times;
 use serde_json::{Value, json};
 
 use super::QUICK;
@@ -9,7 +10,6 @@ use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::{Output, Table, write};
 use crate::session::Session;
-use crate::times;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {

@@ -2,6 +2,7 @@
 
 use api::v1::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, Token as Told};
 use clap::{Args, Subcommand};
+use dashboard::times;
 use machine::config::Duration;
 use serde_json::{Value, json};
 
@@ -11,7 +12,6 @@ use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::{Output, Table, write};
 use crate::session::Session;
-use crate::times;
 
 #[derive(Debug, Subcommand)]
 pub enum Token {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgAction, Args};
+use dashboard::times;
 use prost_types::Timestamp;
 use update::{Manifest, UpdateFile};
 
@@ -11,7 +12,6 @@ use crate::cli::World;
 use crate::failure::Failure;
 use crate::output::write;
 use crate::swap::{self, Made, Olds, Update, Way, Wish};
-use crate::times;
 
 /// Give machines a new image, which stays only if they prove good with it
 ///

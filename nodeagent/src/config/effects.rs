@@ -44,6 +44,7 @@ fn changes(from: &Config, to: &Config) -> Vec<String> {
         (m.health != n.health, "change when a new image counts as good"),
         (m.upgrade != n.upgrade, "change whose updates are taken"),
         (m.watchdog != n.watchdog, "set the watchdog's timeout"),
+        (m.console != n.console, "show the dashboard on the machine's screen, or the lines of kernel and init"),
         (m.install != n.install, "nothing for the disk that the machine is installed on: install is for the next installation"),
         (c.network.proxy != d.network.proxy, "restart kube-proxy"),
         (c.network.proxy.mode != d.network.proxy.mode, SWITCH),

@@ -160,7 +160,8 @@ async fn tell_events(node: Node, mut from: u64, follow: bool, sink: Sink<EventsR
     }
 }
 
-fn proto(event: events::Event) -> Event {
+/// As the API tells it.
+pub fn proto(event: events::Event) -> Event {
     let at = event.at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp { seconds: at.as_secs() as i64, nanos: at.subsec_nanos() as i32 };
     Event { at: Some(at), subject: event.subject, reason: event.reason.to_owned(), message: event.message }

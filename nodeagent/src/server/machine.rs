@@ -27,23 +27,7 @@ pub struct Machine(pub Api);
 #[tonic::async_trait]
 impl machine_server::Machine for Machine {
     async fn get_version(&self, _: Request<GetVersionRequest>) -> Result<Response<GetVersionResponse>, Status> {
-        let node = &self.0.node;
-        let image = images::facts(&node.root);
-        let boot = node.boot_facts();
-        let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-        let mut version = GetVersionResponse {
-            kernel,
-            stage: node.stage().name().to_owned(),
-            slot: boot.slot.map(|slot| slot.name().to_owned()).unwrap_or_default(),
-            hostname: hostname(node),
-            boot_id: boot.boot_id,
-            ..Default::default()
-        };
-        if let Some(image) = image {
-            (version.version, version.profile) = (image.version, image.profile);
-            (version.architecture, version.kubernetes) = (image.architecture, image.kubernetes);
-        }
-        Ok(Response::new(version))
+        Ok(Response::new(version(&self.0.node)))
     }
 
     type GetHealthStream = Answers<GetHealthResponse>;
@@ -83,6 +67,25 @@ impl machine_server::Machine for Machine {
     }
 }
 
+/// What runs, where, and how far it is.
+pub fn version(node: &Node) -> GetVersionResponse {
+    let boot = node.boot_facts();
+    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut version = GetVersionResponse {
+        kernel,
+        stage: node.stage().name().to_owned(),
+        slot: boot.slot.map(|slot| slot.name().to_owned()).unwrap_or_default(),
+        hostname: hostname(node),
+        boot_id: boot.boot_id,
+        ..Default::default()
+    };
+    if let Some(image) = images::facts(&node.root) {
+        (version.version, version.profile) = (image.version, image.profile);
+        (version.architecture, version.kubernetes) = (image.architecture, image.kubernetes);
+    }
+    version
+}
+
 /// Reports once, and with a deadline each time a check changes until all pass or the deadline is over.
 async fn report_health(node: Node, until: Option<Instant>, sink: Sink<GetHealthResponse>) -> Result<(), Ended> {
     let mut board = node.store.revision();
@@ -104,7 +107,8 @@ async fn report_health(node: Node, until: Option<Instant>, sink: Sink<GetHealthR
     }
 }
 
-fn report(node: &Node) -> GetHealthResponse {
+/// Each check and how it stands.
+pub fn report(node: &Node) -> GetHealthResponse {
     let check = |(name, check): (&str, crate::resources::machine::Check)| Check {
         name: name.to_owned(),
         passed: check.passed,

@@ -9,6 +9,7 @@ mod media;
 mod metrics;
 mod network;
 mod reconfigure;
+mod screen;
 mod secure_boot;
 mod seeds;
 mod services;

@@ -1,8 +1,8 @@
 //! What keys mean.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use dashboard::facts::{Change, Panel};
 
-use super::facts::{Change, Panel};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {

@@ -8,12 +8,12 @@ use api::v1::watch_resources_response::Change;
 use api::v1::{
     DmesgRequest, EventsRequest, GetHealthRequest, GetVersionRequest, StreamMetricsRequest, StreamRequest, WatchResourcesRequest,
 };
+use dashboard::facts::{ServiceSeen, Source, Told};
 use serde_json::Value;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Status, Streaming};
 
-use super::facts::{ServiceSeen, Source, Told};
 use crate::session::Session;
 
 /// First wait before a stream is begun again; it doubles.

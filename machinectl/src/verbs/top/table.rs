@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 
 use api::v1::{GroupKind, GroupUsage, NodeUsage, PressureShares};
+use dashboard::figures::{bytes, cpus, longest, percent};
 use serde_json::{Map, Value, json};
 
-use super::waits::{self, Waits};
+use super::waits::Waits;
 use super::{Answers, Row, Sort, What};
 use crate::output::Table;
 
@@ -77,7 +78,7 @@ fn weight(sort: Sort, row: &Row) -> Option<u64> {
     match sort {
         Sort::Cpu => row.cpus.map(fine),
         Sort::Memory => row.memory_bytes,
-        Sort::Pressure => waits::longest(&row.pressure).map(fine),
+        Sort::Pressure => longest(&row.pressure).map(fine),
         Sort::Io => [row.read_bytes, row.written_bytes].into_iter().flatten().map(|rate| rate as u64).reduce(u64::saturating_add),
         Sort::Name => None,
     }
@@ -132,25 +133,6 @@ fn names(group: &GroupUsage, kind: GroupKind) -> Vec<(&'static str, String)> {
         }
         _ => vec![("SERVICE", or_last(&group.service))],
     }
-}
-
-/// As kubectl writes it: thousandths of a CPU.
-pub fn cpus(cpus: Option<f64>) -> String {
-    cpus.map(|cpus| format!("{:.0}m", cpus * 1000.0)).unwrap_or_default()
-}
-
-pub fn bytes(bytes: Option<u64>) -> String {
-    let Some(bytes) = bytes else { return String::new() };
-    let units = [("Gi", 1u64 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
-    // Three digits at least, so that neighbours can be told apart.
-    match units.into_iter().find(|(unit, size)| bytes >= if *unit == "Gi" { 10 * size } else { *size }) {
-        Some((unit, size)) => format!("{}{unit}", bytes / size),
-        None => format!("{bytes}"),
-    }
-}
-
-pub fn percent(share: Option<f64>) -> String {
-    share.map(|share| format!("{:.1}%", share * 100.0)).unwrap_or_default()
 }
 
 fn value(row: &Row) -> Value {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use api::v1::PressureShares;
+use dashboard::figures::longest;
 
 use super::{Names, Row};
 
@@ -13,12 +13,6 @@ const LEVELS: [char; 8] = ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2
 
 #[derive(Debug, Default)]
 pub struct Waits(BTreeMap<Names, VecDeque<Option<f64>>>);
-
-/// The longest wait for any of CPU, memory and I/O; none where none is known.
-pub fn longest(pressure: &PressureShares) -> Option<f64> {
-    let PressureShares { cpu_some, memory_some, io_some, .. } = *pressure;
-    [cpu_some, memory_some, io_some].into_iter().flatten().reduce(f64::max)
-}
 
 impl Waits {
     /// What is not among the rows any more is forgotten.
@@ -43,6 +37,8 @@ impl Waits {
 
 #[cfg(test)]
 mod tests {
+    use api::v1::PressureShares;
+
     use super::*;
 
     fn row(name: &str, cpu_some: Option<f64>) -> Row {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use api::v1::{Event, GetHealthResponse, GetVersionResponse, GroupKind, GroupUsage, NodeUsage, PressureShares, StreamMetricsResponse};
 
+use crate::figures::longest;
 use crate::times;
-use crate::verbs::top::waits::longest;
 
 /// Figures that are kept of each kind: one a column, and no terminal is wider.
 const FIGURES: usize = 512;
@@ -148,8 +148,12 @@ pub struct Facts {
     /// Of the service that is called so.
     pub log: (String, VecDeque<String>),
     pub troubles: BTreeMap<Source, String>,
+    /// What is told to whoever stands before the machine.
+    pub notes: Vec<String>,
     pub panel: Panel,
     pub sort: Sort,
+    /// What the last line says in place of keys, where there are none; nothing can be chosen then.
+    pub foot: Option<String>,
     /// The service that was chosen; none: the first.
     chosen: Option<String>,
 }

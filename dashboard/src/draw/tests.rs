@@ -3,7 +3,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use crate::verbs::dashboard::facts::{Change, ServiceSeen, Source, Told};
+use crate::facts::{Change, ServiceSeen, Source, Told};
 
 fn picture(facts: &Facts, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
@@ -75,7 +75,14 @@ fn a_machine_at_a_glance() {
     pictures.push_str(&picture(&facts, 100, 24));
     // Nothing is known yet.
     pictures.push_str(&picture(&Facts::of("192.0.2.10:50000".to_owned()), 100, 24));
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verbs/dashboard/golden/pictures.txt");
+    // The machine's own screen: no keys, and only the blocks that its fonts have.
+    let mut own = self::facts();
+    own.foot = Some("Alt+F1: what kernel and init say".to_owned());
+    own.notes = vec![format!("maintenance mode: machine API on 192.0.2.10:50000, certificate fingerprint sha256:{}", "0123abcd".repeat(8))];
+    let own = picture(&own, 80, 25);
+    assert!(own.chars().all(|letter| letter.is_ascii() || "\u{2500}\u{2502}\u{250c}\u{2510}\u{2514}\u{2518}\u{2584}\u{2588}".contains(letter)), "{own}");
+    pictures.push_str(&own);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/pictures.txt");
     if std::env::var_os("CORTEN_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         std::fs::write(&path, &pictures).expect("write the golden");

@@ -6,13 +6,12 @@ use api::v1::{GroupUsage, PressureShares};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
+use ratatui::symbols::bar;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table, TableState};
 
-use super::facts::{Facts, History, Panel, Source};
-use crate::verbs::health;
-use crate::verbs::top::table::{bytes, cpus, percent};
-use crate::verbs::top::waits::longest;
+use crate::facts::{Facts, History, Panel, Source};
+use crate::figures::{bytes, cpus, longest, percent, summary};
 
 /// A share of time in waiting from which it is shown as much, and as too much.
 const MUCH: f64 = 0.1;
@@ -22,6 +21,7 @@ pub fn draw(frame: &mut Frame<'_>, facts: &Facts) {
     let services = u16::try_from(facts.services.len()).unwrap_or(u16::MAX).saturating_add(3);
     let mut told = vec![title(facts), standing(facts)];
     told.extend(troubles(facts));
+    told.extend(notes(facts, frame.area().width));
     let [head, waits, middle, below, foot] = Layout::vertical([
         Constraint::Length(u16::try_from(told.len()).unwrap_or(u16::MAX)),
         Constraint::Length(5),
@@ -49,7 +49,7 @@ fn standing(facts: &Facts) -> Line<'static> {
     match &facts.health {
         None => Line::raw("asking..."),
         Some(report) if report.healthy => Line::styled(format!("healthy: all {} checks pass", report.checks.len()), Color::Green),
-        Some(report) => Line::styled(health::summary(report), Color::Yellow),
+        Some(report) => Line::styled(summary(report), Color::Yellow),
     }
 }
 
@@ -59,6 +59,13 @@ fn troubles(facts: &Facts) -> Vec<Line<'static>> {
     facts.troubles.iter().map(line).collect()
 }
 
+/// Whole, in as many lines as it takes: a fingerprint is of no use without its end.
+fn notes(facts: &Facts, width: u16) -> Vec<Line<'static>> {
+    let width = usize::from(width.max(1));
+    let letters = |note: &String| note.chars().collect::<Vec<char>>();
+    facts.notes.iter().map(letters).flat_map(|note| note.chunks(width).map(|part| Line::raw(part.iter().collect::<String>())).collect::<Vec<_>>()).collect()
+}
+
 fn pressure(frame: &mut Frame<'_>, facts: &Facts, area: Rect) {
     let usage = facts.usage.clone().unwrap_or_default();
     let PressureShares { cpu_some, memory_some, io_some, .. } = usage.pressure.unwrap_or_default();
@@ -66,17 +73,19 @@ fn pressure(frame: &mut Frame<'_>, facts: &Facts, area: Rect) {
     let memory = usage.memory_used_bytes.map(|used| format!("memory {} of {}", bytes(Some(used)), bytes(usage.memory_total_bytes)));
     let load = usage.load.first().map(|load| format!("I/O, load {load:.2}"));
     let names = [(cpu, "CPU"), (memory, "memory"), (load, "I/O")].map(|(known, name)| known.unwrap_or_else(|| name.to_owned()));
+    // The kernel's fonts for screens have a half block and a whole one, and none between (lib/fonts, by code page 437).
+    let bars = if facts.foot.is_none() { bar::NINE_LEVELS } else { bar::THREE_LEVELS };
     let columns = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(1)]).areas::<3>(area);
     for (((area, name), history), now) in columns.into_iter().zip(names).zip(&facts.waits).zip([cpu_some, memory_some, io_some]) {
         let waited = now.map(|now| format!(", waits {}", percent(Some(now)))).unwrap_or_default();
-        sparkline(frame, area, &format!("{name}{waited}"), history, now);
+        sparkline(frame, area, &format!("{name}{waited}"), history, now, bars.clone());
     }
 }
 
-fn sparkline(frame: &mut Frame<'_>, area: Rect, title: &str, history: &History, now: Option<f64>) {
+fn sparkline(frame: &mut Frame<'_>, area: Rect, title: &str, history: &History, now: Option<f64>, bars: bar::Set<'static>) {
     let block = Block::bordered().title(title.to_owned());
     let figures = history.newest(usize::from(block.inner(area).width));
-    let line = Sparkline::default().block(block).data(figures).max(1000).style(tone(now)).absent_value_symbol(" ");
+    let line = Sparkline::default().block(block).data(figures).max(1000).style(tone(now)).absent_value_symbol(" ").bar_set(bars);
     frame.render_widget(line, area);
 }
 
@@ -103,7 +112,7 @@ fn table_of_services(frame: &mut Frame<'_>, facts: &Facts, area: Rect) {
     let widths = [Constraint::Min(24), Constraint::Length(10), Constraint::Length(8), FIGURE, FIGURE, FIGURE];
     let table = Table::new(rows, widths)
         .header(Row::new(["SERVICE", "STATE", "RESTARTS", "CPU", "MEMORY", "WAITED"]).style(Modifier::BOLD))
-        .row_highlight_style(Modifier::REVERSED)
+        .row_highlight_style(if facts.foot.is_none() { Modifier::REVERSED } else { Modifier::empty() })
         .block(Block::bordered().title(format!("services by {}", facts.sort.name())));
     let mut state = TableState::default().with_selected(facts.selected());
     frame.render_stateful_widget(table, area, &mut state);
@@ -149,6 +158,9 @@ fn pods(frame: &mut Frame<'_>, facts: &Facts, area: Rect) {
 }
 
 fn keys(facts: &Facts) -> Line<'static> {
+    if let Some(foot) = &facts.foot {
+        return Line::raw(foot.clone());
+    }
     let mut spans = vec![Span::raw("up/down choose  s sort  Tab ")];
     for (number, panel) in (1..).zip(Panel::ALL) {
         let style = if panel == facts.panel { Modifier::REVERSED.into() } else { Style::new() };
