@@ -162,7 +162,7 @@ pub struct Route {
 }
 
 /// Sends packets to a table of routes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoutingRule {
     /// The rule with the lowest one that fits comes first, 1 to 32765: before the main table (32766). No default.
@@ -175,6 +175,15 @@ pub struct RoutingRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Cidr>")]
     pub to: Option<IpNet>,
+    /// Link that packets come in by; `lo` stands for those of the machine itself. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// The packet's mark, as a firewall sets it. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// Bits of the mark that count, such as 0xff00. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<u32>,
     /// Number of the table. No default.
     pub table: u32,
 }
@@ -246,11 +255,10 @@ impl BondMode {
 }
 
 impl RoutingRule {
-    /// By its networks; none where it has none, or one of each family.
-    pub fn is_ipv4(&self) -> Option<bool> {
-        let mut families = self.from.iter().chain(&self.to).map(|network| network.addr().is_ipv4());
-        let first = families.next()?;
-        families.all(|family| family == first).then_some(first)
+    /// Whether it is one of IPv4's, of IPv6's, or of both, by its networks: both where it has none, and neither where it has one of each.
+    pub fn families(&self) -> impl Iterator<Item = bool> {
+        let networks = self.from.into_iter().chain(self.to);
+        [true, false].into_iter().filter(move |is_ipv4| networks.clone().all(|network| network.addr().is_ipv4() == *is_ipv4))
     }
 }
 
@@ -307,11 +315,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_has_one_family() {
-        let rule = |from: &str, to: &str| RoutingRule { priority: 1, from: from.parse().ok(), to: to.parse().ok(), table: 1 }.is_ipv4();
-        assert_eq!(rule("10.0.0.0/8", ""), Some(true));
-        assert_eq!(rule("", "fd00::/8"), Some(false));
-        assert_eq!((rule("10.0.0.0/8", "fd00::/8"), rule("", "")), (None, None));
+    fn a_rule_is_of_the_families_of_its_networks() {
+        let families = |from: &str, to: &str| -> Vec<bool> {
+            RoutingRule { from: from.parse().ok(), to: to.parse().ok(), ..RoutingRule::default() }.families().collect()
+        };
+        assert_eq!(families("10.0.0.0/8", ""), [true]);
+        assert_eq!(families("", "fd00::/8"), [false]);
+        assert_eq!(families("", ""), [true, false]);
+        assert!(families("10.0.0.0/8", "fd00::/8").is_empty());
     }
 
     #[test]

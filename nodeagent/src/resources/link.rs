@@ -80,8 +80,8 @@ pub struct BridgeShape {
     pub vlan_filtering: bool,
 }
 
-/// A rule by networks alone that sends packets to a table of routes, named `ipv4/<priority>` or `ipv6/<priority>`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A rule that sends packets to a table of routes, by their networks, mark and link, named `ipv4/<priority>` or `ipv6/<priority>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoutingRule {
     /// Whether it is one of IPv4's; else of IPv6's.
@@ -89,6 +89,12 @@ pub struct RoutingRule {
     pub priority: u32,
     pub from: Option<IpNet>,
     pub to: Option<IpNet>,
+    /// Link that packets come in by.
+    pub interface: Option<String>,
+    /// Of the bits of `mask`.
+    pub mark: u32,
+    /// None of them where any mark fits.
+    pub mask: u32,
     pub table: u32,
     /// Whether Corten's network controller put it there.
     pub owned: bool,

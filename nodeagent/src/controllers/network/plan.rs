@@ -132,9 +132,13 @@ impl Wanted {
 /// Those of the config. One that somebody else put there just so is not put there again: the kernel would refuse it.
 fn rules(seen: &Seen) -> BTreeSet<RoutingRule> {
     let configured = seen.config.iter().flat_map(|config| &config.machine.network.rules);
-    let wanted = configured.filter_map(|given| {
+    let wanted = configured.flat_map(|given| {
         let (from, to) = (rule::narrow(given.from), rule::narrow(given.to));
-        Some(RoutingRule { ipv4: given.is_ipv4()?, priority: given.priority, from, to, table: given.table, owned: true })
+        let (interface, mark) = (given.interface.clone(), given.mark.unwrap_or(0));
+        let mask = given.mask.or(given.mark.map(|_| u32::MAX)).unwrap_or(0);
+        let of_family =
+            RoutingRule { ipv4: true, priority: given.priority, from, to, interface, mark, mask, table: given.table, owned: true };
+        given.families().map(move |ipv4| RoutingRule { ipv4, ..of_family.clone() })
     });
     let is_others = |rule: &RoutingRule| seen.kernel.rules.contains(&RoutingRule { owned: false, ..rule.clone() });
     wanted.filter(|rule| !is_others(rule)).collect()

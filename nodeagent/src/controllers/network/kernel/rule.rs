@@ -19,19 +19,20 @@ pub fn rule(message: &RuleMessage) -> Option<RoutingRule> {
     if header.action != RuleAction::ToTable || header.tos != 0 || header.flags.contains(RuleFlags::Invert) {
         return None;
     }
-    let mut rule = RoutingRule { ipv4, priority: 0, from: None, to: None, table: u32::from(header.table), owned: false };
+    let mut rule = RoutingRule { ipv4, table: u32::from(header.table), ..RoutingRule::default() };
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(priority) => rule.priority = *priority,
             RuleAttribute::Source(address) => rule.from = Some(IpNet::new(*address, header.src_len).ok()?),
             RuleAttribute::Destination(address) => rule.to = Some(IpNet::new(*address, header.dst_len).ok()?),
             RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Iifname(name) => rule.interface = Some(name.clone()),
+            RuleAttribute::FwMark(mark) => rule.mark = *mark,
+            RuleAttribute::FwMask(mask) => rule.mask = *mask,
             RuleAttribute::Protocol(protocol) => rule.owned = *protocol == RouteProtocol::Other(PROTOCOL),
             RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
             RuleAttribute::SuppressPrefixLen(_)
             | RuleAttribute::SuppressIfGroup(_)
-            | RuleAttribute::FwMark(_)
-            | RuleAttribute::Iifname(_)
             | RuleAttribute::Oifname(_)
             | RuleAttribute::UidRange(_)
             | RuleAttribute::IpProtocol(_)
@@ -60,6 +61,13 @@ pub fn message(rule: &RoutingRule) -> RuleMessage {
         message.header.dst_len = to.prefix_len();
         message.attributes.push(RuleAttribute::Destination(to.addr()));
     }
+    if let Some(interface) = &rule.interface {
+        message.attributes.push(RuleAttribute::Iifname(interface.clone()));
+    }
+    if rule.mask != 0 {
+        message.attributes.push(RuleAttribute::FwMark(rule.mark));
+        message.attributes.push(RuleAttribute::FwMask(rule.mask));
+    }
     message
 }
 
@@ -77,10 +85,12 @@ mod tests {
     #[test]
     fn what_is_told_is_read_back_and_what_is_not_understood_is_not_taken_for_ours() {
         let from: IpAddr = "192.0.2.10".parse().unwrap();
-        for table in [100, 70_000] {
-            let told = RoutingRule { ipv4: true, priority: 10, from: Some(from.into()), to: None, table, owned: true };
+        let by_network =
+            RoutingRule { ipv4: true, priority: 10, from: Some(from.into()), table: 100, owned: true, ..RoutingRule::default() };
+        let by_mark = RoutingRule { interface: Some("eth0".to_owned()), mark: 0x100, mask: 0xff00, table: 70_000, ..by_network.clone() };
+        for told in [by_network, by_mark] {
             assert_eq!(rule(&message(&told)), Some(told.clone()));
-            for more in [RuleAttribute::FwMark(1), RuleAttribute::Iifname("eth0".to_owned())] {
+            for more in [RuleAttribute::TunId(1), RuleAttribute::Oifname("eth0".to_owned())] {
                 let mut message = message(&told);
                 message.attributes.push(more);
                 assert_eq!(rule(&message), None);

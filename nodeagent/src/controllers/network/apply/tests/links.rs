@@ -2,6 +2,7 @@
 //! a VM, and here where it has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::sync::Arc;
 
 use machine::config::Interface;
@@ -114,18 +115,31 @@ fn rules_and_their_tables_come_and_go() {
             { "priority": 100, "from": "192.0.2.10/32", "table": 100 },
             { "priority": 101, "from": "0.0.0.0/0", "to": "198.51.100.0/24", "table": 70_000 },
             { "priority": 100, "from": "2001:db8::10/128", "table": 100 },
+            { "priority": 102, "mark": 0x100, "mask": 0xff00, "table": 100 },
+            { "priority": 103, "interface": "lo", "mark": 7, "table": 70_000 },
         ]);
         let seen = settle(&netlink, &configured(&interfaces, &rules)).await;
         let mut tables: Vec<u32> = seen.routes.iter().filter(|route| route.owned).map(|route| route.table).collect();
         tables.sort_unstable();
         assert_eq!(tables, [100, 100, 254, 70_000]);
         let ours: BTreeMap<String, u32> = seen.rules.iter().filter(|rule| rule.owned).map(|rule| (rule.name(), rule.table)).collect();
-        assert_eq!(ours, BTreeMap::from([("ipv4/100".into(), 100), ("ipv4/101".into(), 70_000), ("ipv6/100".into(), 100)]));
+        let both = |priority: u32, table| [(format!("ipv4/{priority}"), table), (format!("ipv6/{priority}"), table)];
+        let by_network = [("ipv4/100".into(), 100), ("ipv4/101".into(), 70_000), ("ipv6/100".into(), 100)];
+        assert_eq!(ours, BTreeMap::from_iter([&by_network[..], &both(102, 100), &both(103, 70_000)].concat()));
+        // Which way packets with a mark go, the kernel says.
+        for (mark, table) in [("0x1ff", "table 100 "), ("7", "table 70000 "), ("0x207", "")] {
+            let answer = Command::new("ip").args(["route", "get", "203.0.113.1", "mark", mark]).output().unwrap();
+            let answer = String::from_utf8(answer.stdout).unwrap();
+            assert!(
+                answer.contains("via 192.0.2.1") && answer.contains(table) && (table.is_empty() != answer.contains("table")),
+                "{mark}: {answer}"
+            );
+        }
         let seen = settle(&netlink, &configured(&json!([{ "name": "eth0", "addresses": ["192.0.2.10/24"] }]), &json!([]))).await;
         assert!(!seen.rules.iter().any(|rule| rule.owned), "{:?}", seen.rules);
         assert!(!seen.routes.iter().any(|route| route.owned), "{:?}", seen.routes);
         // The kernel's own are there as ever.
-        let main = RoutingRule { ipv4: true, priority: 32766, from: None, to: None, table: 254, owned: false };
+        let main = RoutingRule { ipv4: true, priority: 32766, table: 254, ..RoutingRule::default() };
         assert!(seen.rules.contains(&main), "{:?}", seen.rules);
     });
 }

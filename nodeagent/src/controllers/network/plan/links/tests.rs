@@ -261,7 +261,7 @@ fn a_member_gives_its_addresses_up_first_and_gets_them_back() {
 #[test]
 fn rules_come_and_go_and_others_stay() {
     let mut seen = seen(&json!([{ "name": "eth0" }]));
-    let foreign = crate::resources::link::RoutingRule { ipv4: true, priority: 5, from: None, to: None, table: 254, owned: false };
+    let foreign = crate::resources::link::RoutingRule { ipv4: true, priority: 5, table: 254, ..Default::default() };
     let same = crate::resources::link::RoutingRule { priority: 7, from: "192.0.2.0/24".parse().ok(), ..foreign.clone() };
     seen.kernel.rules.extend([foreign.clone(), same.clone()]);
     let mut config = (**seen.config.as_ref().unwrap()).clone();
