@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::group::Group;
+use crate::identity::Identity;
 use crate::network::{Network, PodInterface, Sandboxes, own_namespace};
 use crate::node::{self, Interface, Node};
 use crate::pace::{self, Cost, Pace};
@@ -56,6 +57,7 @@ pub struct Reading {
 pub struct Snapshot {
     /// When the sweep began.
     pub at: SystemTime,
+    pub identity: Arc<Identity>,
     pub node: Node,
     /// In no order.
     pub groups: Vec<Reading>,
@@ -71,9 +73,16 @@ pub struct Snapshot {
 
 impl Default for Snapshot {
     fn default() -> Snapshot {
-        let node = Node::default();
-        let (groups, networks) = (Vec::new(), Vec::new());
-        Snapshot { at: SystemTime::UNIX_EPOCH, node, groups, networks, left_out: 0, interval: Duration::ZERO, cost: Duration::ZERO }
+        Snapshot {
+            at: SystemTime::UNIX_EPOCH,
+            identity: Arc::default(),
+            node: Node::default(),
+            groups: Vec::new(),
+            networks: Vec::new(),
+            left_out: 0,
+            interval: Duration::ZERO,
+            cost: Duration::ZERO,
+        }
     }
 }
 
@@ -91,6 +100,7 @@ pub struct Collector {
     entries: Vec<Entry>,
     index: HashMap<Place, usize>,
     left_out: usize,
+    identity: Arc<Identity>,
     node: node::Files,
     sandboxes: Sandboxes,
     /// The machine's own network namespace, by its inode.
@@ -116,6 +126,7 @@ impl Collector {
             entries: Vec::new(),
             index: HashMap::new(),
             left_out: 0,
+            identity: Arc::default(),
             host_network: own_namespace(node.directory()),
             node,
             sandboxes: Sandboxes::default(),
@@ -134,6 +145,11 @@ impl Collector {
     /// Tells by `sandboxes` which containers are sandboxes of pods, by whose processes pods' networks are found.
     pub fn knowing(self, sandboxes: impl Fn(&str) -> Option<bool> + Send + 'static) -> Collector {
         Collector { sandboxes: Sandboxes(Box::new(sandboxes)), ..self }
+    }
+
+    /// Tells in its snapshots which machine they are of.
+    pub fn of(self, identity: Identity) -> Collector {
+        Collector { identity: Arc::new(identity), ..self }
     }
 
     /// Sweeps for as long as `publish` takes the snapshots: its answer says whether to go on.
@@ -172,6 +188,7 @@ impl Collector {
         let snapshot = fresh(&mut self.spare);
         self.node.sweep(&before.node, elapsed, &mut snapshot.node);
         snapshot.at = at;
+        snapshot.identity.clone_from(&self.identity);
         snapshot.left_out = self.left_out;
         publish_readings(&self.entries, &mut snapshot.groups);
         snapshot.networks.clear();

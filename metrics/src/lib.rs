@@ -8,6 +8,7 @@
 pub mod collector;
 pub mod file_systems;
 pub mod group;
+pub mod identity;
 pub mod kept;
 pub mod names;
 pub mod network;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::Root;
+use metrics::identity::Identity;
 use metrics::pace::Pace;
 use metrics::{Collector, Names, Snapshot};
 use tokio::sync::watch;
@@ -77,7 +78,8 @@ fn collect(root: &Root, names: &watch::Receiver<Arc<Names>>, snapshots: &watch::
         };
         let names = names.clone();
         let collector = Collector::new(&root.cgroups(), &root.proc(), Pace::default());
-        let collector = collector.map(|collector| collector.knowing(move |id| names.borrow().is_sandbox(id)));
+        let collector =
+            collector.map(|collector| collector.of(Identity::read(&root.path("/"))).knowing(move |id| names.borrow().is_sandbox(id)));
         if let Err(error) = collector.and_then(run) {
             tracing::warn!("{:#}", anyhow::Error::from(error).context("reading what the machine uses"));
         }

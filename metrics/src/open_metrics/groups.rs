@@ -14,6 +14,9 @@ use crate::sample::{Cpu, Io, Memory, Pressure, Throttling};
 type Value = fn(&Reading) -> Option<f64>;
 type Count = fn(&Interface) -> u64;
 
+/// Of CPU limits: the kubelet's own, to which others are converted.
+const PERIOD_MICROS: f64 = 100_000.0;
+
 /// Name, kind, labels besides those of the cgroup, help, and where the value comes from. A name that comes again is of the same family.
 const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
     use Kind::{Counter, Gauge};
@@ -36,6 +39,9 @@ const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
         ("container_memory_kernel_usage", Gauge, "", "Memory that the kernel uses for it", |r| memory(r, |m| m.kernel)),
         ("container_memory_total_inactive_file_bytes", Gauge, "", "File pages not used of late", |r| memory(r, |m| m.inactive_file)),
         ("container_memory_swap", Gauge, "", "Swap in use", |r| whole(r.sample.swap_bytes)),
+        // The kubelet's `/metrics/resource` has its own name for it.
+        ("container_swap_usage_bytes", Gauge, "", "Swap in use", |r| whole(r.sample.swap_bytes)),
+        ("container_swap_limit_bytes", Gauge, "", "Swap that may be used", |r| whole(r.sample.limits.swap_bytes)),
         ("container_memory_failcnt", Kind::Untyped, "", "Times that the memory limit was reached", |r| {
             whole(r.sample.memory_events.map(|events| events.max))
         }),
@@ -44,6 +50,12 @@ const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
         ("container_memory_failures_total", Counter, "failure_type=\"pgfault\",scope=\"hierarchy\"", "Page faults", page_faults),
         ("container_memory_failures_total", Counter, "failure_type=\"pgmajfault\",scope=\"container\"", "Page faults", major_page_faults),
         ("container_memory_failures_total", Counter, "failure_type=\"pgmajfault\",scope=\"hierarchy\"", "Page faults", major_page_faults),
+        ("container_memory_events_high_total", Counter, "", "Times that memory was throttled", |r| {
+            whole(r.sample.memory_events.map(|events| events.high))
+        }),
+        ("container_memory_events_max_total", Counter, "", "Times that memory was about to exceed its limit", |r| {
+            whole(r.sample.memory_events.map(|events| events.max))
+        }),
         ("container_oom_events_total", Counter, "", "Processes killed for want of memory", |r| {
             whole(r.sample.memory_events.map(|events| events.oom_kill))
         }),
@@ -76,7 +88,10 @@ const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
             full(r.sample.io_pressure)
         }),
         ("container_spec_cpu_quota", Gauge, "", "CPU time allowed in a period of 100 ms, in microseconds", |r| {
-            Some(r.sample.limits.cpus? * 100_000.0)
+            Some(r.sample.limits.cpus? * PERIOD_MICROS)
+        }),
+        ("container_spec_cpu_period", Gauge, "", "Period of the CPU limit, in microseconds", |r| {
+            r.sample.limits.cpus.map(|_| PERIOD_MICROS)
         }),
         ("container_spec_memory_limit_bytes", Gauge, "", "Memory that may be used; 0 without a limit", |r| {
             r.sample.memory.map(|_| r.sample.limits.memory_bytes.unwrap_or(0) as f64)
@@ -99,6 +114,11 @@ pub fn render(snapshot: &Snapshot, names: &Names, text: &mut Text) {
             let separator = if more.is_empty() { "" } else { "," };
             text.sample(&format!("{labels}{separator}{more}"), value);
         }
+    }
+    let at = since_1970(snapshot.at).filter(|_| !labels.is_empty());
+    if let Some(at) = at {
+        text.family("container_last_seen", Kind::Gauge, "When these figures were read, since 1970");
+        labels.iter().for_each(|labels| text.sample(labels, at));
     }
     networks(snapshot, &labels, text);
     pods(snapshot, names, text);

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::text::Kind::{Counter, Gauge, Untyped};
 use super::text::{Kind, Text, labels};
 use crate::collector::Snapshot;
+use crate::identity::Identity;
 use crate::node::{Disk, Interface, Memory, Node, TICKS, Vm};
 use crate::sample::Pressure;
 
@@ -14,9 +15,11 @@ type Value<T> = fn(&T) -> f64;
 pub fn render(snapshot: &Snapshot, text: &mut Text) {
     let node = &snapshot.node;
     let cpus = Some(node.cpus.len()).filter(|cpus| *cpus > 0);
-    text.single("machine_cpu_cores", Gauge, "CPUs that are on", cpus.map(|cpus| cpus as f64));
-    text.single("machine_memory_bytes", Gauge, "Memory of the machine", node.memory.map(|memory| memory.total as f64));
-    text.single("machine_swap_bytes", Gauge, "Swap of the machine", node.memory.map(|memory| memory.swap_total as f64));
+    let Identity { boot_id, machine_id, system_uuid } = &*snapshot.identity;
+    let own = labels([("boot_id", boot_id.as_str()), ("machine_id", machine_id), ("system_uuid", system_uuid)]);
+    text.labelled("machine_cpu_cores", Gauge, "CPUs that are on", &own, cpus.map(|cpus| cpus as f64));
+    text.labelled("machine_memory_bytes", Gauge, "Memory of the machine", &own, node.memory.map(|memory| memory.total as f64));
+    text.labelled("machine_swap_bytes", Gauge, "Swap of the machine", &own, node.memory.map(|memory| memory.swap_total as f64));
     processors(node, text);
     memory(node, text);
     pressure(node, text);
@@ -78,6 +81,8 @@ fn memory(node: &Node, text: &mut Text) {
     if let Some(memory) = &node.memory {
         let working_set = Some(memory.working_set() as f64);
         text.single("node_memory_working_set_bytes", Gauge, "Memory in use without inactive file pages", working_set);
+        let swap = Some(memory.swap_total.saturating_sub(memory.swap_free) as f64);
+        text.single("node_swap_usage_bytes", Gauge, "Swap in use", swap);
         MEMORY.iter().for_each(|(name, value)| text.single(name, Gauge, "Of /proc/meminfo", Some(value(memory) as f64)));
     }
     if let Some(vm) = &node.vm {

@@ -68,9 +68,14 @@ impl Text {
 
     /// A family of one sample without labels, if it is known.
     pub fn single(&mut self, name: &'static str, kind: Kind, help: &str, value: Option<f64>) {
+        self.labelled(name, kind, help, "", value);
+    }
+
+    /// The same with labels, as [`labels`] makes them.
+    pub fn labelled(&mut self, name: &'static str, kind: Kind, help: &str, labels: &str, value: Option<f64>) {
         if let Some(value) = value {
             self.family(name, kind, help);
-            self.sample("", value);
+            self.sample(labels, value);
         }
     }
 

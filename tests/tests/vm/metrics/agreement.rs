@@ -29,9 +29,6 @@ pub const NOT_OURS: &[&str] = &[
     "container_fs_write_seconds_total",
     "container_fs_writes_merged_total",
     "container_health_state",
-    "container_last_seen",
-    "container_memory_events_high_total",
-    "container_memory_events_max_total",
     "container_memory_file_dirty_bytes",
     "container_memory_file_writeback_bytes",
     "container_memory_max_usage_bytes",
@@ -46,12 +43,9 @@ pub const NOT_OURS: &[&str] = &[
     "container_processes",
     "container_scrape_error",
     "container_sockets",
-    "container_spec_cpu_period",
     "container_spec_cpu_shares",
     "container_spec_memory_reservation_limit_bytes",
     "container_spec_memory_swap_limit_bytes",
-    "container_swap_limit_bytes",
-    "container_swap_usage_bytes",
     "container_tasks_state",
     "container_ulimits_soft",
     "machine_cpu_books",
@@ -63,7 +57,6 @@ pub const NOT_OURS: &[&str] = &[
     "machine_nvm_avg_power_budget_watts",
     "machine_nvm_capacity",
     "machine_scrape_error",
-    "node_swap_usage_bytes",
     "resource_scrape_error",
     "scrape_error",
 ];
@@ -88,15 +81,12 @@ const SLACK: &[(&str, f64)] = &[
     ("_threads", 8.0),
 ];
 
-/// Labels of theirs that ours do not have: what one tells by device, the other tells of all together, and a scraper knows which machine it asks.
-const NOT_COMPARED: [&str; 4] = ["boot_id", "device", "machine_id", "system_uuid"];
+/// A label of theirs that ours does not have: what one tells by device, the other tells of all together.
+const NOT_COMPARED: &str = "device";
 
 /// A label of ours may be missing in theirs, where one of their texts has fewer.
 fn is_of(ours: &Labels, theirs: &Labels) -> bool {
-    theirs
-        .iter()
-        .filter(|(name, _)| !NOT_COMPARED.contains(&&***name))
-        .all(|(name, value)| ours.get(name).map_or("", String::as_str) == value)
+    theirs.iter().filter(|(name, _)| *name != NOT_COMPARED).all(|(name, value)| ours.get(name).map_or("", String::as_str) == value)
 }
 
 /// How many values were compared; everything that does not agree, as one error.
