@@ -13,13 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::VirtualIp;
 use crate::controller;
-use crate::controllers::join::real::machines::{Joiner, Lan, forward_etcd, ip};
+use crate::controllers::join::real::machines::{CONTROL_PLANE, Joiner, Lan, forward_etcd, ip};
 use crate::controllers::real_cluster::machine_under_test::until;
 use crate::node::Node;
 use crate::resources::cluster::ApiServer;
 use crate::server::testing::service;
 
-const VIRTUAL_IP: [u8; 4] = [192, 0, 2, 50];
+/// Last part of the address, among those of the segment.
+const VIRTUAL_IP: u8 = 50;
 const PORT: u16 = 8080;
 /// An orderly change: a beat of 2 s, and time for processors that others want as well.
 const AFTER_RESIGNATION: Duration = Duration::from_secs(20);
@@ -28,29 +29,32 @@ const AFTER_SILENCE: Duration = Duration::from_secs(40);
 
 #[test]
 fn one_machine_holds_the_address() -> Result<()> {
-    Lan::new()?.run(async |lan| {
-        lan.start_etcd().await?;
-        check(lan).await
-    })
+    Lan::new()?.run(check)
+}
+
+#[test]
+fn one_machine_holds_the_address_of_ipv6() -> Result<()> {
+    Lan::ipv6()?.run(check)
 }
 
 /// When each machine had the address: first and last time that it was seen.
 type Spans = Arc<Mutex<Vec<(String, Instant, Instant)>>>;
 
-async fn check(lan: &Lan) -> Result<()> {
-    let spans = Spans::default();
+async fn check(lan: &mut Lan) -> Result<()> {
+    lan.start_etcd().await?;
+    let (address, spans) = (lan.address(VIRTUAL_IP), Spans::default());
     let mut config = lan.founder();
-    config.cluster.virtual_ip = Some(VIRTUAL_IP.into());
+    config.cluster.virtual_ip = Some(address);
     let mut machines = Vec::new();
     let began = Instant::now();
     for (name, last) in [("cp-2", 12), ("cp-3", 13), ("cp-4", 14)] {
         machines.push(boot(lan, name, last, config.clone(), spans.clone()).await?);
     }
-    let first = holder(&machines, &spans, "", began, "the first election").await?;
+    let first = holder(address, &machines, &spans, "", began, "the first election").await?;
 
     let began = Instant::now();
     ready(&machines[first].node, false);
-    let second = holder(&machines, &spans, &machines[first].name, began, "the API server is not ready").await?;
+    let second = holder(address, &machines, &spans, &machines[first].name, began, "the API server is not ready").await?;
     ensure!(began.elapsed() < AFTER_RESIGNATION, "a resignation took {:?}", began.elapsed());
     ready(&machines[first].node, true);
 
@@ -58,13 +62,13 @@ async fn check(lan: &Lan) -> Result<()> {
     let dead = machines.remove(second);
     let name = dead.name.clone();
     drop(dead);
-    let third = holder(&machines, &spans, &name, began, "the machine is gone").await?;
+    let third = holder(address, &machines, &spans, &name, began, "the machine is gone").await?;
     ensure!(began.elapsed() < AFTER_SILENCE, "it took {:?}", began.elapsed());
 
     let began = Instant::now();
     let name = machines[third].name.clone();
     machines[third].run(|_, _| async { ip("link set eth0 down") }).await?;
-    holder(&machines, &spans, &name, began, "the machine is cut off").await?;
+    holder(address, &machines, &spans, &name, began, "the machine is cut off").await?;
     ensure!(began.elapsed() < AFTER_SILENCE, "it took {:?}", began.elapsed());
     machines[third].run(|_, _| async { ip("link set eth0 up") }).await?;
 
@@ -72,14 +76,15 @@ async fn check(lan: &Lan) -> Result<()> {
 }
 
 async fn boot(lan: &Lan, name: &str, last: u8, config: Config, spans: Spans) -> Result<Joiner> {
+    let [address, etcd] = [VIRTUAL_IP, CONTROL_PLANE].map(|last| lan.address(last));
     let machine = lan.join(name, last, config).await?;
     machine
         .run(move |node, name| async move {
-            forward_etcd().await?;
+            forward_etcd(etcd).await?;
             node.store.put("etcd", &service("etcd", ServiceState::Ready));
             ready(&node, true);
             tokio::spawn(answer(name.clone()));
-            tokio::spawn(watch(name, spans));
+            tokio::spawn(watch(address, name, spans));
             tokio::spawn(controller::run(VirtualIp::new()?, node));
             Ok(())
         })
@@ -95,19 +100,23 @@ fn ready(node: &Node, ready: bool) {
 
 /// Says its name to whoever connects.
 async fn answer(name: String) -> Result<()> {
-    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    let listener = TcpListener::bind(("::", PORT)).await?;
     loop {
         listener.accept().await?.0.write_all(name.as_bytes()).await?;
     }
 }
 
 /// What the kernel has of the address.
-async fn watch(name: String, spans: Spans) {
-    let address = IpAddr::from(VIRTUAL_IP).to_string();
+async fn watch(address: IpAddr, name: String, spans: Spans) {
+    // As these files write it: a line of its own, or its 32 digits first.
+    let (file, line) = match address {
+        IpAddr::V4(address) => ("fib_trie", format!("{address}\n")),
+        IpAddr::V6(address) => ("if_inet6", format!("{:032x} ", address.to_bits())),
+    };
     let mut had = false;
     loop {
         let before = Instant::now();
-        let has = std::fs::read_to_string("/proc/thread-self/net/fib_trie").is_ok_and(|trie| trie.contains(&format!("{address}\n")));
+        let has = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).is_ok_and(|text| text.contains(&line));
         note(&spans, &name, (before, Instant::now()), has, had);
         had = has;
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -125,10 +134,10 @@ fn note(spans: &Spans, name: &str, (before, after): (Instant, Instant), has: boo
 }
 
 /// Waits until the address leads to another machine than the one before, from a neighbour that has talked to it there.
-async fn holder(machines: &[Joiner], spans: &Spans, before: &str, since: Instant, why: &str) -> Result<usize> {
+async fn holder(address: IpAddr, machines: &[Joiner], spans: &Spans, before: &str, since: Instant, why: &str) -> Result<usize> {
     let found = until("another machine answers", || async {
         let connected = async {
-            let mut stream = TcpStream::connect((IpAddr::from(VIRTUAL_IP), PORT)).await?;
+            let mut stream = TcpStream::connect((address, PORT)).await?;
             let mut name = String::new();
             stream.read_to_string(&mut name).await.map(|_| name)
         };

@@ -185,12 +185,12 @@ impl Lan {
 
     /// Starts an API server of the same etcd on a machine of its own; it ends with the value.
     pub async fn start_further_api_server(&self, name: &str, last: u8) -> Result<ApiServer> {
-        let machine = self.control_plane.beside(name, self.address(last))?;
+        let (machine, etcd) = (self.control_plane.beside(name, self.address(last))?, self.address(CONTROL_PLANE));
         let (told, hears) = oneshot::channel();
         let (plugged, plug) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || serve(machine, told, plug, ready, stopped));
+        let thread = std::thread::spawn(move || serve(machine, etcd, told, plug, ready, stopped));
         plug_in(hears.await.context("the machine ended before it began")?, last)?;
         plugged.send(()).ok().context("the machine ended before it was plugged in")?;
         let pid = is_ready.await.context("the machine ended")??;
@@ -267,13 +267,13 @@ impl Drop for ApiServer {
     }
 }
 
-/// The machine's etcd is the first control plane's.
-pub async fn forward_etcd() -> Result<()> {
+/// The machine's etcd is this one's.
+pub async fn forward_etcd(of: IpAddr) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", ETCD_CLIENT_PORT)).await?;
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut far = TcpStream::connect((address(CONTROL_PLANE), ETCD_CLIENT_PORT)).await?;
+                let mut far = TcpStream::connect((of, ETCD_CLIENT_PORT)).await?;
                 tokio::io::copy_bidirectional(&mut near, &mut far).await
             });
         }
@@ -283,6 +283,7 @@ pub async fn forward_etcd() -> Result<()> {
 
 fn serve(
     mut machine: MachineUnderTest,
+    etcd: IpAddr,
     told: oneshot::Sender<i32>,
     plug: oneshot::Receiver<()>,
     ready: oneshot::Sender<Result<u32>>,
@@ -295,7 +296,7 @@ fn serve(
         plug.await.unwrap();
         let started = async {
             plugged_in(machine.facts.node_ips[0])?;
-            forward_etcd().await?;
+            forward_etcd(etcd).await?;
             machine.start(apiserver::render(&machine.config, &machine.facts, &machine.credentials)?).await?;
             let super_user = machine.client(&pki::super_user(super::PATIENCE * 20))?;
             until("the further API server is ready", || async { Ok(super_user.readyz().await?) }).await?;
