@@ -178,13 +178,17 @@ impl Cordon {
 }
 
 fn failure(what: &str, error: &kube::Error) -> Failure {
-    Failure::new(format!("node {what}"), format!("Kubernetes API: {}", chain(error)))
+    let said = match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => chain(other),
+    };
+    Failure::new(format!("node {what}"), format!("Kubernetes API: {said}"))
 }
 
-/// Whether another try may succeed.
+/// Whether another try may succeed, of somebody who was allowed to do this before: an API server that has just started knows no roles yet, and forbids.
 fn passes(error: &kube::Error) -> bool {
     match error {
-        kube::Error::Api(status) => status.code >= 500 || status.code == 429,
+        kube::Error::Api(status) => status.code >= 500 || status.code == 429 || status.code == 403,
         _ => true,
     }
 }

@@ -6,6 +6,7 @@ pub mod matrix;
 mod power;
 mod recovery;
 mod reset;
+mod rolling;
 mod serving;
 mod standing;
 pub mod swap;
