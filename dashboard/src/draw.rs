@@ -63,7 +63,12 @@ fn troubles(facts: &Facts) -> Vec<Line<'static>> {
 fn notes(facts: &Facts, width: u16) -> Vec<Line<'static>> {
     let width = usize::from(width.max(1));
     let letters = |note: &String| note.chars().collect::<Vec<char>>();
-    facts.notes.iter().map(letters).flat_map(|note| note.chunks(width).map(|part| Line::raw(part.iter().collect::<String>())).collect::<Vec<_>>()).collect()
+    facts
+        .notes
+        .iter()
+        .map(letters)
+        .flat_map(|note| note.chunks(width).map(|part| Line::raw(part.iter().collect::<String>())).collect::<Vec<_>>())
+        .collect()
 }
 
 fn pressure(frame: &mut Frame<'_>, facts: &Facts, area: Rect) {

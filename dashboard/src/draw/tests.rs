@@ -80,7 +80,10 @@ fn a_machine_at_a_glance() {
     own.foot = Some("Alt+F1: what kernel and init say".to_owned());
     own.notes = vec![format!("maintenance mode: machine API on 192.0.2.10:50000, certificate fingerprint sha256:{}", "0123abcd".repeat(8))];
     let own = picture(&own, 80, 25);
-    assert!(own.chars().all(|letter| letter.is_ascii() || "\u{2500}\u{2502}\u{250c}\u{2510}\u{2514}\u{2518}\u{2584}\u{2588}".contains(letter)), "{own}");
+    assert!(
+        own.chars().all(|letter| letter.is_ascii() || "\u{2500}\u{2502}\u{250c}\u{2510}\u{2514}\u{2518}\u{2584}\u{2588}".contains(letter)),
+        "{own}"
+    );
     pictures.push_str(&own);
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/pictures.txt");
     if std::env::var_os("CORTEN_GOLDEN").is_some() {
