@@ -215,6 +215,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(Watchdog::default(), node.clone()));
     tokio::spawn(publish(node.clone()));
     tokio::spawn(network::watch_duplicates(node.clone()));
+    tokio::spawn(network::watch_routers(node.clone()));
     tokio::spawn(controller::run(Network::new()?, node.clone()));
     tokio::spawn(resolver::run(node.clone()));
     tokio::spawn(time::run(node.clone()));

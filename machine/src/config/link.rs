@@ -21,6 +21,9 @@ pub struct Interface {
     /// Whether addresses, routes, resolvers and time servers come from DHCP. Default: false.
     #[serde(default)]
     pub dhcp: bool,
+    /// Whether an IPv6 address, resolvers and time servers come from DHCPv6. Default: with dhcp, where a router on the link says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp6: Option<bool>,
     /// Addresses with prefix length, such as 192.0.2.10/24. Default: none.
     #[serde(default)]
     #[schemars(with = "Vec<Cidr>")]

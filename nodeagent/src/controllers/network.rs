@@ -1,6 +1,6 @@
 //! Keeps links, addresses, routes, rules, name servers, the hostname and the node IPs as the machine config and the DHCP servers say.
 //!
-//! reads: machine config, leases, the kernel's links, addresses, routes and rules
+//! reads: machine config, leases, advertisedresolvers, the kernel's links, addresses, routes and rules
 //! writes: links, addresses, duplicates, routes, rules, leases, resolvers, hostnames, nodeips
 
 mod apply;
@@ -9,6 +9,7 @@ mod duplicates;
 mod kernel;
 mod plan;
 mod render;
+mod routers;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +21,13 @@ use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::link::{Link, RoutingRule};
-use crate::resources::network::{Address, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
+use crate::resources::network::{Address, AdvertisedResolvers, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
 use crate::store::Resource;
 pub use duplicates::watch as watch_duplicates;
 pub use kernel::link::ipv6_mtu;
 pub use kernel::{connect, link_names, publish};
 use plan::{Action, Seen};
+pub use routers::watch as watch_routers;
 
 /// Marks our addresses (IFA_PROTO), routes and rules (RTA and FRA protocol) and the links that we made (IFLA_GROUP) in the kernel, so that an
 /// agent that starts anew knows its own and leaves all others alone. Numbers from 5 on are free for daemons (addresses), 128 to 191 are taken
@@ -35,8 +37,8 @@ const PROTOCOL: u8 = 177;
 #[derive(Debug)]
 pub struct Network {
     netlink: rtnetlink::Handle,
-    /// A DHCP client for each link that wants one.
-    clients: BTreeMap<String, JoinHandle<()>>,
+    /// DHCP clients of the links that want them.
+    clients: BTreeMap<dhcp::Of, JoinHandle<()>>,
     /// Whether the leases of the agent before are on the board.
     recalled: bool,
 }
@@ -61,8 +63,8 @@ impl Controller for Network {
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         if !std::mem::replace(&mut self.recalled, true) {
-            for (link, held) in dhcp::recall(&node.root, Clock::new(&node.root).since_boot()) {
-                node.store.put(&link, &held.grant.lease);
+            for (of, held) in dhcp::recall(&node.root, Clock::new(&node.root).since_boot()) {
+                node.store.put(&of.to_string(), &held.grant.lease);
             }
         }
         self.clients.retain(|_, client| !client.is_finished());
@@ -75,6 +77,7 @@ impl Controller for Network {
             kernel: kernel::read(&self.netlink).await?,
             modules: loaded(&node.root),
             leases: node.store.all::<Lease>(),
+            advertised: node.store.all::<AdvertisedResolvers>(),
             clients: self.clients.keys().cloned().collect(),
             machine_id: apply::read_text(&node.root.machine_id()),
             files: render::File::ALL.map(|file| (file, apply::read_text(&file.path(&node.root)))).into(),

@@ -25,6 +25,7 @@ pub const KINDS: &[Kind] = &[
         "Addresses of the machine's links.",
         &[("LINK", "status.link"), ("ADDRESS", "status.address"), ("OWNED", "status.owned")],
     ),
+    seen("advertisedresolvers", "Name servers that routers on a link tell of.", &[("NAMESERVERS", "status.nameservers")]),
     seen("apiservermembers", "API servers that are members of the cluster.", &[("ADDRESSES", "status.addresses")]),
     seen(
         "apiservers",
@@ -341,7 +342,15 @@ pub const KINDS: &[Kind] = &[
     seen(
         "rules",
         "The machine config's rules that choose between tables of routes.",
-        &[("PRIORITY", "status.priority"), ("FROM", "status.from"), ("TO", "status.to"), ("TABLE", "status.table")],
+        &[
+            ("PRIORITY", "status.priority"),
+            ("FROM", "status.from"),
+            ("TO", "status.to"),
+            ("INTERFACE", "status.interface"),
+            ("MARK", "status.mark"),
+            ("MASK", "status.mask"),
+            ("TABLE", "status.table"),
+        ],
     ),
     seen(
         "scores",

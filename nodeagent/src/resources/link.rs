@@ -19,6 +19,9 @@ pub struct Link {
     /// What IPv6 sends at most, where a router on the link asks for less than its MTU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_mtu: Option<u32>,
+    /// Whether a router on the link says that addresses are given by DHCPv6.
+    #[serde(default)]
+    pub managed: bool,
     /// Administratively up.
     pub up: bool,
     /// A cable is plugged in, as far as the device can tell.
@@ -92,12 +95,18 @@ pub struct RoutingRule {
     /// Link that packets come in by.
     pub interface: Option<String>,
     /// Of the bits of `mask`.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub mark: u32,
     /// None of them where any mark fits.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub mask: u32,
     pub table: u32,
     /// Whether Corten's network controller put it there.
     pub owned: bool,
+}
+
+fn is_none(bits: &u32) -> bool {
+    *bits == 0
 }
 
 impl Link {

@@ -64,6 +64,13 @@ pub struct LeaseRoute {
     pub via: Option<IpAddr>,
 }
 
+/// Name servers that routers on a link tell of, named by the link.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdvertisedResolvers {
+    pub nameservers: Vec<IpAddr>,
+}
+
 /// The name servers in force; one object, `resolvers`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -152,6 +159,9 @@ impl Resource for FirewallRule {
 }
 impl Resource for Address {
     const KIND: &'static str = "addresses";
+}
+impl Resource for AdvertisedResolvers {
+    const KIND: &'static str = "advertisedresolvers";
 }
 impl Resource for Duplicate {
     const KIND: &'static str = "duplicates";

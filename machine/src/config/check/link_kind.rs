@@ -110,7 +110,12 @@ fn members(path: &Path, interface: &Interface, links: &Links<'_>, check: &mut Ch
         if let Some(unfit) = unfit {
             check.add(&path, format!("{member}, a {unfit}"), format!("a link that may be in a {kind}"), "");
         }
-        let own = [("dhcp", entry.dhcp), ("addresses", !entry.addresses.is_empty()), ("routes", !entry.routes.is_empty())];
+        let own = [
+            ("dhcp", entry.dhcp),
+            ("dhcp6", entry.dhcp6 == Some(true)),
+            ("addresses", !entry.addresses.is_empty()),
+            ("routes", !entry.routes.is_empty()),
+        ];
         for (field, _) in own.into_iter().filter(|(_, given)| *given) {
             let remedy = format!("move {field} to {}", interface.name);
             check.add(&path, format!("{member}, whose entry has {field}"), "a link without addresses of its own", remedy);

@@ -25,10 +25,13 @@ const PRESENT: [Errno; 1] = [Errno::EEXIST];
 /// What the kernel says to a removal of what is gone.
 const GONE: [Errno; 4] = [Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENODEV, Errno::ENOENT];
 
-pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut BTreeMap<String, JoinHandle<()>>) -> anyhow::Result<()> {
+pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut BTreeMap<dhcp::Of, JoinHandle<()>>) -> anyhow::Result<()> {
     match action {
         Action::SetLink { link, up, mtu } => set_link(netlink, &link, up, mtu).await,
-        Action::AddAddress(address) => add_address(netlink, &address).await,
+        Action::AddAddress(address) => {
+            let is_leased = node.store.all::<Lease>().values().any(|lease| lease.address == address.address);
+            add_address(netlink, &address, is_leased).await
+        }
         Action::RemoveAddress(address) => remove_address(netlink, &address).await,
         Action::AddRoute(route) => {
             let message = message(netlink, &route).await?;
@@ -48,18 +51,18 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut 
             tolerate(netlink.rule().del(message).execute().await, &GONE, || format!("removing routing rule {}", rule.name()))
         }
         Action::ShapeLinks(changes) => links::apply(netlink, &node.root, changes).await,
-        Action::StartDhcp { link, index, hardware_address } => {
-            let hardware_address = hardware_address.parse().with_context(|| format!("asking for a lease for link {link}"))?;
-            let client = tokio::spawn(dhcp::run(node.clone(), link.clone(), index, hardware_address));
-            clients.insert(link, client);
+        Action::StartDhcp { of, index, hardware_address } => {
+            let hardware_address = hardware_address.parse().with_context(|| format!("asking for a lease for link {}", of.link))?;
+            let client = tokio::spawn(dhcp::run(node.clone(), of.clone(), index, hardware_address));
+            clients.insert(of, client);
             Ok(())
         }
-        Action::StopDhcp { link } => {
-            if let Some(client) = clients.remove(&link) {
+        Action::StopDhcp(of) => {
+            if let Some(client) = clients.remove(&of) {
                 client.abort();
             }
-            node.store.remove::<Lease>(&link);
-            dhcp::forget(&node.root, &link)
+            node.store.remove::<Lease>(&of.to_string());
+            dhcp::forget(&node.root, &of)
         }
         Action::SetHostname(hostname) => nix::unistd::sethostname(&hostname).with_context(|| format!("setting the hostname to {hostname}")),
         Action::WriteFile(file, contents) => crate::files::write(&file.path(&node.root), contents.as_bytes(), 0o644),
@@ -89,13 +92,13 @@ async fn set_link(netlink: &Handle, link: &str, up: bool, mtu: Option<u32>) -> a
     netlink.link().set(message.build()).execute().await.with_context(|| format!("setting up link {link}"))
 }
 
-async fn add_address(netlink: &Handle, address: &Address) -> anyhow::Result<()> {
+async fn add_address(netlink: &Handle, address: &Address, is_leased: bool) -> anyhow::Result<()> {
     let index = index(netlink, &address.link).await?;
     let mut request = netlink.address().add(index, address.address.addr(), address.address.prefix_len()).replace();
     request.message_mut().attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
     // An IPv6 address is of no use for a second or two while the kernel looks for another that has it (RFC 4862, 5.4): etcd could not listen
-    // on it. Nobody looks for IPv4's either.
-    if address.address.addr().is_ipv6() {
+    // on it. What a server gives is looked at all the same: it can give another one (RFC 8415, 18.2.10.1).
+    if address.address.addr().is_ipv6() && !is_leased {
         request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
     }
     tolerate(request.execute().await, &PRESENT, || format!("adding address {}", address.name()))

@@ -1,54 +1,76 @@
-//! One link's DHCPv4 client: keeps the lease on the board for as long as it is valid. What it does next is decided in [`client`]; here are its clock, its
-//! packets and the board.
+//! A link's DHCP clients, one for IPv4 and one for IPv6: each keeps its lease on the board for as long as it is valid. What it does next is decided in
+//! [`client`]; here are its clock, its packets and the board.
 
 mod client;
 mod kept;
-mod message;
+mod v4;
+mod v6;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Context;
-use client::{Client, Effect, Event};
+use client::{Ask, Client, Effect, Event, Reply};
 use machine::HardwareAddress;
-use message::{Ask, CLIENT_PORT, Reply, SERVER_PORT};
-use nix::sys::socket::LinkAddr;
 use ring::rand::{SecureRandom, SystemRandom};
-use socket2::{Domain, Socket, Type};
 
-use crate::arp;
 use crate::clock::Clock;
 use crate::node::Node;
-use crate::packets::{self, BROADCAST, Kind, Listener, Mac};
+use crate::packets::Mac;
 use crate::resources::link::Link;
-use crate::resources::network::Lease;
+use crate::resources::network::{Duplicate, Lease};
 use crate::store::{Resource, next_of};
 pub use kept::{forget, recall};
 
+/// The client of a link for one family, by which its lease is called: `eth0`, or `eth0/ipv6`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Of {
+    pub link: String,
+    pub ipv6: bool,
+}
+
+const IPV6: &str = "/ipv6";
+
+impl Of {
+    /// No link's name has a slash in it.
+    pub fn named(name: &str) -> Of {
+        let (link, ipv6) = name.strip_suffix(IPV6).map_or((name, false), |link| (link, true));
+        Of { link: link.to_owned(), ipv6 }
+    }
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.link, if self.ipv6 { IPV6 } else { "" })
+    }
+}
+
 /// Runs until it is aborted, or until the link is gone. It begins with a link that has a carrier, or with a lease that was kept.
-pub async fn run(node: Node, link: String, index: u32, hardware_address: HardwareAddress) {
+pub async fn run(node: Node, of: Of, index: u32, hardware_address: HardwareAddress) {
     let (_, mut links) = node.store.watch(Link::KIND);
     let clock = Clock::new(&node.root);
+    let mac = hardware_address.0;
     let mut conversation = Conversation {
-        client: Client::new(kept::recall_one(&node.root, &link, clock.since_boot())),
+        client: Client::new(kept::recall_one(&node.root, &of, clock.since_boot())),
         clock,
-        mac: hardware_address.0,
+        wire: if of.ipv6 { Wire::V6(v6::Wire::new(of.link.clone(), index, mac)) } else { Wire::V4(v4::Wire::new(of.link.clone(), mac)) },
         last: None,
         number: 0,
-        listener: None,
-        unicast: None,
         carrier_losses: None,
         node,
-        link,
+        of,
         index,
     };
     conversation.step(Event::Carrier(true)).await;
     while let LinkIs::There = conversation.follow_carrier().await {
+        if conversation.is_duplicate() {
+            conversation.step(Event::Duplicate).await;
+        }
         // What the client does by itself, until there is something new about links.
         loop {
             let event = tokio::select! {
-                is_open = next_of(&[Link::KIND], &mut links) => if is_open { break } else { return },
-                reply = conversation.hear() => Event::Heard(reply),
+                is_open = next_of(&[Link::KIND, Duplicate::KIND], &mut links) => if is_open { break } else { return },
+                reply = conversation.wire.hear() => Event::Heard(reply),
                 () = conversation.time() => Event::Elapsed,
             };
             conversation.step(event).await;
@@ -62,20 +84,54 @@ enum LinkIs {
     Gone,
 }
 
+/// How a family's messages come and go.
+enum Wire {
+    V4(v4::Wire),
+    V6(v6::Wire),
+}
+
+impl Wire {
+    fn send(&mut self, ask: &Ask, number: u32, listens: bool) -> anyhow::Result<()> {
+        match self {
+            Wire::V4(wire) => wire.send(ask, number, listens),
+            Wire::V6(wire) => wire.send(ask, number),
+        }
+    }
+
+    async fn hear(&self) -> Reply {
+        match self {
+            Wire::V4(wire) => wire.hear().await,
+            Wire::V6(wire) => wire.hear().await,
+        }
+    }
+
+    /// Who else has the address.
+    async fn probe(&self, address: IpAddr) -> Option<Mac> {
+        match self {
+            Wire::V4(wire) => wire.probe(address).await,
+            // The kernel looks itself, once the link has it (RFC 4862, 5.4).
+            Wire::V6(_) => None,
+        }
+    }
+
+    fn close(&mut self) {
+        match self {
+            Wire::V4(wire) => wire.close(),
+            Wire::V6(wire) => wire.close(),
+        }
+    }
+}
+
 struct Conversation {
     node: Node,
-    link: String,
+    of: Of,
     index: u32,
-    mac: Mac,
     client: Client,
     clock: Clock,
+    wire: Wire,
     /// The question that was asked last, and its number.
     last: Option<Ask>,
     number: u32,
-    /// Open while an answer is waited for.
-    listener: Option<Listener>,
-    /// Holds the port while a server is asked at its address: the kernel would refuse what comes to one that nobody has.
-    unicast: Option<Socket>,
     /// As the link counted them when it was looked at last.
     carrier_losses: Option<u32>,
 }
@@ -90,42 +146,59 @@ impl Conversation {
                     Effect::Send(ask) => {
                         if let Err(error) = self.send(ask) {
                             // It is asked again after a while.
-                            tracing::warn!(link = self.link, "DHCP: {error:#}");
+                            tracing::warn!(lease = %self.of, "DHCP: {error:#}");
                         }
                     }
-                    Effect::Probe(address) => next = Some(Event::Probed(self.probe(address).await)),
+                    Effect::Probe(address) => next = Some(Event::Probed(self.wire.probe(address).await)),
                     Effect::Take(lease) => self.take(&lease),
                     Effect::Drop => self.give_up(),
-                    Effect::Tell(reason, message) => self.node.events.emit(format!("link/{}", self.link), reason, message),
+                    Effect::Tell(reason, message) => self.node.events.emit(format!("link/{}", self.of.link), reason, message),
                 }
             }
             if !self.client.listens() {
-                (self.listener, self.unicast, self.last) = (None, None, None);
+                self.wire.close();
+                self.last = None;
             }
         }
     }
 
+    fn send(&mut self, ask: Ask) -> anyhow::Result<()> {
+        if self.last.as_ref() != Some(&ask) {
+            self.number = u32::from_ne_bytes(random());
+        }
+        let sent = self.wire.send(&ask, self.number, self.client.listens());
+        self.last = Some(ask);
+        sent
+    }
+
     fn take(&self, lease: &Lease) {
-        tracing::info!(link = self.link, address = %lease.address, seconds = lease.seconds, "DHCP lease");
-        self.node.store.put(&self.link, lease);
-        self.warn(self.client.held().map_or(Ok(()), |held| kept::keep(&self.node.root, &self.link, held)));
+        tracing::info!(name = %self.of, address = %lease.address, seconds = lease.seconds, "DHCP lease");
+        self.node.store.put(&self.of.to_string(), lease);
+        self.warn(self.client.held().map_or(Ok(()), |held| kept::keep(&self.node.root, &self.of, held)));
     }
 
     fn give_up(&self) {
-        self.node.store.remove::<Lease>(&self.link);
-        self.warn(forget(&self.node.root, &self.link));
+        self.node.store.remove::<Lease>(&self.of.to_string());
+        self.warn(forget(&self.node.root, &self.of));
     }
 
     /// What is kept is for the next agent alone, which asks for a lease where there is none.
     fn warn(&self, kept: anyhow::Result<()>) {
         if let Err(error) = kept {
-            tracing::warn!(link = self.link, "DHCP: {error:#}");
+            tracing::warn!(lease = %self.of, "DHCP: {error:#}");
         }
+    }
+
+    /// Whether the kernel has found another machine with the address of the lease, and does not use it.
+    fn is_duplicate(&self) -> bool {
+        let held = self.client.held().map(|held| held.grant.address);
+        let duplicates = self.node.store.all::<Duplicate>();
+        duplicates.values().any(|duplicate| !duplicate.used && duplicate.link == self.of.link && Some(duplicate.address) == held)
     }
 
     /// A carrier that went and came between two looks may be that of another network.
     async fn follow_carrier(&mut self) -> LinkIs {
-        let link = match (self.node.store.get::<Link>(&self.link), self.carrier_losses) {
+        let link = match (self.node.store.get::<Link>(&self.of.link), self.carrier_losses) {
             (Some(link), _) if link.index == self.index => link,
             // The board may know less than who started this.
             (None, None) => return LinkIs::There,
@@ -148,74 +221,6 @@ impl Conversation {
             None => std::future::pending().await,
         }
     }
-
-    /// The next answer to the question that was asked last.
-    async fn hear(&self) -> Reply {
-        let Some(listener) = &self.listener else { return std::future::pending().await };
-        loop {
-            let heard = match listener.next().await {
-                Ok(heard) => heard,
-                Err(error) => {
-                    tracing::warn!(link = self.link, "DHCP: {error:#}");
-                    // A new one is opened with the next question.
-                    return std::future::pending().await;
-                }
-            };
-            let Some((_, _, payload)) = packets::read_udp(&heard.packet) else { continue };
-            match message::read(payload, self.number, self.mac) {
-                Ok(Some(reply)) => return reply,
-                Ok(None) => {}
-                Err(error) => tracing::warn!(link = self.link, "DHCP: {error:#}"),
-            }
-        }
-    }
-
-    fn send(&mut self, ask: Ask) -> anyhow::Result<()> {
-        if self.last.replace(ask) != Some(ask) {
-            self.number = u32::from_ne_bytes(random());
-        }
-        let payload = message::write(ask, self.number, self.mac)?;
-        let card = packets::card(&self.link)?;
-        if self.client.listens() {
-            self.listener = Some(Listener::open(Kind::Ipv4, Some(&card), &packets::to_port(CLIENT_PORT))?);
-        }
-        match ask {
-            Ask::Renew { address, server } => {
-                // One that is still open has the port.
-                self.unicast = None;
-                self.unicast =
-                    Some(unicast(&self.link, address, server, &payload).with_context(|| format!("asking {server} for a renewal"))?);
-                Ok(())
-            }
-            _ => broadcast(&card, self.mac, ask, &payload),
-        }
-    }
-
-    /// Who else has the address. Where that cannot be found out, nobody is said to: a machine that cannot look needs an address all the same.
-    async fn probe(&self, address: Ipv4Addr) -> Option<Mac> {
-        let probed = async { arp::holder(&packets::card(&self.link)?, self.mac, address).await };
-        probed.await.unwrap_or_else(|error| {
-            tracing::warn!(link = self.link, %address, "looking for another machine with this address: {error:#}");
-            None
-        })
-    }
-}
-
-fn broadcast(card: &LinkAddr, mac: Mac, ask: Ask, payload: &[u8]) -> anyhow::Result<()> {
-    let own = match ask {
-        Ask::Rebind { address } => address,
-        _ => Ipv4Addr::UNSPECIFIED,
-    };
-    let (from, to) = (SocketAddrV4::new(own, CLIENT_PORT), SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT));
-    packets::send(card, &packets::udp(mac, BROADCAST, from, to, payload)?)
-}
-
-fn unicast(link: &str, own: Ipv4Addr, server: Ipv4Addr, payload: &[u8]) -> anyhow::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), None)?;
-    socket.bind_device(Some(link.as_bytes()))?;
-    socket.bind(&SocketAddrV4::new(own, CLIENT_PORT).into())?;
-    socket.send_to(payload, &SocketAddrV4::new(server, SERVER_PORT).into())?;
-    Ok(socket)
 }
 
 /// Up to a second.

@@ -12,10 +12,10 @@ use links::LinkChange;
 use machine::config::{Config, Interface, MAIN_TABLE, bottom_up};
 
 use super::kernel::{Kernel, rule};
-use super::render;
+use super::{dhcp, render};
 use crate::plan::Plan;
 use crate::resources::link::{Link, RoutingRule};
-use crate::resources::network::{Address, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
+use crate::resources::network::{Address, AdvertisedResolvers, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
 
 /// Metric of a route that a DHCP server gave: the same as of one in the config without a metric.
 const DHCP_METRIC: u32 = 1024;
@@ -29,8 +29,10 @@ pub struct Seen {
     /// Those of [`links::MODULES`] that are loaded.
     pub modules: BTreeSet<String>,
     pub leases: BTreeMap<String, Lease>,
-    /// Links with a running DHCP client.
-    pub clients: BTreeSet<String>,
+    /// By link.
+    pub advertised: BTreeMap<String, AdvertisedResolvers>,
+    /// Running DHCP clients.
+    pub clients: BTreeSet<dhcp::Of>,
     pub machine_id: String,
     /// What stands in the files that this controller writes.
     pub files: BTreeMap<render::File, String>,
@@ -53,8 +55,8 @@ pub enum Action {
     AddRule(RoutingRule),
     RemoveRule(RoutingRule),
     ShapeLinks(Vec<LinkChange>),
-    StartDhcp { link: String, index: u32, hardware_address: String },
-    StopDhcp { link: String },
+    StartDhcp { of: dhcp::Of, index: u32, hardware_address: String },
+    StopDhcp(dhcp::Of),
     SetHostname(String),
     WriteFile(render::File, String),
     TellResolvers(Resolvers),
@@ -114,15 +116,15 @@ impl Wanted {
             let link = &interface.name;
             // The kernel drops routes of a link that is down: they are wanted once it is up.
             let up = seen.kernel.links.get(link).is_some_and(|link| link.up);
-            let lease = seen.leases.get(link).filter(|_| interface.dhcp);
-            let addresses = interface.addresses.iter().copied().chain(lease.map(|lease| lease.address));
+            let leases: Vec<&Lease> = wanted_leases(interface, seen).filter_map(|of| seen.leases.get(&of.to_string())).collect();
+            let addresses = interface.addresses.iter().copied().chain(leases.iter().map(|lease| lease.address));
             wanted.addresses.extend(addresses.map(|address| Address { link: link.clone(), address, owned: true }));
             if !up {
                 continue;
             }
             let route = |to: IpNet, via, metric, table| Route { link: link.clone(), to: to.trunc(), via, metric, table, owned: true };
             wanted.routes.extend(interface.routes.iter().map(|given| route(given.to, given.via, given.metric, given.table)));
-            let leased = lease.iter().flat_map(|lease| &lease.routes);
+            let leased = leases.iter().flat_map(|lease| &lease.routes);
             wanted.routes.extend(leased.map(|given| route(given.to, given.via, DHCP_METRIC, MAIN_TABLE)));
         }
         wanted
@@ -187,18 +189,27 @@ fn link_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
     actions
 }
 
+/// The DHCP clients that an interface wants: for IPv6, unless its item says whether, where a router on the link says that addresses are given so.
+fn wanted_leases(interface: &Interface, seen: &Seen) -> impl Iterator<Item = dhcp::Of> {
+    let is_managed = seen.kernel.links.get(&interface.name).is_some_and(|link| link.managed);
+    let ipv6 = interface.dhcp6.unwrap_or(interface.dhcp && is_managed);
+    let name = interface.name.clone();
+    [(interface.dhcp, false), (ipv6, true)]
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .map(move |(_, ipv6)| dhcp::Of { link: name.clone(), ipv6 })
+}
+
 fn dhcp_actions(interfaces: &[Interface], seen: &Seen) -> Vec<Action> {
-    let mut actions = Vec::new();
-    let wanted: BTreeSet<&String> = interfaces.iter().filter(|interface| interface.dhcp).map(|interface| &interface.name).collect();
+    let wanted: BTreeSet<dhcp::Of> = interfaces.iter().flat_map(|interface| wanted_leases(interface, seen)).collect();
     // A lease without a client was an agent's before.
-    let leased: BTreeSet<&String> = seen.clients.iter().chain(seen.leases.keys()).collect();
-    for link in leased.difference(&wanted) {
-        actions.push(Action::StopDhcp { link: (*link).clone() });
-    }
-    for name in wanted.into_iter().filter(|name| !seen.clients.contains(*name)) {
-        match seen.kernel.links.get(name) {
-            Some(link) if link.up && (link.carrier || seen.leases.contains_key(name)) && !link.hardware_address.is_empty() => {
-                actions.push(Action::StartDhcp { link: name.clone(), index: link.index, hardware_address: link.hardware_address.clone() })
+    let leased: BTreeSet<dhcp::Of> = seen.clients.iter().cloned().chain(seen.leases.keys().map(|name| dhcp::Of::named(name))).collect();
+    let mut actions: Vec<Action> = leased.difference(&wanted).cloned().map(Action::StopDhcp).collect();
+    for of in wanted.into_iter().filter(|of| !seen.clients.contains(of)) {
+        let is_leased = seen.leases.contains_key(&of.to_string());
+        match seen.kernel.links.get(&of.link) {
+            Some(link) if link.up && (link.carrier || is_leased) && !link.hardware_address.is_empty() => {
+                actions.push(Action::StartDhcp { of, index: link.index, hardware_address: link.hardware_address.clone() })
             }
             _ => {}
         }
@@ -258,8 +269,13 @@ fn resolvers(seen: &Seen) -> Resolvers {
     let configured = seen.config.as_ref().map(|config| config.machine.network.nameservers.clone()).unwrap_or_default();
     let mut nameservers = configured;
     if nameservers.is_empty() {
-        nameservers = seen.leases.values().flat_map(|lease| lease.nameservers.clone()).collect();
-        nameservers.dedup();
+        // Those of routers come last: they say the same as their DHCPv6 servers, or are all that there is.
+        let advertised = seen.advertised.values().flat_map(|advertised| &advertised.nameservers);
+        for server in seen.leases.values().flat_map(|lease| &lease.nameservers).chain(advertised) {
+            if !nameservers.contains(server) {
+                nameservers.push(*server);
+            }
+        }
     }
     Resolvers { nameservers }
 }

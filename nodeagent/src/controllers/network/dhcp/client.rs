@@ -1,11 +1,13 @@
-//! What a DHCPv4 client does next (RFC 2131, 4.4, figure 5): a state, an event, the next state, and what has to be done. It knows no clock and no network.
+//! What a DHCP client does next (RFC 2131, 4.4, figure 5): a state, an event, the next state, and what has to be done. It knows no clock and no network.
+//!
+//! DHCPv6 (RFC 8415) has the same states and other words: Solicit for discover, Advertise for offer, Reply for ACK, and a Reply with a status for NAK.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Ask, Grant, Reply};
 use crate::packets::Mac;
 use crate::resources::network::{Lease, hardware_address};
 
@@ -30,6 +32,84 @@ const CONFIRMATIONS: u32 = 3;
 
 /// No time that comes.
 const NEVER: Duration = Duration::MAX;
+
+/// What a client says (RFC 2131, table 4 and 5; RFC 8415, 18.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    Discover,
+    /// Takes an offer.
+    Request {
+        address: IpAddr,
+        server: Server,
+    },
+    /// Whether an address is still good: the link may be in another network now.
+    Confirm {
+        address: IpAddr,
+    },
+    /// Of the server that granted it.
+    Renew {
+        address: IpAddr,
+        server: Server,
+    },
+    /// Of any server.
+    Rebind {
+        address: IpAddr,
+    },
+    /// Another machine has it.
+    Decline {
+        address: IpAddr,
+        server: Server,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    pub address: IpAddr,
+    /// What DHCPv6 knows it by (DUID); DHCPv4 knows it by its address.
+    pub id: Vec<u8>,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+/// A lease as a server offers or grants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub address: IpAddr,
+    pub server: Server,
+    /// Counted from when it was asked for; `None` has no end.
+    pub times: Option<Times>,
+    pub lease: Lease,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    pub renew: Duration,
+    pub rebind: Duration,
+    pub end: Duration,
+}
+
+impl Times {
+    /// A half and seven eighths of the time to its end (RFC 2131, 4.4.5) unless the server gives others that make sense.
+    pub fn until(end: Duration, renew: Option<Duration>, rebind: Option<Duration>) -> Times {
+        let rebind = rebind.filter(|rebind| *rebind > Duration::ZERO && *rebind < end).unwrap_or(end * 7 / 8);
+        let renew =
+            renew.filter(|renew| *renew > Duration::ZERO && *renew < rebind).unwrap_or(if end / 2 < rebind { end / 2 } else { rebind / 2 });
+        Times { renew, rebind, end }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Offer(Grant),
+    Ack(Grant),
+    /// What is held is good on this link, for as long as it was.
+    Confirmed,
+    Nak,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -57,12 +137,14 @@ pub enum Event {
     Elapsed,
     /// Who else has the address.
     Probed(Option<Mac>),
+    /// The kernel has found another machine with the address that is held.
+    Duplicate,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     Send(Ask),
-    Probe(Ipv4Addr),
+    Probe(IpAddr),
     /// The lease is good: the address may be used.
     Take(Lease),
     /// It is not to be used any longer.
@@ -79,7 +161,7 @@ pub struct Held {
 }
 
 impl Held {
-    fn at(&self, time: impl Fn(&super::message::Times) -> Duration) -> Duration {
+    fn at(&self, time: impl Fn(&Times) -> Duration) -> Duration {
         self.grant.times.as_ref().map_or(NEVER, |times| self.from.saturating_add(time(times)))
     }
 
@@ -155,14 +237,23 @@ impl Client {
                 self.pause(REFUSED_PAUSE, &step);
             }
             (State::Confirming | State::Renewing | State::Rebinding, Event::Heard(Reply::Ack(grant))) => self.granted(grant, &mut step),
+            (State::Confirming, Event::Heard(Reply::Confirmed)) => {
+                self.enter(State::Bound);
+                self.until = self.held.as_ref().map_or(NEVER, |held| held.at(|times| times.renew));
+            }
             (State::Confirming | State::Renewing | State::Rebinding, Event::Heard(Reply::Nak)) => {
                 self.lose("LeaseRefused", "a server says that it is not good here any more", &mut step);
                 self.select(&mut step);
             }
-            (State::Probing(grant, _), Event::Probed(Some(mac))) => self.taken(&grant, mac, &mut step),
+            (State::Probing(grant, _), Event::Probed(Some(mac))) => self.taken(&grant, Some(mac), &mut step),
+            (State::Confirming | State::Bound | State::Renewing | State::Rebinding, Event::Duplicate) => {
+                if let Some(held) = self.held.clone() {
+                    self.taken(&held.grant, None, &mut step);
+                }
+            }
             (State::Probing(grant, from), Event::Probed(None)) => self.bind(grant, from, &mut step),
             // Answers that are late, and those to questions of before.
-            (_, Event::Probed(_) | Event::Heard(_)) => {}
+            (_, Event::Probed(_) | Event::Heard(_) | Event::Duplicate) => {}
         }
         step.effects
     }
@@ -219,10 +310,10 @@ impl Client {
         let retry = step.now + (RETRY_MIN * 2_u32.pow(self.asked.min(5))).min(RETRY_MAX) + step.jitter;
         let (ask, until) = match (&self.state, held) {
             (State::Selecting, _) => (Ask::Discover, retry),
-            (State::Requesting(offer), _) => (Ask::Request { address: offer.address, server: offer.server }, retry),
+            (State::Requesting(offer), _) => (Ask::Request { address: offer.address, server: offer.server.clone() }, retry),
             (State::Confirming, Some(held)) => (Ask::Confirm { address: held.grant.address }, retry),
             (State::Renewing, Some(held)) => {
-                let Grant { address, server, .. } = held.grant;
+                let Grant { address, server, .. } = held.grant.clone();
                 (Ask::Renew { address, server }, renewal(held, held.at(|times| times.rebind)))
             }
             (State::Rebinding, Some(held)) => (Ask::Rebind { address: held.grant.address }, renewal(held, held.end())),
@@ -269,10 +360,10 @@ impl Client {
     }
 
     /// Another machine has the address.
-    fn taken(&mut self, grant: &Grant, mac: Mac, step: &mut Step) {
-        let (address, server) = (grant.address, grant.server);
-        step.effects.push(Effect::Send(Ask::Decline { address, server }));
-        let other = hardware_address(&mac);
+    fn taken(&mut self, grant: &Grant, mac: Option<Mac>, step: &mut Step) {
+        let Grant { address, server, .. } = grant.clone();
+        step.effects.push(Effect::Send(Ask::Decline { address, server: server.clone() }));
+        let other = mac.map_or("another machine".to_owned(), |mac| hardware_address(&mac));
         step.tell("DuplicateAddress", format!("{address}, which {server} grants, is that of {other} already: declined"));
         if self.held.as_ref().is_some_and(|held| held.grant.address == address) {
             self.held = None;

@@ -9,36 +9,41 @@ use std::time::Duration;
 use anyhow::Context;
 use machine::Root;
 
+use super::Of;
 use super::client::Held;
 
 const DIRECTORY: &str = "/run/corten/leases";
 
-fn path(root: &Root, link: &str) -> PathBuf {
-    root.path(&format!("{DIRECTORY}/{link}"))
+/// Between link and family stands a character that no link's name has.
+const BETWEEN: &str = ":";
+
+fn path(root: &Root, of: &Of) -> PathBuf {
+    root.path(&format!("{DIRECTORY}/{}", of.to_string().replace('/', BETWEEN)))
 }
 
-pub fn keep(root: &Root, link: &str, held: &Held) -> anyhow::Result<()> {
-    crate::files::write(&path(root, link), &serde_json::to_vec(held)?, 0o600).context("keeping a lease for the agent's next start")
+pub fn keep(root: &Root, of: &Of, held: &Held) -> anyhow::Result<()> {
+    crate::files::write(&path(root, of), &serde_json::to_vec(held)?, 0o600).context("keeping a lease for the agent's next start")
 }
 
-pub fn forget(root: &Root, link: &str) -> anyhow::Result<()> {
-    crate::files::remove(&path(root, link))
+pub fn forget(root: &Root, of: &Of) -> anyhow::Result<()> {
+    crate::files::remove(&path(root, of))
 }
 
-/// Those that have not ended, by link.
-pub fn recall(root: &Root, now: Duration) -> BTreeMap<String, Held> {
+/// Those that have not ended.
+pub fn recall(root: &Root, now: Duration) -> BTreeMap<Of, Held> {
     let entries = fs::read_dir(root.path(DIRECTORY)).into_iter().flatten().flatten();
-    let links = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    links.filter_map(|link| recall_one(root, &link, now).map(|held| (link, held))).collect()
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let clients = names.map(|name| Of::named(&name.replace(BETWEEN, "/")));
+    clients.filter_map(|of| recall_one(root, &of, now).map(|held| (of, held))).collect()
 }
 
-pub fn recall_one(root: &Root, link: &str, now: Duration) -> Option<Held> {
-    let bytes = fs::read(path(root, link)).ok()?;
+pub fn recall_one(root: &Root, of: &Of, now: Duration) -> Option<Held> {
+    let bytes = fs::read(path(root, of)).ok()?;
     match serde_json::from_slice::<Held>(&bytes) {
         Ok(held) => Some(held).filter(|held| now < held.end()),
         // A new one is asked for.
         Err(error) => {
-            tracing::warn!(link, "a lease that was kept cannot be read: {error}");
+            tracing::warn!(lease = %of, "a lease that was kept cannot be read: {error}");
             None
         }
     }
@@ -57,12 +62,15 @@ mod tests {
         assert_eq!(recall(&root, seconds(0)), BTreeMap::new());
         // For 80 s.
         let held = held(seconds(100));
-        keep(&root, "eth0", &held).unwrap();
-        fs::write(path(&root, "eth1"), "{").unwrap();
-        assert_eq!(recall(&root, seconds(179)), [("eth0".to_owned(), held)].into());
+        let [first, second, third] = ["eth0", "eth0/ipv6", "eth1"].map(Of::named);
+        keep(&root, &first, &held).unwrap();
+        keep(&root, &second, &held).unwrap();
+        fs::write(path(&root, &third), "{").unwrap();
+        assert_eq!(recall(&root, seconds(179)), [(first.clone(), held.clone()), (second.clone(), held)].into());
         assert_eq!(recall(&root, seconds(180)), BTreeMap::new());
-        forget(&root, "eth0").unwrap();
-        forget(&root, "eth0").unwrap();
+        for of in [&first, &first, &second] {
+            forget(&root, of).unwrap();
+        }
         assert_eq!(recall(&root, seconds(0)), BTreeMap::new());
     }
 }

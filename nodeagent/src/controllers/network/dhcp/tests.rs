@@ -1,6 +1,7 @@
 //! The machine's network with a server of the test's own at the other end of a wire, in a network namespace (needs root).
 
 mod server;
+mod server6;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,9 @@ use crate::node::{Applied, Node};
 use crate::resources::link::Link;
 use crate::resources::network::{Address, Duplicate, Lease, Resolvers, Route};
 
+/// Of the router.
+const NAME_SERVER: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x54);
+
 /// Far more than anything here takes on a machine with nothing else to do.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
 
@@ -29,6 +33,7 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
 struct Lab {
     node: Node,
     server: Server,
+    server6: server6::Server,
     netlink: rtnetlink::Handle,
     directory: tempfile::TempDir,
     config: Applied,
@@ -42,12 +47,13 @@ impl Lab {
         let index = nix::net::if_::if_nametoindex("peer0").unwrap();
         netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.unwrap();
         let server = Server::start(conduct);
+        let server6 = server6::Server::start();
         let directory = tempfile::tempdir().unwrap();
         let interface: Interface = serde_json::from_value(interface).unwrap();
         let change = |config: &mut Config| config.machine.network.interfaces = vec![interface];
         let config = Applied { generation: 1, config: changed(&machine("worker"), change).config };
         let (node, agent) = Lab::start(directory.path(), config.clone());
-        Lab { node, server, netlink, directory, config, agent }
+        Lab { node, server, server6, netlink, directory, config, agent }
     }
 
     fn start(directory: &std::path::Path, config: Applied) -> (Node, [tokio::task::JoinHandle<()>; 2]) {
@@ -320,8 +326,94 @@ fn an_mtu_that_somebody_sets_or_a_router_tells_is_followed_and_told() {
         lab.until("another MTU", |lab| mtus(lab) == (1350, None)).await;
         lab.until("it is told", |lab| lab.told().contains(&("MtuChanged", "1500 -> 1350".to_owned()))).await;
         // A router's counts for IPv6 alone.
-        lab.server.advertise(1280);
+        lab.server.advertise(1280, NAME_SERVER, false);
         lab.until("the MTU of the router", |lab| mtus(lab) == (1350, Some(1280))).await;
         lab.until("it is told", |lab| lab.told().contains(&("MtuChanged", "of IPv6: 1350 -> 1280".to_owned()))).await;
+    });
+}
+
+#[test]
+fn an_ipv6_lease_is_renewed_given_up_at_its_end_and_taken_anew() {
+    in_namespace(|| async {
+        let lab = Lab::new(json!({ "name": "eth0", "dhcp6": true }), Conduct::granting(10)).await;
+        lab.until("a lease", |lab| lab.has("2001:db8::10/128")).await;
+        let resolvers = |lab: &Lab| lab.node.store.get::<Resolvers>(Resolvers::NAME).unwrap_or_default().nameservers;
+        lab.until("its name server", |lab| resolvers(lab) == ["2001:db8::53".parse::<std::net::IpAddr>().unwrap()]).await;
+        assert_eq!(lab.count(MessageType::Discover), 0, "IPv4 was not asked for");
+        lab.server6.conduct(|conduct| (conduct.seconds, conduct.renew) = (8, 1));
+        // What it has is good for ten minutes: a carrier that comes back has it ask.
+        lab.set_up("peer0", false).await;
+        lab.until("no carrier", |lab| lab.node.store.get::<Link>("eth0").is_some_and(|link| !link.carrier)).await;
+        lab.set_up("peer0", true).await;
+        lab.until("a confirmation", |lab| lab.server6.count(server6::Kind::Confirm) > 0).await;
+        assert!(lab.has("2001:db8::10/128") && !lab.has_told("LeaseLost"), "{:?}", lab.told());
+    });
+}
+
+#[test]
+fn an_ipv6_lease_ends_with_its_time() {
+    in_namespace(|| async {
+        let lab = Lab::new(json!({ "name": "eth0", "dhcp6": true }), Conduct::granting(10)).await;
+        lab.server6.conduct(|conduct| (conduct.seconds, conduct.renew) = (8, 1));
+        lab.until("a lease", |lab| lab.has("2001:db8::10/128")).await;
+        lab.until("renewals", |lab| lab.server6.count(server6::Kind::Renew) >= 2).await;
+        lab.server6.conduct(|conduct| conduct.is_silent = true);
+        lab.until("no address", |lab| !lab.has("2001:db8::10/128")).await;
+        assert!(lab.node.store.all::<Lease>().is_empty());
+        assert!(lab.has_told("LeaseNotRenewed") && lab.has_told("LeaseLost"), "{:?}", lab.told());
+        assert!(lab.server6.count(server6::Kind::Rebind) > 0);
+        lab.server6.conduct(|conduct| conduct.is_silent = false);
+        lab.until("a lease again", |lab| lab.has("2001:db8::10/128")).await;
+        // The server knows it no more, and gives another address.
+        lab.server6.conduct(|conduct| conduct.last = 0x11);
+        lab.until("another address", |lab| lab.has("2001:db8::11/128") && !lab.has("2001:db8::10/128")).await;
+        assert!(lab.has_told("LeaseRefused"), "{:?}", lab.told());
+    });
+}
+
+#[test]
+fn a_router_says_whether_an_ipv6_address_is_asked_for() {
+    in_namespace(|| async {
+        let lab = Lab::new(by_dhcp(), Conduct::granting(10)).await;
+        lab.until("a lease of IPv4", |lab| lab.has("192.0.2.10/24")).await;
+        lab.server.advertise(1500, NAME_SERVER, true);
+        lab.until("leases of both families", |lab| lab.has("2001:db8::10/128") && lab.has("192.0.2.10/24")).await;
+        let names: Vec<String> = lab.node.store.all::<Lease>().into_keys().collect();
+        assert_eq!(names, ["eth0", "eth0/ipv6"]);
+    });
+}
+
+#[test]
+fn a_routers_name_server_is_used_where_nobody_names_another() {
+    in_namespace(|| async {
+        let lab = Lab::new(json!({ "name": "eth0" }), Conduct::granting(10)).await;
+        tokio::spawn(crate::controllers::network::watch_routers(lab.node.clone()));
+        lab.server.advertise(1500, NAME_SERVER, false);
+        let resolvers = |lab: &Lab| lab.node.store.get::<Resolvers>(Resolvers::NAME).unwrap_or_default().nameservers;
+        lab.until("the router's name server", |lab| resolvers(lab) == [NAME_SERVER]).await;
+        lab.set_up("peer0", false).await;
+        lab.until("none without a carrier", |lab| resolvers(lab).is_empty()).await;
+        lab.set_up("peer0", true).await;
+        lab.until("the router's again", |lab| resolvers(lab) == [NAME_SERVER]).await;
+    });
+}
+
+#[test]
+fn an_ipv6_address_that_another_machine_has_is_declined() {
+    in_namespace(|| async {
+        let lab = Lab::new(json!({ "name": "eth0" }), Conduct::granting(10)).await;
+        let other = nix::net::if_::if_nametoindex("peer0").unwrap();
+        let mut address = lab.netlink.address().add(other, "2001:db8::10".parse().unwrap(), 128);
+        address.message_mut().header.flags |= netlink_packet_route::address::AddressHeaderFlags::Nodad;
+        address.execute().await.unwrap();
+        let wants = |config: &mut Config| {
+            config.machine.network.interfaces = vec![serde_json::from_value(json!({ "name": "eth0", "dhcp6": true })).unwrap()];
+        };
+        let wanting = changed(&machine("worker"), wants);
+        lab.node.set_config(Applied { generation: 2, config: wanting.config });
+        lab.until("the address is declined", |lab| lab.server6.count(server6::Kind::Decline) > 0).await;
+        lab.server6.conduct(|conduct| conduct.last = 0x11);
+        lab.until("another address", |lab| lab.has("2001:db8::11/128") && !lab.has("2001:db8::10/128")).await;
+        assert!(lab.has_told("DuplicateAddress"), "{:?}", lab.told());
     });
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use machine::config::{BondMode, LacpRate, TransmitHashPolicy};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BondLacpRate, BondMode as KernelMode, BondXmitHashPolicy, BridgeStpState, InfoBond, InfoBridge, InfoData,
-    InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BondLacpRate, BondMode as KernelMode, BondXmitHashPolicy, BridgeStpState, Inet6IfaceFlags, InfoBond,
+    InfoBridge, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 
 use super::super::PROTOCOL;
@@ -55,6 +55,9 @@ pub fn link(message: &LinkMessage, names: &Names) -> Link {
         }
     }
     link.ipv6_mtu = ipv6_mtu(message);
+    let flags =
+        ipv6(message).and_then(|parts| parts.iter().find_map(|part| if let AfSpecInet6::Flags(flags) = part { Some(flags) } else { None }));
+    link.managed = flags.is_some_and(|flags| flags.contains(Inet6IfaceFlags::RaManaged));
     link.shape = data.and_then(|data| shape(data, parent, names));
     link
 }
@@ -63,14 +66,19 @@ pub fn link(message: &LinkMessage, names: &Names) -> Link {
 pub fn ipv6_mtu(message: &LinkMessage) -> Option<u32> {
     let of_link =
         message.attributes.iter().find_map(|attribute| if let LinkAttribute::Mtu(mtu) = attribute { Some(*mtu) } else { None })?;
+    let parts = ipv6(message)?;
+    let settings = parts.iter().find_map(|part| if let AfSpecInet6::DevConf(settings) = part { Some(settings) } else { None })?;
+    // A link that is down has none.
+    u32::try_from(settings.mtu6).ok().filter(|mtu| *mtu > 0 && *mtu < of_link)
+}
+
+/// What IPv6 knows of a link.
+fn ipv6(message: &LinkMessage) -> Option<&[AfSpecInet6]> {
     let families = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::AfSpecUnspec(families) => Some(families),
         _ => None,
     })?;
-    let ipv6 = families.iter().find_map(|family| if let AfSpecUnspec::Inet6(parts) = family { Some(parts) } else { None })?;
-    let settings = ipv6.iter().find_map(|part| if let AfSpecInet6::DevConf(settings) = part { Some(settings) } else { None })?;
-    // A link that is down has none.
-    u32::try_from(settings.mtu6).ok().filter(|mtu| *mtu > 0 && *mtu < of_link)
+    families.iter().find_map(|family| if let AfSpecUnspec::Inet6(parts) = family { Some(parts.as_slice()) } else { None })
 }
 
 fn kind_name(kind: &InfoKind) -> String {

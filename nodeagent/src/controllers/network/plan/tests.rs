@@ -44,13 +44,13 @@ fn carry_out(seen: &mut Seen, action: Action) {
         Action::AddRule(rule) => assert!(seen.kernel.rules.insert(rule)),
         Action::RemoveRule(rule) => assert!(seen.kernel.rules.remove(&rule)),
         Action::ShapeLinks(changes) => changes.into_iter().for_each(|change| shape(seen, change)),
-        Action::StartDhcp { link, .. } => {
-            seen.clients.insert(link.clone());
-            seen.leases.insert(link, lease());
+        Action::StartDhcp { of, .. } => {
+            seen.clients.insert(of.clone());
+            seen.leases.insert(of.to_string(), lease());
         }
-        Action::StopDhcp { link } => {
-            seen.clients.remove(&link);
-            seen.leases.remove(&link);
+        Action::StopDhcp(of) => {
+            seen.clients.remove(&of);
+            seen.leases.remove(&of.to_string());
         }
         Action::SetHostname(name) => seen.hostname = name,
         Action::WriteFile(file, contents) => {
@@ -91,7 +91,7 @@ fn in_maintenance() -> Seen {
 fn without_a_config_every_ethernet_link_gets_a_lease() {
     let mut seen = in_maintenance();
     settle(&mut seen);
-    assert_eq!(seen.clients, BTreeSet::from(["eth0".to_owned()]));
+    assert_eq!(seen.clients, BTreeSet::from([dhcp::Of::named("eth0")]));
     assert_eq!(seen.kernel.links["eth0"].mtu, 1400);
     assert!(seen.kernel.addresses.iter().any(|address| address.address == lease().address && address.owned));
     assert_eq!(seen.kernel.routes.len(), 1);

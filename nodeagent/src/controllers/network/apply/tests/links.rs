@@ -33,7 +33,7 @@ fn of_links(plan: Plan<Action>) -> Vec<Action> {
                 | Action::TellHostname(_)
                 | Action::TellNodeIps(_)
                 | Action::StartDhcp { .. }
-                | Action::StopDhcp { .. }
+                | Action::StopDhcp(_)
         )
     };
     actions.into_iter().filter(|action| !is_other(action)).collect()

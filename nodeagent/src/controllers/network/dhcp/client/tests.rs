@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 
-use super::super::message::Times;
+use std::net::Ipv4Addr;
+
 use super::*;
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: Mac = [2, 0, 0, 0, 0, 9];
 
 fn seconds(seconds: u64) -> Duration {
@@ -16,7 +17,7 @@ fn seconds(seconds: u64) -> Duration {
 
 /// For 80 s: renewed from the 40th, asked of any server from the 70th.
 fn grant(last: u8) -> Grant {
-    let address = Ipv4Addr::new(192, 0, 2, last);
+    let address = IpAddr::from([192, 0, 2, last]);
     let lease = Lease {
         address: format!("{address}/24").parse().unwrap(),
         routes: Vec::new(),
@@ -24,10 +25,15 @@ fn grant(last: u8) -> Grant {
         time_servers: Vec::new(),
         hostname: None,
         mtu: None,
-        server: SERVER.into(),
+        server: SERVER,
         seconds: 80,
     };
-    Grant { address, server: SERVER, times: Some(Times { renew: seconds(40), rebind: seconds(70), end: seconds(80) }), lease }
+    Grant {
+        address,
+        server: Server { address: SERVER, id: Vec::new() },
+        times: Some(Times { renew: seconds(40), rebind: seconds(70), end: seconds(80) }),
+        lease,
+    }
 }
 
 /// What is held for 80 s from then on.
@@ -100,9 +106,11 @@ fn every_state_answers_every_event_as_the_table_says() {
         ("ack", Event::Heard(Reply::Ack(grant(10)))),
         ("ack of another", Event::Heard(Reply::Ack(grant(11)))),
         ("nak", Event::Heard(Reply::Nak)),
+        ("confirmed", Event::Heard(Reply::Confirmed)),
         ("time", Event::Elapsed),
         ("free", Event::Probed(None)),
         ("taken", Event::Probed(Some(OTHER))),
+        ("duplicate", Event::Duplicate),
     ];
     let mut table = String::new();
     for (name, at, client) in every_state() {
@@ -184,6 +192,8 @@ fn event() -> impl Strategy<Value = Event> {
         last.clone().prop_map(|last| Event::Heard(Reply::Offer(grant(last)))),
         last.prop_map(|last| Event::Heard(Reply::Ack(grant(last)))),
         Just(Event::Heard(Reply::Nak)),
+        Just(Event::Heard(Reply::Confirmed)),
+        Just(Event::Duplicate),
         Just(Event::Elapsed),
         Just(Event::Probed(None)),
         Just(Event::Probed(Some(OTHER))),
@@ -214,7 +224,7 @@ proptest! {
 
 #[test]
 fn an_agent_that_starts_anew_asks_for_what_it_held_and_uses_it_until_it_is_refused() {
-    let address = Ipv4Addr::new(192, 0, 2, 10);
+    let address = IpAddr::from([192, 0, 2, 10]);
     let mut client = Client::new(Some(held(seconds(5))));
     assert_eq!(next(&mut client, Event::Carrier(true), 20), [Effect::Send(Ask::Confirm { address })]);
     assert_eq!(client.held(), Some(&held(seconds(5))));

@@ -9,8 +9,8 @@ use dhcproto::{Decodable, Decoder};
 use socket2::SockFilter;
 use tokio::sync::watch;
 
-use super::super::message::tests::reply;
-use super::super::message::{CLIENT_PORT, SERVER_PORT};
+use super::super::v4::tests::reply;
+use super::super::v4::{CLIENT_PORT, SERVER_PORT};
 use crate::arp;
 use crate::packets::{self, BROADCAST, Kind, Listener, Mac};
 
@@ -86,12 +86,20 @@ impl Server {
         change(&mut self.conduct.lock().unwrap());
     }
 
-    /// A router beside it tells of this MTU until the test ends: the kernel hears nothing before its own address is looked at.
-    pub fn advertise(&self, mtu: u32) {
+    /// A router beside it tells of this MTU and this name server, and whether addresses are given by DHCPv6, until the test ends: the kernel hears
+    /// nothing before its own address is looked at.
+    pub fn advertise(&self, mtu: u32, name_server: Ipv6Addr, is_managed: bool) {
         let router: Ipv6Addr = "fe80::1".parse().unwrap();
         let all: Ipv6Addr = "ff02::1".parse().unwrap();
-        // Advertisement: hop limit 64, no flags, for 1800 s; its MTU option (RFC 4861, 4.2 and 4.6.4).
-        let mut body = [&[134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0][..], &mtu.to_be_bytes()].concat();
+        // Advertisement: hop limit 64, flag M, for 1800 s; its MTU option (RFC 4861, 4.2 and 4.6.4) and a name server for as long (RFC 8106, 5.1).
+        let flags = if is_managed { 0x80 } else { 0 };
+        let mut body = [
+            &[134, 0, 0, 0, 64, flags, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0][..],
+            &mtu.to_be_bytes(),
+            &[25, 3, 0, 0, 0, 0, 0x07, 0x08],
+            &name_server.octets(),
+        ]
+        .concat();
         let length = u8::try_from(body.len()).unwrap();
         let sum = packets::checksum(&[&router.octets()[..], &all.octets(), &[0, 0, 0, length, 0, 0, 0, 58], &body].concat());
         body[2..4].copy_from_slice(&sum.to_be_bytes());

@@ -1,16 +1,19 @@
 //! What a client asks of servers, and what they grant, as messages of DHCPv4 (RFC 2131, RFC 2132).
 
+mod wire;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use dhcproto::v4::{DhcpOption, DhcpOptions, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
 use ipnet::{IpNet, Ipv4Net};
-use serde::{Deserialize, Serialize};
 
+use super::client::{Ask, Grant, Reply, Server, Times};
 use crate::packets::Mac;
 use crate::resources::network::{Lease, LeaseRoute};
+pub use wire::Wire;
 
 pub const SERVER_PORT: u16 = 67;
 pub const CLIENT_PORT: u16 = 68;
@@ -32,63 +35,10 @@ const WANTED: [OptionCode; 10] = [
     OptionCode::Rebinding,
 ];
 
-/// What a client says (RFC 2131, table 4 and 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    Discover,
-    /// Takes an offer.
-    Request {
-        address: Ipv4Addr,
-        server: Ipv4Addr,
-    },
-    /// Whether an address is still good: the link may be in another network now.
-    Confirm {
-        address: Ipv4Addr,
-    },
-    /// Of the server that granted it.
-    Renew {
-        address: Ipv4Addr,
-        server: Ipv4Addr,
-    },
-    /// Of any server.
-    Rebind {
-        address: Ipv4Addr,
-    },
-    /// Another machine has it.
-    Decline {
-        address: Ipv4Addr,
-        server: Ipv4Addr,
-    },
-}
-
-/// A lease as a server offers or grants it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grant {
-    pub address: Ipv4Addr,
-    pub server: Ipv4Addr,
-    /// Counted from when it was asked for; `None` has no end.
-    pub times: Option<Times>,
-    pub lease: Lease,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
-    pub renew: Duration,
-    pub rebind: Duration,
-    pub end: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    Offer(Grant),
-    Ack(Grant),
-    Nak,
-}
-
-pub fn write(ask: Ask, number: u32, mac: Mac) -> anyhow::Result<Vec<u8>> {
+pub fn write(ask: &Ask, number: u32, mac: Mac) -> anyhow::Result<Vec<u8>> {
     let none = Ipv4Addr::UNSPECIFIED;
     let own = match ask {
-        Ask::Renew { address, .. } | Ask::Rebind { address } => address,
+        Ask::Renew { address, .. } | Ask::Rebind { address } => v4(*address)?,
         _ => none,
     };
     let mut message = Message::new_with_id(number, own, none, none, none, &mac);
@@ -100,10 +50,10 @@ pub fn write(ask: Ask, number: u32, mac: Mac) -> anyhow::Result<Vec<u8>> {
         _ => MessageType::Request,
     }));
     if let Ask::Request { address, .. } | Ask::Confirm { address } | Ask::Decline { address, .. } = ask {
-        options.insert(DhcpOption::RequestedIpAddress(address));
+        options.insert(DhcpOption::RequestedIpAddress(v4(*address)?));
     }
     if let Ask::Request { server, .. } | Ask::Decline { server, .. } = ask {
-        options.insert(DhcpOption::ServerIdentifier(server));
+        options.insert(DhcpOption::ServerIdentifier(v4(server.address)?));
     }
     if !matches!(ask, Ask::Decline { .. }) {
         options.insert(DhcpOption::ParameterRequestList(WANTED.to_vec()));
@@ -113,9 +63,17 @@ pub fn write(ask: Ask, number: u32, mac: Mac) -> anyhow::Result<Vec<u8>> {
     message.to_vec().context("writing a DHCP message")
 }
 
+fn v4(address: IpAddr) -> anyhow::Result<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(address) => bail!("{address} in a conversation of DHCPv4"),
+    }
+}
+
 /// `None` for what is not an answer to the question of this number. An answer that no lease can be made of is an error.
 pub fn read(bytes: &[u8], number: u32, mac: Mac) -> anyhow::Result<Option<Reply>> {
-    let message = Message::decode(&mut Decoder::new(bytes)).context("reading a DHCP message")?;
+    let bytes = understood(bytes).context("reading a DHCP message")?;
+    let message = Message::decode(&mut Decoder::new(&bytes)).context("reading a DHCP message")?;
     // The length is what the sender says: there may not be as much.
     let is_for_us = usize::from(message.hlen()) == mac.len() && message.chaddr() == mac;
     if message.opcode() != Opcode::BootReply || message.xid() != number || !is_for_us {
@@ -127,6 +85,40 @@ pub fn read(bytes: &[u8], number: u32, mac: Mac) -> anyhow::Result<Option<Reply>
         Some(MessageType::Nak) => Some(Reply::Nak),
         _ => None,
     })
+}
+
+/// What the library is given of a message: the options that are read here, each as long as it has to be. It ends the program where a neighbour on the
+/// link lies about lengths.
+fn understood(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    /// Fixed fields, and the cookie that options follow.
+    const HEADER_BYTES: usize = 240;
+    const PAD: u8 = 0;
+    const END: u8 = 255;
+    let (header, mut options) = bytes.split_at_checked(HEADER_BYTES).context("a message without options")?;
+    let mut kept = header.to_vec();
+    while let Some((&code, rest)) = options.split_first().filter(|(code, _)| **code != END) {
+        if code == PAD {
+            options = rest;
+            continue;
+        }
+        let (length, rest) = rest.split_first().with_context(|| format!("option {code} without a length"))?;
+        let (value, rest) = rest.split_at_checked((*length).into()).with_context(|| format!("option {code} is cut short"))?;
+        options = rest;
+        // RFC 2132 and RFC 3442.
+        let is_whole = match code {
+            1 | 51 | 54 | 58 | 59 => value.len() == 4,
+            26 => value.len() == 2,
+            53 => value.len() == 1,
+            3 | 6 | 42 => !value.is_empty() && value.len().is_multiple_of(4),
+            12 | 121 => !value.is_empty(),
+            _ => continue,
+        };
+        ensure!(is_whole, "option {code} has {length} bytes");
+        kept.extend_from_slice(&[code, *length]);
+        kept.extend_from_slice(value);
+    }
+    kept.push(END);
+    Ok(kept)
 }
 
 /// Takes the value of one option.
@@ -161,17 +153,14 @@ fn grant(message: &Message) -> anyhow::Result<Grant> {
         server: IpAddr::V4(server),
         seconds,
     };
-    Ok(Grant { address, server, times: times(seconds, given(option!(options, Renewal)), given(option!(options, Rebinding))), lease })
+    let times = times(seconds, given(option!(options, Renewal)), given(option!(options, Rebinding)));
+    Ok(Grant { address: address.into(), server: Server { address: server.into(), id: Vec::new() }, times, lease })
 }
 
-/// Half and seven eighths of its time (RFC 2131, 4.4.5) unless the server gives others that make sense.
+/// None for a lease without an end.
 fn times(seconds: u32, renew: Option<Duration>, rebind: Option<Duration>) -> Option<Times> {
     const ENDLESS: u32 = u32::MAX;
-    let end = Duration::from_secs(seconds.into());
-    let rebind = rebind.filter(|rebind| *rebind > Duration::ZERO && *rebind < end).unwrap_or(end * 7 / 8);
-    let renew =
-        renew.filter(|renew| *renew > Duration::ZERO && *renew < rebind).unwrap_or(if end / 2 < rebind { end / 2 } else { rebind / 2 });
-    (seconds != ENDLESS).then_some(Times { renew, rebind, end })
+    (seconds != ENDLESS).then(|| Times::until(Duration::from_secs(seconds.into()), renew, rebind))
 }
 
 /// Classless routes replace the router option where a server gives both (RFC 3442).
@@ -189,6 +178,8 @@ fn routes(options: &DhcpOptions) -> Vec<LeaseRoute> {
 
 #[cfg(test)]
 pub mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     pub const MAC: Mac = [2, 0, 0, 0, 0, 1];
@@ -244,11 +235,34 @@ pub mod tests {
         // Another's question, another machine's, and a client's.
         assert_eq!(read(&bytes, 8, MAC).unwrap(), None);
         assert_eq!(read(&bytes, 7, [9; 6]).unwrap(), None);
-        assert_eq!(read(&write(Ask::Discover, 7, MAC).unwrap(), 7, MAC).unwrap(), None);
+        assert_eq!(read(&write(&Ask::Discover, 7, MAC).unwrap(), 7, MAC).unwrap(), None);
         assert!(read(&bytes[..100], 7, MAC).is_err());
+        // An option that the library ends the program for, were it given it: rapid commit with a value.
+        let end = bytes.len() - 1;
+        let longer = [&bytes[..end], &[80, 1, 0, 255]].concat();
+        assert_eq!(read(&longer, 7, MAC).unwrap(), Some(Reply::Nak));
         // A hardware address of 255 bytes.
         let long = [&bytes[..2], &[255], &bytes[3..]].concat();
         assert_eq!(read(&long, 7, MAC).unwrap(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_server_says_is_more_than_an_error(bytes: Vec<u8>, flips: Vec<(usize, u8)>) {
+            let _ = read(&bytes, 7, MAC);
+            let more = vec![
+                DhcpOption::AddressLeaseTime(80),
+                DhcpOption::Router(vec![[192, 0, 2, 1].into()]),
+                DhcpOption::ClasslessStaticRoute(vec![("198.51.100.0/24".parse().unwrap(), [192, 0, 2, 1].into())]),
+                DhcpOption::Hostname("node".to_owned()),
+            ];
+            let mut bytes = reply(MessageType::Ack, 7, MAC, [192, 0, 2, 10].into(), [192, 0, 2, 1].into(), more);
+            for (at, bits) in flips {
+                let at = at % bytes.len();
+                bytes[at] ^= bits;
+                let _ = read(&bytes, 7, MAC);
+            }
+        }
     }
 
     #[test]
@@ -268,17 +282,18 @@ pub mod tests {
 
     #[test]
     fn each_question_has_the_options_and_fields_that_it_must_have() {
-        let (address, server) = (Ipv4Addr::new(192, 0, 2, 10), Ipv4Addr::new(192, 0, 2, 1));
+        let address: IpAddr = [192, 0, 2, 10].into();
+        let server = || Server { address: [192, 0, 2, 1].into(), id: Vec::new() };
         let table = [
             (Ask::Discover, MessageType::Discover, false, false, false),
-            (Ask::Request { address, server }, MessageType::Request, false, true, true),
+            (Ask::Request { address, server: server() }, MessageType::Request, false, true, true),
             (Ask::Confirm { address }, MessageType::Request, false, true, false),
-            (Ask::Renew { address, server }, MessageType::Request, true, false, false),
+            (Ask::Renew { address, server: server() }, MessageType::Request, true, false, false),
             (Ask::Rebind { address }, MessageType::Request, true, false, false),
-            (Ask::Decline { address, server }, MessageType::Decline, false, true, true),
+            (Ask::Decline { address, server: server() }, MessageType::Decline, false, true, true),
         ];
         for (ask, kind, has_own, has_requested, has_server) in table {
-            let message = Message::decode(&mut Decoder::new(&write(ask, 7, MAC).unwrap())).unwrap();
+            let message = Message::decode(&mut Decoder::new(&write(&ask, 7, MAC).unwrap())).unwrap();
             let options = message.opts();
             assert_eq!(options.msg_type(), Some(kind), "{ask:?}");
             assert_eq!(message.ciaddr() == address, has_own, "{ask:?}");
