@@ -10,7 +10,7 @@ pub struct Identity {
     pub boot_id: String,
     /// machine-id(5).
     pub machine_id: String,
-    /// The hardware's own, by its firmware (SMBIOS).
+    /// The hardware's own, by its firmware (SMBIOS); the machine id where that tells none.
     pub system_uuid: String,
 }
 
@@ -18,11 +18,10 @@ impl Identity {
     /// Of the machine whose file systems are mounted below `root`.
     pub fn read(root: &Path) -> Identity {
         let read = |path: &str| fs::read_to_string(root.join(path)).map(|text| text.trim().to_owned()).unwrap_or_default();
-        Identity {
-            boot_id: read("proc/sys/kernel/random/boot_id"),
-            machine_id: read("etc/machine-id"),
-            system_uuid: read("sys/class/dmi/id/product_uuid"),
-        }
+        let machine_id = read("etc/machine-id");
+        // As cAdvisor does where firmware tells none.
+        let system_uuid = Some(read("sys/class/dmi/id/product_uuid")).filter(|uuid| !uuid.is_empty()).unwrap_or_else(|| machine_id.clone());
+        Identity { boot_id: read("proc/sys/kernel/random/boot_id"), machine_id, system_uuid }
     }
 }
 
@@ -37,7 +36,8 @@ mod tests {
         fs::create_dir(root.path().join("etc")).unwrap();
         fs::write(root.path().join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
         let machine_id = "0123456789abcdef0123456789abcdef".to_owned();
-        assert_eq!(Identity::read(root.path()), Identity { machine_id, ..Identity::default() });
+        let system_uuid = machine_id.clone();
+        assert_eq!(Identity::read(root.path()), Identity { machine_id, system_uuid, ..Identity::default() });
         assert_eq!(Identity::read(Path::new("/")).boot_id.len(), 36);
     }
 }

@@ -90,9 +90,7 @@ const FAMILIES: &[(&str, Kind, &str, &str, Value)] = {
         ("container_spec_cpu_quota", Gauge, "", "CPU time allowed in a period of 100 ms, in microseconds", |r| {
             Some(r.sample.limits.cpus? * PERIOD_MICROS)
         }),
-        ("container_spec_cpu_period", Gauge, "", "Period of the CPU limit, in microseconds", |r| {
-            r.sample.limits.cpus.map(|_| PERIOD_MICROS)
-        }),
+        ("container_spec_cpu_period", Gauge, "", "Period of the CPU limit, in microseconds", |r| r.sample.cpu.map(|_| PERIOD_MICROS)),
         ("container_spec_memory_limit_bytes", Gauge, "", "Memory that may be used; 0 without a limit", |r| {
             r.sample.memory.map(|_| r.sample.limits.memory_bytes.unwrap_or(0) as f64)
         }),
