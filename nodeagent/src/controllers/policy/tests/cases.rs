@@ -1,7 +1,7 @@
 //! What upstream's tests of network policies try (kubernetes/test/e2e/network/netpol), with packets: all pairs of nine pods, three of which
 //! are on another machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -215,6 +215,170 @@ const CASES: &[Case] = &[
         )],
         blocked: &[("x/*", "x/*", BOTH), ("x/*", "y/b", BOTH), ("x/*", "y/c", BOTH), ("x/*", "z/*", BOTH)],
     },
+    Case {
+        name: "one pod of a namespace that is denied",
+        policies: &[
+            ("x", DENY),
+            (
+                "x",
+                r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [
+                { "from": [{ "podSelector": {}, "namespaceSelector": {} }] }] }"#,
+            ),
+        ],
+        blocked: &[("*", "x/b", BOTH), ("*", "x/c", BOTH)],
+    },
+    Case {
+        name: "pods of the own namespace",
+        policies: &[("x", r#"{ "podSelector": {}, "ingress": [{ "from": [{ "podSelector": {} }] }] }"#)],
+        blocked: &[("y/*", "x/*", BOTH), ("z/*", "x/*", BOTH)],
+    },
+    Case {
+        name: "pods by expressions",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [{ "from": [{ "podSelector": {
+            "matchExpressions": [{ "key": "pod", "operator": "In", "values": ["b"] }] } }] }] }"#,
+        )],
+        blocked: &[("x/c", "x/a", BOTH), ("y/*", "x/a", BOTH), ("z/*", "x/a", BOTH)],
+    },
+    Case {
+        name: "one or the other pod",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [{ "from": [
+            { "podSelector": { "matchLabels": { "pod": "b" } } }, { "podSelector": { "matchLabels": { "pod": "c" } } }] }] }"#,
+        )],
+        blocked: &[("y/*", "x/a", BOTH), ("z/*", "x/a", BOTH)],
+    },
+    Case {
+        name: "one pod of another namespace",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [{ "from": [{
+            "namespaceSelector": { "matchLabels": { "ns": "y" } }, "podSelector": { "matchLabels": { "pod": "a" } } }] }] }"#,
+        )],
+        blocked: &[("x/*", "x/a", BOTH), ("y/b", "x/a", BOTH), ("y/c", "x/a", BOTH), ("z/*", "x/a", BOTH)],
+    },
+    Case {
+        name: "a namespace by its name",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [
+            { "from": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "y" } } }] }] }"#,
+        )],
+        blocked: &[("x/*", "x/a", BOTH), ("z/*", "x/a", BOTH)],
+    },
+    Case {
+        name: "egress to all namespaces but one",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Egress"], "egress": [{ "to": [{ "namespaceSelector": {
+            "matchExpressions": [{ "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["y"] }] } }] }] }"#,
+        )],
+        blocked: &[("x/a", "y/*", BOTH)],
+    },
+    Case {
+        name: "a port for one namespace",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [
+            { "from": [{ "namespaceSelector": { "matchLabels": { "ns": "y" } } }], "ports": [{ "port": 81, "protocol": "TCP" }] }] }"#,
+        )],
+        blocked: &[("x/*", "x/a", BOTH), ("y/*", "x/a", &[80]), ("z/*", "x/a", BOTH)],
+    },
+    Case {
+        name: "all ports beside one",
+        policies: &[("x", r#"{ "podSelector": {}, "ingress": [{ "ports": [{ "port": 80 }] }] }"#), ("x", ALLOW)],
+        blocked: &[],
+    },
+    Case {
+        name: "egress to all ports beside one",
+        policies: &[
+            ("x", r#"{ "podSelector": {}, "policyTypes": ["Egress"], "egress": [{ "ports": [{ "port": 80 }] }] }"#),
+            ("x", r#"{ "podSelector": {}, "policyTypes": ["Egress"], "egress": [{}] }"#),
+        ],
+        blocked: &[],
+    },
+    Case {
+        name: "no egress of one pod",
+        policies: &[("x", r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Egress"] }"#)],
+        blocked: &[("x/a", "*", BOTH)],
+    },
+    Case {
+        name: "no egress of a namespace",
+        policies: &[("x", r#"{ "podSelector": {}, "policyTypes": ["Egress"] }"#)],
+        blocked: &[("x/*", "*", BOTH)],
+    },
+    Case {
+        name: "egress and no ingress of one pod",
+        policies: &[
+            ("x", r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Egress"], "egress": [{}] }"#),
+            ("x", r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Ingress"] }"#),
+        ],
+        blocked: &[("*", "x/a", BOTH)],
+    },
+    Case {
+        name: "ingress and egress in one policy",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "pod": "b" } } }] }], "egress": [{ "ports": [{ "port": 80 }] }] }"#,
+        )],
+        blocked: &[("x/c", "x/a", BOTH), ("y/*", "x/a", BOTH), ("z/*", "x/a", BOTH), ("x/a", "*", &[81])],
+    },
+    Case {
+        name: "egress to one pod of another namespace",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Egress"], "egress": [{ "to": [{
+            "namespaceSelector": { "matchLabels": { "ns": "y" } }, "podSelector": { "matchLabels": { "pod": "a" } } }] }] }"#,
+        )],
+        blocked: &[("x/a", "x/*", BOTH), ("x/a", "y/b", BOTH), ("x/a", "y/c", BOTH), ("x/a", "z/*", BOTH)],
+    },
+    Case {
+        name: "egress that the other end would take",
+        policies: &[
+            (
+                "x",
+                r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Egress"], "egress": [{ "to": [{
+                "namespaceSelector": { "matchLabels": { "ns": "y" } }, "podSelector": { "matchLabels": { "pod": "a" } } }] }] }"#,
+            ),
+            (
+                "y",
+                r#"{ "podSelector": { "matchExpressions": [{ "key": "pod", "operator": "In", "values": ["a", "b"] }] }, "ingress": [{ "from": [{
+                "namespaceSelector": { "matchLabels": { "ns": "x" } }, "podSelector": { "matchLabels": { "pod": "a" } } }] }] }"#,
+            ),
+        ],
+        blocked: &[
+            ("x/a", "x/*", BOTH),
+            ("x/a", "y/c", BOTH),
+            ("x/a", "z/*", BOTH),
+            ("x/b", "y/a", BOTH),
+            ("x/c", "y/a", BOTH),
+            ("y/*", "y/a", BOTH),
+            ("z/*", "y/a", BOTH),
+            ("*", "y/b", BOTH),
+        ],
+    },
+    Case {
+        name: "egress to one address",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Egress"], "egress": [{ "to": [
+            { "ipBlock": { "cidr": "10.244.1.6/32" } }, { "ipBlock": { "cidr": "fd00:0:0:1::6/128" } }] }] }"#,
+        )],
+        blocked: &[("x/a", "x/*", BOTH), ("x/a", "y/a", BOTH), ("x/a", "y/c", BOTH), ("x/a", "z/*", BOTH)],
+    },
+    Case {
+        name: "egress to all addresses but one",
+        policies: &[(
+            "x",
+            r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "policyTypes": ["Egress"], "egress": [{ "to": [
+            { "ipBlock": { "cidr": "10.244.0.0/16", "except": ["10.244.1.3/32"] } },
+            { "ipBlock": { "cidr": "fd00::/16", "except": ["fd00:0:0:1::3/128"] } }] }] }"#,
+        )],
+        blocked: &[("x/a", "x/b", BOTH)],
+    },
 ];
 
 #[test]
@@ -235,11 +399,34 @@ fn upstreams_cases() {
     assert_eq!(lab.tcp(false), all_but(&[]));
 }
 
+/// The table of upstream's cases in the document names cases of this file, and no case of this file is missing there.
+#[test]
+fn the_document_has_each_of_upstreams_cases() {
+    const OTHERS: [&str; 2] = ["`changes_are_followed`", "`udp_and_sctp`"];
+    let document = include_str!("../../../../../docs/network-policy.md");
+    let (_, table) = document.split_once("| upstream's case | tried as | result |\n|---|---|---|\n").expect("the table");
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let tried: BTreeSet<&str> = rows.flat_map(|row| row.split('|').nth(2).expect("a second column").split(';')).map(str::trim).collect();
+    let known: BTreeSet<&str> = CASES.iter().map(|case| case.name).chain(OTHERS).collect();
+    assert_eq!(tried, known);
+}
+
 #[test]
 fn udp_and_sctp() {
     let mut lab = Lab::new();
     assert_eq!(lab.udp(false), all_but(&[]));
     assert!(lab.sctp("y/a", "x/a", 80) && lab.sctp("z/a", "x/a", 81));
+    lab.change(|world| world.policies = vec![policy("x", "deny", DENY)]);
+    assert_eq!(lab.udp(false), all_but(&[("*", "x/*", BOTH)]));
+    assert!(!lab.sctp("y/a", "x/a", 80) && !lab.sctp("x/b", "x/a", 80) && lab.sctp("x/a", "y/a", 80));
+    let one_pod = r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [{ "from": [{
+        "namespaceSelector": { "matchLabels": { "ns": "y" } }, "podSelector": { "matchLabels": { "pod": "a" } } }] }] }"#;
+    lab.change(|world| world.policies = vec![policy("x", "one-pod", one_pod)]);
+    assert_eq!(lab.udp(true), all_but(&[("x/*", "x/a", BOTH), ("y/b", "x/a", BOTH), ("y/c", "x/a", BOTH), ("z/*", "x/a", BOTH)]));
+    assert!(lab.sctp("y/a", "x/a", 80) && !lab.sctp("y/b", "x/a", 80) && !lab.sctp("z/a", "x/a", 80));
+    let tcp_alone = r#"{ "podSelector": { "matchLabels": { "pod": "a" } }, "ingress": [{ "ports": [{ "protocol": "TCP" }] }] }"#;
+    lab.change(|world| world.policies = vec![policy("x", "tcp", tcp_alone)]);
+    assert_eq!((lab.tcp(false), lab.udp(false)), (all_but(&[]), all_but(&[("*", "x/a", BOTH)])));
     for (port, open, closed) in [(r#""serve-80-udp""#, 80, 81), ("81", 81, 80)] {
         let spec = format!(r#"{{ "podSelector": {{}}, "ingress": [{{ "ports": [{{ "protocol": "UDP", "port": {port} }}] }}] }}"#);
         lab.change(|world| world.policies = vec![policy("x", "udp", &spec)]);

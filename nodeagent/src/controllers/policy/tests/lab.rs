@@ -75,7 +75,11 @@ pub fn world() -> World {
         pod
     });
     let pods = pods.collect();
-    World { namespaces: ["x", "y", "z"].map(|name| namespace(name, json!({ "ns": name }))).into(), pods, policies: Vec::new() }
+    World {
+        namespaces: ["x", "y", "z"].map(|name| namespace(name, json!({ "ns": name, "kubernetes.io/metadata.name": name }))).into(),
+        pods,
+        policies: Vec::new(),
+    }
 }
 
 impl Lab {
