@@ -11,6 +11,7 @@ mod etcd;
 mod extender;
 mod figure;
 mod http;
+mod kubelet;
 mod measured;
 mod memory;
 mod node;
@@ -58,6 +59,7 @@ enum Name {
     NodeReady,
     Memory,
     Cluster,
+    Kubelet,
     Etcd,
     Delta,
     Apply,
@@ -76,6 +78,7 @@ impl Name {
             Name::NodeReady => "node-ready",
             Name::Memory => "memory",
             Name::Cluster => "cluster",
+            Name::Kubelet => "kubelet",
             Name::Etcd => "etcd",
             Name::Delta => "delta",
             Name::Apply => "apply",
@@ -94,6 +97,7 @@ impl Name {
             Name::NodeReady => node_ready::measure(arguments.rounds),
             Name::Memory => memory::measure(arguments.idle.0),
             Name::Cluster => cluster::measure(arguments.rounds),
+            Name::Kubelet => kubelet::measure(arguments.rounds),
             Name::Etcd => etcd::measure(arguments.rounds),
             Name::Delta => delta::measure(&arguments.pair),
             Name::Apply => apply::measure(&arguments.pair),
