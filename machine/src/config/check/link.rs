@@ -67,7 +67,11 @@ fn each_route(path: &Path, route: &Route, interface: &Interface, check: &mut Che
         check.add(&path, via.to_string(), format!("an address of the family of {}", route.to), "");
     } else if via.is_unspecified() || via.is_multicast() || via.is_loopback() {
         check.add(&path, via.to_string(), "the address of a neighbour", "");
-    } else if !interface.dhcp && interface.dhcp6 != Some(true) && !is_link_local(&via) && !interface.addresses.iter().any(|address| address.contains(&via)) {
+    } else if !interface.dhcp
+        && interface.dhcp6 != Some(true)
+        && !is_link_local(&via)
+        && !interface.addresses.iter().any(|address| address.contains(&via))
+    {
         check.add(
             &path,
             via.to_string(),

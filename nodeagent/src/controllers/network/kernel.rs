@@ -31,7 +31,7 @@ pub struct Kernel {
     /// IPv6 addresses that the kernel does not use, as another machine has them, by link.
     pub duplicates: BTreeSet<(String, IpAddr)>,
     pub routes: BTreeSet<Route>,
-    /// Those by networks alone, whoever put them there.
+    /// Those by networks, marks and the links that packets come in by, whoever put them there.
     pub rules: BTreeSet<RoutingRule>,
 }
 

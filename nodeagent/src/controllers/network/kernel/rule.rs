@@ -8,7 +8,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use super::super::PROTOCOL;
 use crate::resources::link::RoutingRule;
 
-/// `None` for a rule that does something else than to send to a table, or that asks for more than networks.
+/// `None` for a rule that does something else than to send to a table, or that asks for more than a config can.
 pub fn rule(message: &RuleMessage) -> Option<RoutingRule> {
     let header = &message.header;
     let ipv4 = match header.family {
