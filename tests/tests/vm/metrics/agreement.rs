@@ -140,7 +140,7 @@ fn what_differs_is_found() {
     let parse = |text: &str| super::exposition::parse(text).context("parsing").unwrap();
     let theirs = parse(
         "# TYPE container_threads gauge\ncontainer_threads{id=\"/kubepods/a\",pod=\"a\"} 100\ncontainer_threads{id=\"/\",pod=\"\"} 5\n\
-         # TYPE container_last_seen gauge\ncontainer_last_seen{id=\"/\"} 1\n",
+         # TYPE container_sockets gauge\ncontainer_sockets{id=\"/\"} 1\n",
     );
     let ours = |kind: &str, labels: &str, value: &str| {
         parse(&format!("# TYPE container_threads {kind}\ncontainer_threads{{{labels},image=\"\"}} {value}\n"))
