@@ -35,6 +35,9 @@ pub fn rules(openings: &[Opening], nodes: &BTreeSet<IpAddr>) -> String {
 fn always() -> Vec<String> {
     vec![
         "ct state established,related accept".to_owned(),
+        // Of a connection that was there before the kernel followed connections, which it does from this table on: at boot, the agent's own to the
+        // API server. Without SYN nothing can be opened.
+        "ct state new tcp flags & (fin | syn | rst | ack) != syn accept".to_owned(),
         format!("iifname {{ \"lo\", \"{BRIDGE}\" }} accept"),
         // Services' packets: kube-proxy decided about them before.
         "ct status dnat accept".to_owned(),

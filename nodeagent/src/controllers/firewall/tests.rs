@@ -221,3 +221,22 @@ async fn strangers_get_what_the_cluster_needs_and_what_is_allowed() {
     assert!(site.board.store.all::<FirewallRule>().is_empty());
     assert_eq!(site.machine.text(&["nft", "list", "table", "inet", "foreign"]), foreign);
 }
+
+/// The kernel follows connections only from the first table on that asks for it: at boot, that is this one.
+#[tokio::test]
+async fn a_connection_of_before_goes_on() {
+    let site = Site::new();
+    let server = site.stranger.enter(|| TcpListener::bind("192.0.2.2:6443").unwrap());
+    let mut flow = connect(&site.machine, "192.0.2.2:6443").unwrap();
+    let (mut served, _) = server.accept().unwrap();
+    let mut firewall = Firewall::default();
+    site.configure(1, |_| {});
+    assert!(site.settle(&mut firewall).await);
+    // An answer that the machine waits for.
+    served.write_all(b"answer").unwrap();
+    let mut read = [0; 6];
+    flow.set_read_timeout(Some(PATIENCE)).unwrap();
+    flow.read_exact(&mut read).expect("the firewall let the answer through");
+    let _listener = site.machine.enter(|| TcpListener::bind("192.0.2.1:8080").unwrap());
+    assert!(connect(&site.stranger, "192.0.2.1:8080").is_err(), "new ones are another matter");
+}

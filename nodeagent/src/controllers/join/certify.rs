@@ -9,13 +9,15 @@ use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateS
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use machine::config::Config;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 use super::problem::Problem;
 use crate::controllers::api;
 use crate::resources::signing_requests::{CLIENT_SIGNER, SERVING_SIGNER};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+/// The API server answers within milliseconds; on a busy one within seconds.
+const ANSWER: Duration = Duration::from_secs(15);
 /// Between two looks at a request that is not signed yet.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -55,7 +57,9 @@ async fn file(requests: &Api<CertificateSigningRequest>, spec: &CertificateSpec,
         },
         status: None,
     };
-    requests.create(&PostParams::default(), &request).await.with_context(|| format!("filing CertificateSigningRequest {name}"))?;
+    let filed = timeout(ANSWER, requests.create(&PostParams::default(), &request)).await;
+    let filed = filed.with_context(|| format!("filing CertificateSigningRequest {name}: no answer within {} s", ANSWER.as_secs()))?;
+    filed.with_context(|| format!("filing CertificateSigningRequest {name}"))?;
     Ok(name)
 }
 
@@ -65,7 +69,12 @@ async fn signed(requests: &Api<CertificateSigningRequest>, spec: &CertificateSpe
     let mut look = interval(LOOK);
     loop {
         look.tick().await;
-        let asked = requests.get(name).await.with_context(|| format!("reading CertificateSigningRequest {name}"));
+        // An answer that was lost is asked for again.
+        let Ok(asked) = timeout(ANSWER, requests.get(name)).await else {
+            ensure_in_time(deadline, spec, name)?;
+            continue;
+        };
+        let asked = asked.with_context(|| format!("reading CertificateSigningRequest {name}"));
         let status =
             asked.map_err(|error| Problem::new("REQUEST", format!("certificate {}: {error:#}", spec.id)))?.status.unwrap_or_default();
         if let Some(ByteString(certificate)) = status.certificate {
@@ -76,14 +85,14 @@ async fn signed(requests: &Api<CertificateSigningRequest>, spec: &CertificateSpe
             let why = refused.message.or(refused.reason).unwrap_or_default();
             return Err(Problem::new("REQUEST_DENIED", format!("certificate {}: the cluster denied request {name}: {why}", spec.id)));
         }
-        if Instant::now() >= deadline {
-            let waited = DEADLINE.as_secs();
-            return Err(Problem::new(
-                "REQUEST_PENDING",
-                format!("certificate {}: request {name} was not granted within {waited} s", spec.id),
-            ));
-        }
+        ensure_in_time(deadline, spec, name)?;
     }
+}
+
+fn ensure_in_time(deadline: Instant, spec: &CertificateSpec, name: &str) -> Result<(), Problem> {
+    let waited = DEADLINE.as_secs();
+    let late = || Problem::new("REQUEST_PENDING", format!("certificate {}: request {name} was not granted within {waited} s", spec.id));
+    if Instant::now() < deadline { Ok(()) } else { Err(late()) }
 }
 
 /// A certificate of the authority, for our key: anything else is not written.
