@@ -13,8 +13,10 @@ mod routers;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::controller::{Controller, Wake};
@@ -95,6 +97,17 @@ impl Controller for Network {
 
     async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
         apply::apply(action, node, &self.netlink, &mut self.clients).await
+    }
+}
+
+/// Follows something for as long as the agent lives. What goes wrong is told, and it begins again after a while.
+async fn keep_on<F: Future<Output = anyhow::Result<()>>>(what: &str, follow: impl Fn() -> F) {
+    const PAUSE: Duration = Duration::from_secs(10);
+    loop {
+        if let Err(error) = follow().await {
+            tracing::warn!("{what}: {error:#}");
+        }
+        sleep(PAUSE).await;
     }
 }
 

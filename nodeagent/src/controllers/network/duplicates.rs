@@ -7,10 +7,9 @@ mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use watched::{Key, Say, Told, Watched};
 
 use crate::arp;
@@ -22,13 +21,7 @@ use crate::store::{Resource, Store, next_of};
 
 /// Watches for as long as the agent lives.
 pub async fn watch(node: Node) {
-    const PAUSE: Duration = Duration::from_secs(10);
-    loop {
-        if let Err(error) = follow(&node).await {
-            tracing::warn!("looking for other machines with addresses of this one: {error:#}");
-        }
-        sleep(PAUSE).await;
-    }
+    super::keep_on("looking for other machines with addresses of this one", || follow(&node)).await;
 }
 
 async fn follow(node: &Node) -> anyhow::Result<()> {

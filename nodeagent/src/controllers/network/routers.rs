@@ -12,7 +12,7 @@ use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::node::Node;
 use crate::resources::link::Link;
@@ -34,13 +34,7 @@ type Known = BTreeMap<u32, BTreeMap<Ipv6Addr, Option<Instant>>>;
 
 /// Listens for as long as the agent lives.
 pub async fn watch(node: Node) {
-    const PAUSE: Duration = Duration::from_secs(10);
-    loop {
-        if let Err(error) = follow(&node).await {
-            tracing::warn!("listening to what routers advertise: {error:#}");
-        }
-        sleep(PAUSE).await;
-    }
+    super::keep_on("listening to what routers advertise", || follow(&node)).await;
 }
 
 async fn follow(node: &Node) -> anyhow::Result<()> {
