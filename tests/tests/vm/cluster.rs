@@ -1,6 +1,7 @@
 //! Clusters of several machines on a segment of their own.
 
 mod ipv6;
+mod proxy;
 mod rotation;
 mod three;
 mod wireguard;
@@ -55,6 +56,25 @@ fn reach_each_other(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<()> {
     for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
         let answer = until("an answer", PATIENCE, || from.get(cluster, &to.url()?))?;
         ensure!(answer.contains(&to.name), "{} asking {}: {answer}", from.node, to.node);
+    }
+    Ok(())
+}
+
+/// The sample's Service by its name, asked from every node: of the name server by UDP, and then itself.
+fn service_by_name(cluster: &Cluster) -> anyhow::Result<()> {
+    for pod in one_pod_a_node(cluster)? {
+        let answer = until("an answer", PATIENCE, || pod.get(cluster, "http://everywhere.default.svc.cluster.local:80/"))?;
+        ensure!(answer.contains("everywhere-"), "{}: {answer}", pod.node);
+    }
+    Ok(())
+}
+
+/// The sample's NodePort on every node, asked from every node.
+fn node_port(cluster: &Cluster) -> anyhow::Result<()> {
+    let pods = one_pod_a_node(cluster)?;
+    for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
+        let answer = until("an answer", PATIENCE, || from.get(cluster, &format!("http://{}:30080/", to.node_address)))?;
+        ensure!(answer.contains("everywhere-"), "{} asking {}: {answer}", from.node, to.node);
     }
     Ok(())
 }

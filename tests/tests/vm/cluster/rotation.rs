@@ -12,6 +12,7 @@ const CHECKS: &[Check] = &[
     ("the machine API's authority, the caller's own among it", |cluster| replaced(cluster, "machine")),
     ("the authority of the kubelets' servers", |cluster| replaced(cluster, "kubelet")),
     ("the aggregator's authority", |cluster| replaced(cluster, "frontProxy")),
+    ("the authority of Kubernetes", |cluster| replaced(cluster, "kubernetes")),
     ("the authority of etcd's clients", |cluster| replaced(cluster, "etcdClient")),
     ("the authority of etcd's peers", |cluster| replaced(cluster, "etcdPeer")),
 ];

@@ -3,6 +3,7 @@
 mod losses;
 mod partitions;
 mod register;
+mod virtual_ip;
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use tests::cluster::Cluster;
 use tests::until::until;
 
-use super::{cluster, nodes};
+use super::{cluster_with, nodes};
 use crate::checks::{self, Check};
 use register::Register;
 
@@ -22,10 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 const CHECKS: &[Check] = &[
     ("all three are members of etcd with a vote", |cluster| voters(cluster, 3)),
-    ("one loses power: the API answers on, and what was written is there", one_is_killed),
+    ("one loses power: the API answers on, what was written is there, and another one has the virtual IP", one_is_killed),
     ("all lose power at once: they come back with all that was written", cold_start),
     ("a rolling reboot under a client that writes and reads all the time", rolling_reboot),
-    ("one is cut off: the others go on, it does not, and it comes back by itself", partitions::one_control_plane),
+    ("the one with the virtual IP is cut off: the others go on, it does not, and it comes back by itself", partitions::one_control_plane),
     ("only etcd's link between two is cut: all go on", partitions::peer_link),
     ("one is lost for good: a new machine takes its place", losses::replace_one),
     ("two are lost: one command brings the cluster back on the third", losses::recover_from_two),
@@ -34,7 +35,13 @@ const CHECKS: &[Check] = &[
 #[test]
 #[ignore = "boots VMs: make vm-test T=cluster"]
 fn no_acknowledged_write_is_lost() {
-    checks::run(|| cluster("three", 3, 0), CHECKS);
+    let patch = format!("{{ cluster: {{ virtualIP: {} }} }}", virtual_ip::ADDRESS);
+    checks::run(|| cluster_with("three", 3, 0, &["--patch-control-plane", &patch]), CHECKS);
+}
+
+/// Those of the machines whose names are not among these.
+fn without(cluster: &Cluster, names: &[&str]) -> anyhow::Result<Vec<String>> {
+    Ok(cluster.machines()?.into_iter().map(|(name, _)| name).filter(|name| !names.contains(&name.as_str())).collect())
 }
 
 fn voters(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
@@ -75,8 +82,10 @@ fn one_is_killed(cluster: &Cluster) -> anyhow::Result<()> {
     );
     until("a write", PATIENCE, || register.write(cluster))?;
     register.read(cluster)?;
+    virtual_ip::holder(cluster, &without(cluster, &["cp-1"])?)?;
     cluster.machinectl(&["cluster", "start", "cp-1", "--cluster", cluster.name()])?;
     healthy(cluster)?;
+    virtual_ip::holder(cluster, &without(cluster, &[])?)?;
     voters(cluster, 3)?;
     register.read(cluster)
 }

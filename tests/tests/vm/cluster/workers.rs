@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use tests::cluster::Cluster;
 use tests::until::until;
 
-use super::{PATIENCE, cluster, one_pod_a_node, reach_each_other};
+use super::{PATIENCE, cluster, node_port, one_pod_a_node, reach_each_other, service_by_name};
 use crate::checks::{self, Check};
 
 /// For the cluster to notice that a node is gone or back: the controller manager waits 50 s of the guest's time.
@@ -42,23 +42,6 @@ fn nodes_are_ready(cluster: &Cluster) -> anyhow::Result<()> {
 
 fn pod_to_pod(cluster: &Cluster) -> anyhow::Result<()> {
     reach_each_other(cluster, &one_pod_a_node(cluster)?)
-}
-
-fn service_by_name(cluster: &Cluster) -> anyhow::Result<()> {
-    for pod in one_pod_a_node(cluster)? {
-        let answer = until("an answer", PATIENCE, || pod.get(cluster, "http://everywhere.default.svc.cluster.local:80/"))?;
-        ensure!(answer.contains("everywhere-"), "{}: {answer}", pod.node);
-    }
-    Ok(())
-}
-
-fn node_port(cluster: &Cluster) -> anyhow::Result<()> {
-    let pods = one_pod_a_node(cluster)?;
-    for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
-        let answer = until("an answer", PATIENCE, || from.get(cluster, &format!("http://{}:30080/", to.node_address)))?;
-        ensure!(answer.contains("everywhere-"), "{} asking {}: {answer}", from.node, to.node);
-    }
-    Ok(())
 }
 
 fn worker_cut_off(cluster: &Cluster) -> anyhow::Result<()> {

@@ -5,25 +5,30 @@ use tests::cluster::Cluster;
 use tests::until::until;
 
 use super::register::Register;
-use super::{PATIENCE, etcd_status, healthy, voters};
+use super::{PATIENCE, etcd_status, healthy, virtual_ip, voters, without};
 
 pub fn one_control_plane(cluster: &Cluster) -> anyhow::Result<()> {
     let mut register = Register::new(cluster)?;
-    let before = etcd_status(cluster, "cp-2")?["cluster"].clone();
-    cluster.machinectl(&["cluster", "net", "partition", "cp-2", "--cluster", cluster.name()])?;
+    let cut = virtual_ip::holder(cluster, &without(cluster, &[])?)?;
+    let others = without(cluster, &[&cut])?;
+    let before = etcd_status(cluster, &cut)?["cluster"].clone();
+    cluster.machinectl(&["cluster", "net", "partition", &cut, "--cluster", cluster.name()])?;
     until("the one that is cut off has no quorum", PATIENCE, || {
-        let status = etcd_status(cluster, "cp-2")?;
+        let status = etcd_status(cluster, &cut)?;
         ensure!(status["quorum"] == false, "{status}");
         Ok(())
     })?;
+    let next = virtual_ip::holder(cluster, &others)?;
+    ensure!(!virtual_ip::holds(cluster, &cut)?, "{cut} has the virtual IP, as {next} has");
     until("a write through the others", PATIENCE, || register.write(cluster))?;
     until("a read through the others", PATIENCE, || register.read(cluster))?;
-    for other in ["cp-1", "cp-3"] {
-        let status = etcd_status(cluster, other)?;
+    for other in others {
+        let status = etcd_status(cluster, &other)?;
         ensure!(status["quorum"] == true, "{other}: {status}");
     }
     cluster.machinectl(&["cluster", "net", "heal", "--cluster", cluster.name()])?;
     together_again(cluster, &before)?;
+    virtual_ip::holder(cluster, &without(cluster, &[])?)?;
     register.read(cluster)
 }
 
