@@ -22,10 +22,10 @@ use crate::Error;
 use control::Request;
 use switch::Switch;
 
-/// The machine's end of its link: QEMU makes it.
-pub(crate) const NIC_SOCKET: &str = "link.sock";
+/// The machine's end of its link, which QEMU makes, or another station.
+pub const NIC_SOCKET: &str = "link.sock";
 /// The switch's end.
-pub(crate) const SWITCH_SOCKET: &str = "switch.sock";
+pub const SWITCH_SOCKET: &str = "switch.sock";
 
 /// A segment whose switch runs in this process.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use crate::etcd::members;
 use crate::node::Node;
 use crate::power::parting::left;
 use crate::refusal::Refusal;
+use crate::resources::etcd::EtcdMember;
 
 /// How long etcd may refuse to let a member go: it does so until all of those that it can reach have been connected for some seconds.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -21,6 +22,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, PartialEq, Eq)]
 struct Removal {
     id: MemberId,
+    /// What it is called among the resources.
+    label: String,
     /// Whom to ask.
     servers: Vec<String>,
     words: String,
@@ -32,6 +35,8 @@ pub async fn remove(node: &Node, member: &str, dry_run: bool, force: bool) -> Re
     if !dry_run {
         let asked = forget(node, &removal.servers, removal.id).await;
         asked.map_err(Refusal::etcd)?;
+        // Whoever asked for it looks next; the controller of the members would find out up to ten seconds later.
+        node.store.remove::<EtcdMember>(&removal.label);
         node.events.emit("service/etcd", "Removed", format!("etcd forgets member {} ({member})", removal.id));
     }
     Ok(vec![removal.words])
@@ -54,7 +59,7 @@ fn decide(seen: &Seen, named: &str, force: bool) -> Result<Removal, Refusal> {
         let remedy = "bring the others back first (machinectl etcd members), or accept it with --force";
         return Err(Refusal::state("ETCD_QUORUM", words, remedy));
     }
-    Ok(Removal { id: member.id, servers: seen.servers(cluster, member.id), words })
+    Ok(Removal { id: member.id, label: member.label(), servers: seen.servers(cluster, member.id), words })
 }
 
 /// Asks one after the other until one does, and again while etcd refuses.

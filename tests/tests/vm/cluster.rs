@@ -1,6 +1,8 @@
 //! Clusters of several machines on a segment of their own.
 
 mod ipv6;
+mod load_balancer;
+mod outsider;
 mod proxy;
 mod rotation;
 mod three;

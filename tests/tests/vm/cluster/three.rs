@@ -28,6 +28,9 @@ const CHECKS: &[Check] = &[
     ("a rolling reboot under a client that writes and reads all the time", rolling_reboot),
     ("the one with the virtual IP is cut off: the others go on, it does not, and it comes back by itself", partitions::one_control_plane),
     ("only etcd's link between two is cut: all go on", partitions::peer_link),
+];
+
+const LOSSES: &[Check] = &[
     ("one is lost for good: a new machine takes its place", losses::replace_one),
     ("two are lost: one command brings the cluster back on the third", losses::recover_from_two),
 ];
@@ -35,8 +38,19 @@ const CHECKS: &[Check] = &[
 #[test]
 #[ignore = "boots VMs: make vm-test T=cluster"]
 fn no_acknowledged_write_is_lost() {
+    checks::run(|| three("three"), CHECKS);
+}
+
+#[test]
+#[ignore = "boots VMs: make vm-test T=cluster"]
+fn machines_are_lost_for_good() {
+    checks::run(|| three("losses"), LOSSES);
+}
+
+/// Three control planes with a virtual IP.
+fn three(name: &str) -> anyhow::Result<Cluster> {
     let patch = format!("{{ cluster: {{ virtualIP: {} }} }}", virtual_ip::ADDRESS);
-    checks::run(|| cluster_with("three", 3, 0, &["--patch-control-plane", &patch]), CHECKS);
+    cluster_with(name, 3, 0, &["--patch-control-plane", &patch])
 }
 
 /// Those of the machines whose names are not among these.
@@ -44,12 +58,15 @@ fn without(cluster: &Cluster, names: &[&str]) -> anyhow::Result<Vec<String>> {
     Ok(cluster.machines()?.into_iter().map(|(name, _)| name).filter(|name| !names.contains(&name.as_str())).collect())
 }
 
+/// So many members, each with a vote. A machine looks at them every few seconds.
 fn voters(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
-    let members: Value = cluster.json(&["get", "etcdmembers", "-n", &cluster.machines()?[0].1])?;
-    let members = members.as_array().cloned().unwrap_or_else(|| vec![members]);
-    let voters = members.iter().filter(|member| member["status"]["role"] != "learner").count();
-    ensure!(voters == count && members.len() == count, "{members:?}");
-    Ok(())
+    until("members of etcd", PATIENCE, || {
+        let members: Value = cluster.json(&["get", "etcdmembers", "-n", &cluster.machines()?[0].1])?;
+        let members = members.as_array().cloned().unwrap_or_else(|| vec![members]);
+        let voters = members.iter().filter(|member| member["status"]["role"] != "learner").count();
+        ensure!(voters == count && members.len() == count, "{members:?}");
+        Ok(())
+    })
 }
 
 fn healthy(cluster: &Cluster) -> anyhow::Result<()> {

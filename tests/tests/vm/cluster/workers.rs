@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use tests::cluster::Cluster;
 use tests::until::until;
 
+use super::load_balancer;
 use super::{PATIENCE, cluster, node_port, one_pod_a_node, reach_each_other, service_by_name};
 use crate::checks::{self, Check};
 
@@ -18,6 +19,7 @@ const CHECKS: &[Check] = &[
     ("a Service by its name, from every node", service_by_name),
     ("a NodePort of every node, from every node", node_port),
     ("a worker is cut off: the others go on, and it comes back by itself", worker_cut_off),
+    ("a Service of type LoadBalancer answers a station of the link, and goes on when its node loses power", load_balancer::fails_over),
 ];
 
 #[test]

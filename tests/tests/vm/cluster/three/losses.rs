@@ -1,6 +1,6 @@
 //! Control planes that do not come back: one is replaced; and where the quorum went with two, one command brings the cluster back.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use tests::cluster::Cluster;
 use tests::until::until;
 
@@ -27,22 +27,23 @@ pub fn replace_one(cluster: &Cluster) -> anyhow::Result<()> {
 pub fn recover_from_two(cluster: &Cluster) -> anyhow::Result<()> {
     let mut register = Register::new(cluster)?;
     register.write(cluster)?;
+    let machines = cluster.machines()?;
+    let [(survivor, address), (first, _), (second, _)] = machines.as_slice() else { bail!("not three machines: {machines:?}") };
     // What both others have is what the survivor may have: without more than it, no acknowledged write can be lost.
-    cluster.machinectl(&["cluster", "stop", "cp-3", "cp-4", "--power-cut", "--cluster", cluster.name()])?;
+    cluster.machinectl(&["cluster", "stop", first, second, "--power-cut", "--cluster", cluster.name()])?;
     until("the survivor has no quorum", PATIENCE, || {
-        let status = etcd_status(cluster, "cp-2")?;
+        let status = etcd_status(cluster, survivor)?;
         ensure!(status["quorum"] == false, "{status}");
         Ok(())
     })?;
     ensure!(register.write(cluster).is_err(), "one of three wrote");
-    let survivor = node(cluster, "cp-2")?;
-    let plan = cluster.machinectl(&["etcd", "recover", "--yes", "-n", &survivor, "--timeout", "10m"])?;
-    ensure!(plan.contains("cp-2") && plan.contains("recovered"), "{plan}");
+    let plan = cluster.machinectl(&["etcd", "recover", "--yes", "-n", address, "--timeout", "10m"])?;
+    ensure!(plan.contains(survivor) && plan.contains("recovered"), "{plan}");
     until("a write", PATIENCE, || register.write(cluster))?;
     register.read(cluster)?;
 
-    cluster.machinectl(&["cluster", "start", "cp-3", "cp-4", "--cluster", cluster.name()])?;
-    for name in ["cp-3", "cp-4"] {
+    cluster.machinectl(&["cluster", "start", first, second, "--cluster", cluster.name()])?;
+    for name in [first, second] {
         until("it finds that it was left out", PATIENCE, || {
             let status = etcd_status(cluster, name)?;
             ensure!(status["running"] == false && status["waitsFor"].as_str().is_some_and(|what| what.contains("removed")), "{status}");
