@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 
 mod compile;
+mod data;
 mod inspect;
 mod key;
 pub mod module;
@@ -29,7 +30,7 @@ pub struct Args {
     /// Folder with components.toml and one Go module per component
     #[arg(long, value_name = "DIR", default_value = "components")]
     from: PathBuf,
-    /// Folder that receives <component>/bin and <component>/component.json
+    /// Folder that receives <component>/bin, <component>/data and <component>/component.json
     #[arg(long, value_name = "DIR", default_value = "build/components")]
     out: PathBuf,
     /// Build this component alone; may be repeated [default: all]
@@ -106,6 +107,7 @@ fn build(wanted: &Wanted, store: &Store, go: &Go, jobs: Option<NonZeroUsize>, pr
     let bin = staged.path().join("bin");
     std::fs::create_dir(&bin).with_context(|| format!("making {}", bin.display()))?;
     compile::compile(&wanted.component, &wanted.version, &wanted.folder, &bin, jobs.map(NonZeroUsize::get), progress)?;
+    data::lay(&wanted.component, &wanted.version, &go.settings.gomodcache, &staged.path().join(data::FOLDER))?;
     let record = inspect::inspect(&wanted.component, &wanted.version, &wanted.key, &wanted.folder, &bin, go)?;
     record.write(&staged.path().join(RECORD))?;
     store.keep(name, &wanted.key, staged)?;

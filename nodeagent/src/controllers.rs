@@ -53,6 +53,8 @@ pub mod service;
 pub mod shared_address;
 pub mod static_pods;
 pub mod time;
+#[cfg(test)]
+pub mod upstream_program;
 pub mod virtual_ip;
 pub mod volumes;
 pub mod watch;

@@ -311,7 +311,8 @@ pub async fn until<T, F: Future<Output = Result<T>>>(what: &str, attempt: impl F
     }
 }
 
-fn components() -> Result<PathBuf> {
+/// Where `make components` has laid them.
+pub fn components() -> Result<PathBuf> {
     let directory = std::env::var_os("CORTEN_COMPONENTS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/components"), PathBuf::from);
     for program in ["coredns/bin/coredns", "etcd/bin/etcd", "etcd/bin/etcdctl", "kubernetes/bin/controlplane"] {

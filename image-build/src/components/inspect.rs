@@ -102,7 +102,7 @@ fn located<'a>(dependency: &'a Dependency, folder: &Path, cache: &Path) -> (&'a 
 }
 
 /// Where Go's module cache has a module's sources: upper-case letters are written as `!` and the lower-case letter.
-fn cached(cache: &Path, path: &str, version: &str) -> PathBuf {
+pub fn cached(cache: &Path, path: &str, version: &str) -> PathBuf {
     let mut escaped = String::new();
     for c in format!("{path}@{version}").chars() {
         if c.is_ascii_uppercase() {

@@ -25,6 +25,10 @@ pub struct Component {
     /// Linker variables (`-X`): import path and name of the variable, and its value with placeholders.
     #[serde(default)]
     pub stamps: BTreeMap<String, String>,
+    /// Files of the module, by path from its top: they are laid into `data/` as they are. Default: none.
+    // An entry without it is written as ever, and so its key stays.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub data: BTreeSet<String>,
     /// One `go build` each.
     #[serde(rename = "build")]
     pub builds: Vec<Build>,
@@ -80,6 +84,11 @@ pub fn parse(text: &str) -> Result<Table> {
         for value in component.stamps.values() {
             stamp(value, "v0.0.0")?;
         }
+        let mut laid = BTreeSet::new();
+        for path in &component.data {
+            let file = file_of_module(path).with_context(|| format!("component {name:?}"))?;
+            ensure!(laid.insert(file), "component {name:?}: two of its data are called {file:?}");
+        }
     }
     Ok(table)
 }
@@ -92,6 +101,13 @@ fn check_name(what: &str, name: &str) -> Result<()> {
         "{what} name {name:?}: expected lower-case letters, digits and dashes, starting with a letter"
     );
     Ok(())
+}
+
+/// The name of a file whose path from the top of a module is this.
+pub fn file_of_module(path: &str) -> Result<&str> {
+    let stays = Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    let file = Path::new(path).file_name().and_then(|name| name.to_str()).filter(|_| stays);
+    file.with_context(|| format!("data {path:?}: expected a path from the top of the module, such as deploy/roles.yaml"))
 }
 
 /// Fills a stamp's placeholders from the module version, such as `v1.37.1`.
@@ -146,6 +162,17 @@ mod tests {
         assert!(refusal(&GOOD.replace("{ etcd =", "{ \"a/b\" =")).contains("\"a/b\""));
         assert!(refusal(&format!("{GOOD}{GOOD}")).contains("listed twice"));
         assert!(refusal(&format!("{GOOD}\n[[component.build]]\nfiles = {{ etcd = \"x\" }}")).contains("two builds"));
+    }
+
+    #[test]
+    fn data_are_files_within_the_module_with_names_of_their_own() {
+        let with = |data: &str| GOOD.replace("[[component.build]]", &format!("data = {data}\n[[component.build]]"));
+        let table = parse(&with(r#"["a/x.yaml", "y.yaml"]"#)).expect("valid table");
+        assert_eq!(table.components[0].data.len(), 2);
+        for outside in ["../x.yaml", "/etc/passwd", "", "a/../../x"] {
+            assert!(refusal(&with(&format!("[{outside:?}]"))).contains("top of the module"), "{outside}");
+        }
+        assert!(refusal(&with(r#"["a/x.yaml", "b/x.yaml"]"#)).contains("called \"x.yaml\""));
     }
 
     #[test]

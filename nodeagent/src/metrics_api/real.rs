@@ -1,5 +1,7 @@
-//! A real API server's aggregator asks, for its clients and for a real autoscaler; what pods use is read from a tree of plain files. Needs root and
+//! A real API server's aggregator asks, for its clients and for real autoscalers; what pods use is read from a tree of plain files. Needs root and
 //! what `make components` builds; it fails without them.
+
+mod vertical;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,19 +86,19 @@ async fn refused(client: &kube::Client, request: http::Request<Vec<u8>>) -> Resu
 }
 
 /// A pod that its Deployment made, bound and running as its kubelet would have it.
-async fn running_pod(admin: &Client) -> Result<(String, String)> {
+async fn running_pod(admin: &Client, app: &str) -> Result<(String, String)> {
     let (client, params) = (admin.kube().clone(), PostParams::default());
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     until("pods have an account", || async { accounts.get("default").await.map(drop).context("no account") }).await?;
     let container = json!({ "name": "app", "image": "none", "resources": { "requests": { "cpu": "100m" } } });
-    let deployment = json!({ "metadata": { "name": "web" }, "spec": {
-        "selector": { "matchLabels": { "app": "web" } },
-        "template": { "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [container] } },
+    let deployment = json!({ "metadata": { "name": app }, "spec": {
+        "selector": { "matchLabels": { "app": app } },
+        "template": { "metadata": { "labels": { "app": app } }, "spec": { "containers": [container] } },
     } });
     Api::<Deployment>::namespaced(client.clone(), "default").create(&params, &serde_json::from_value(deployment)?).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     let pod = until("the Deployment has a pod", || async {
-        pods.list(&ListParams::default().labels("app=web")).await?.items.into_iter().next().context("none yet")
+        pods.list(&ListParams::default().labels(&format!("app={app}"))).await?.items.into_iter().next().context("none yet")
     })
     .await?;
     let (name, uid) = (pod.metadata.name.context("a name")?, pod.metadata.uid.context("a uid")?);
@@ -111,37 +113,45 @@ async fn running_pod(admin: &Client) -> Result<(String, String)> {
     Ok((name, uid))
 }
 
+/// What an agent runs for these APIs. Of pods it reads the one `uid`, from the files that are given back.
+fn run_agent(cluster: &RealCluster, uid: &str) -> Result<Files> {
+    let node = &cluster.node;
+    let cgroups = node.root.cgroups();
+    fs::create_dir_all(&cgroups)?;
+    std::os::unix::fs::symlink("/proc", node.root.proc())?;
+    let files = Files::new(&cgroups, uid);
+    files.write(0, 64 << 20, 0)?;
+    let mut names = Names::default();
+    names.containers.insert(id(), Container { name: "app".to_owned(), image: "none".to_owned(), is_sandbox: false });
+    let usage = Usage::reading(&node.root, names);
+    let listeners = Listeners::default();
+    tokio::spawn(cluster_node::follow(node.clone()));
+    tokio::spawn(scores::follow(node.clone(), usage, listeners.clone()));
+    tokio::spawn(run(node.clone(), listeners.cluster, Reviews::new(node.clone())));
+    cluster.spawn(MetricsApis);
+    Ok(files)
+}
+
+/// A pod that works, and waits, half of the time; what memory it has depends on how long ago it began.
+async fn half_a_cpu(files: Files, began: Instant, memory: fn(Duration) -> u64) {
+    loop {
+        let usec = began.elapsed().as_micros() as u64 / 2;
+        files.write(usec, memory(began.elapsed()), usec).expect("written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[test]
 fn kubectl_top_and_autoscalers_get_what_they_ask_for() {
     RealCluster::run(
         |_| {},
         async |cluster| {
-            let (node, admin) = (&cluster.node, cluster.admin()?);
+            let admin = cluster.admin()?;
             cluster.register(&admin, NODE, NODE_ADDRESS, json!({ "metadata": { "labels": { "zone": "z" } } })).await?;
-            let (pod, uid) = running_pod(&admin).await?;
-
-            let cgroups = node.root.cgroups();
-            fs::create_dir_all(&cgroups)?;
-            std::os::unix::fs::symlink("/proc", node.root.proc())?;
-            let files = Files::new(&cgroups, &uid);
-            files.write(0, 64 << 20, 0)?;
-            let mut names = Names::default();
-            names.containers.insert(id(), Container { name: "app".to_owned(), image: "none".to_owned(), is_sandbox: false });
-            let usage = Usage::reading(&node.root, names);
-            let listeners = Listeners::default();
-            tokio::spawn(cluster_node::follow(node.clone()));
-            tokio::spawn(scores::follow(node.clone(), usage, listeners.clone()));
-            tokio::spawn(run(node.clone(), listeners.cluster, Reviews::new(node.clone())));
+            let (pod, uid) = running_pod(&admin, "web").await?;
             let began = Instant::now();
-            cluster.spawn(MetricsApis);
-            // Half of a CPU, and half of the time waiting.
-            tokio::spawn(async move {
-                loop {
-                    let usec = began.elapsed().as_micros() as u64 / 2;
-                    files.write(usec, (64 << 20) + (began.elapsed().as_millis() as u64) * 4096, usec).expect("written");
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            });
+            let files = run_agent(cluster, &uid)?;
+            tokio::spawn(half_a_cpu(files, began, |elapsed| (64 << 20) + (elapsed.as_millis() as u64) * 4096));
 
             are_available(&admin).await?;
             eprintln!("both APIs are available {:?} after the agent began", began.elapsed());
@@ -149,7 +159,7 @@ fn kubectl_top_and_autoscalers_get_what_they_ask_for() {
             how_fresh(&admin, &pod, began).await?;
             strangers_get_nothing(cluster).await?;
             an_autoscaler_scales(&admin).await?;
-            another_owner_is_left_alone(&admin, &node.store).await
+            another_owner_is_left_alone(&admin, &cluster.node.store).await
         },
     );
 }
@@ -174,18 +184,22 @@ async fn what_top_asks_for(admin: &Client, pod: &str) -> Result<()> {
     let pods = get(admin, &format!("{PODS}?labelSelector=app%3Dweb")).await?;
     let found = &pods["items"][0];
     ensure!(found["metadata"]["name"] == *pod && found["containers"][0]["name"] == "app", "{pods}");
+    half_a_cpu_is_told(admin, pod).await?;
+    let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/*/pressure_cpu_some?labelSelector=app%3Dweb";
+    let pressure = get(admin, path).await?;
+    let value = pressure["items"][0]["value"].as_str().and_then(extender::quantity::parse).context("no pressure")?;
+    ensure!((0.4..0.6).contains(&value), "{pressure}");
+    Ok(())
+}
+
+async fn half_a_cpu_is_told(admin: &Client, pod: &str) -> Result<()> {
     until("the average is half of a CPU", || async {
         let pod = get(admin, &format!("{PODS}/{pod}")).await?;
         let cpu = pod["containers"][0]["usage"]["cpu"].as_str().and_then(extender::quantity::parse).context("no CPU")?;
         ensure!((0.4..0.6).contains(&cpu), "{pod}");
         Ok(())
     })
-    .await?;
-    let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/*/pressure_cpu_some?labelSelector=app%3Dweb";
-    let pressure = get(admin, path).await?;
-    let value = pressure["items"][0]["value"].as_str().and_then(extender::quantity::parse).context("no pressure")?;
-    ensure!((0.4..0.6).contains(&value), "{pressure}");
-    Ok(())
+    .await
 }
 
 /// The files tell at each moment how long the test has run, so that each answer tells how old what it tells is.
