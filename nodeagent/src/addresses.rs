@@ -33,6 +33,7 @@ fn is_local(address: &IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::network::AddressState;
 
     #[test]
     fn only_what_leads_out_counts() {
@@ -44,7 +45,7 @@ mod tests {
         for (link, address) in
             [("eth0", "192.0.2.7/24"), ("eth0", "fe80::1/64"), ("eth0", "2001:db8::7/64"), ("cni0", "10.244.0.1/24"), ("lo", "127.0.0.1/8")]
         {
-            let address = Address { link: link.to_owned(), address: address.parse().unwrap(), owned: true };
+            let address = Address { link: link.to_owned(), address: address.parse().unwrap(), owned: true, state: AddressState::default() };
             store.put(&address.name(), &address);
         }
         let addresses = reachable(&store);

@@ -15,6 +15,12 @@ pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 's
     thread.join().unwrap();
 }
 
+/// Has the settings of a namespace's network under a root as well: those of whoever looks.
+pub fn link_settings(root: &Path) {
+    std::fs::create_dir_all(root.join("proc/sys")).unwrap();
+    std::os::unix::fs::symlink("/proc/sys/net", root.join("proc/sys/net")).unwrap();
+}
+
 /// A process that holds a network namespace; both end with the value.
 pub struct Namespace(Child);
 

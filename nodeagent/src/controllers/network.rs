@@ -1,7 +1,7 @@
 //! Keeps links, addresses, routes, rules, name servers, the hostname and the node IPs as the machine config and the DHCP servers say.
 //!
 //! reads: machine config, leases, advertisedresolvers, the kernel's links, addresses, routes and rules
-//! writes: links, addresses, duplicates, routes, rules, leases, resolvers, hostnames, nodeips
+//! writes: links, addresses, duplicates (those that the kernel does not use), routes, rules, leases, resolvers, hostnames, nodeips
 
 mod apply;
 mod dhcp;
@@ -16,15 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::clock::Clock;
 use crate::controller::{Controller, Wake};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::resources::link::{Link, RoutingRule};
-use crate::resources::network::{Address, AdvertisedResolvers, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
+use crate::resources::network::{Address, AdvertisedResolvers, Duplicate, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
 use crate::store::Resource;
+use duplicates::retries::Retries;
 pub use duplicates::watch as watch_duplicates;
 pub use kernel::link::ipv6_mtu;
 pub use kernel::{connect, link_names, publish};
@@ -43,11 +44,20 @@ pub struct Network {
     clients: BTreeMap<dhcp::Of, JoinHandle<()>>,
     /// Whether the leases of the agent before are on the board.
     recalled: bool,
+    /// Addresses that the kernel refuses, by a clock that begins with this controller.
+    retries: Retries,
+    started: Instant,
 }
 
 impl Network {
     pub fn new() -> anyhow::Result<Network> {
-        Ok(Network { netlink: kernel::connect()?, clients: BTreeMap::new(), recalled: false })
+        Ok(Network {
+            netlink: kernel::connect()?,
+            clients: BTreeMap::new(),
+            recalled: false,
+            retries: Retries::default(),
+            started: Instant::now(),
+        })
     }
 }
 
@@ -63,6 +73,11 @@ impl Controller for Network {
     const NAME: &'static str = "network";
     const WAKE: Wake = Wake::WhatItReads;
 
+    fn look_again(&self) -> Duration {
+        let due = self.retries.wake().map(|wake| wake.saturating_sub(self.started.elapsed()));
+        due.map_or(Self::LOOK_AGAIN, |due| due.min(Self::LOOK_AGAIN))
+    }
+
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
         if !std::mem::replace(&mut self.recalled, true) {
             for (of, held) in dhcp::recall(&node.root, Clock::new(&node.root).since_boot()) {
@@ -74,9 +89,12 @@ impl Controller for Network {
         for kind in [Link::KIND, Address::KIND, Route::KIND, RoutingRule::KIND] {
             node.store.list(kind);
         }
+        let kernel = kernel::read(&self.netlink).await?;
         Ok(Seen {
             config: node.config().map(|applied| applied.config.clone()),
-            kernel: kernel::read(&self.netlink).await?,
+            due: self.retries.due(&kernel, self.started.elapsed()),
+            kernel,
+            duplicates: node.store.all::<Duplicate>(),
             modules: loaded(&node.root),
             leases: node.store.all::<Lease>(),
             advertised: node.store.all::<AdvertisedResolvers>(),

@@ -1,6 +1,11 @@
 //! Follows what the API server has, for as long as the agent lives: a list and a watch, and both again whenever the server or the connection
 //! ends them.
 
+mod lines;
+#[cfg(test)]
+mod real;
+mod streamed;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,6 +18,11 @@ use tokio::time::Instant;
 
 use super::machine::Machine;
 use crate::node::Node;
+#[cfg(test)]
+pub use lines::Lines;
+pub use streamed::Streamed;
+#[cfg(test)]
+pub use streamed::uri;
 
 /// Something to follow.
 pub trait Watch: Send {
@@ -88,14 +98,32 @@ where
     K: Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let events = api.watch(&params, from).await.context("watching")?;
-    let changes = events.try_filter_map(async |event| match event {
+    let changes = events.try_filter_map(async |event| change(event));
+    Ok(changes.map(|change| change.context("watching")).boxed())
+}
+
+/// None for an event that says only how far the server is.
+fn change<K>(event: WatchEvent<K>) -> kube::Result<Option<Change<K>>> {
+    match event {
         WatchEvent::Added(object) => Ok(Some(Change::Added(object))),
         WatchEvent::Modified(object) => Ok(Some(Change::Modified(object))),
         WatchEvent::Deleted(object) => Ok(Some(Change::Deleted(object))),
         WatchEvent::Bookmark(_) => Ok(None),
         WatchEvent::Error(status) => Err(kube::Error::Api(status)),
-    });
-    Ok(changes.map(|change| change.context("watching")).boxed())
+    }
+}
+
+/// All of a list and what changes after it, in as few bytes as the server can. `fields` chooses objects; empty for all.
+pub async fn all_and_changes<K>(api: &Api<K>, fields: &str) -> anyhow::Result<Streamed<K>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    if let Some(streamed) = streamed::streamed(api, fields).await? {
+        return Ok(streamed);
+    }
+    let (listed, from) = all(api, ListParams::default().fields(fields)).await.context("listing")?;
+    let changes = changes(api, WatchParams::default().fields(fields), &from).await?;
+    Ok((listed, changes))
 }
 
 async fn prepared<W: Watch>(node: &Node) -> Machine {

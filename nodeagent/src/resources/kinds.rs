@@ -23,7 +23,7 @@ pub const KINDS: &[Kind] = &[
     seen(
         "addresses",
         "Addresses of the machine's links.",
-        &[("LINK", "status.link"), ("ADDRESS", "status.address"), ("OWNED", "status.owned")],
+        &[("LINK", "status.link"), ("ADDRESS", "status.address"), ("OWNED", "status.owned"), ("STATE", "status.state")],
     ),
     seen("advertisedresolvers", "Name servers that routers on a link tell of.", &[("NAMESERVERS", "status.nameservers")]),
     seen("apiservermembers", "API servers that are members of the cluster.", &[("ADDRESSES", "status.addresses")]),

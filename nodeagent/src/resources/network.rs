@@ -16,6 +16,20 @@ pub struct Address {
     pub address: IpNet,
     /// Whether Corten's network controller put it there.
     pub owned: bool,
+    #[serde(default)]
+    pub state: AddressState,
+}
+
+/// Whether the kernel uses an address, in its own words. Of IPv4 it uses all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AddressState {
+    #[default]
+    Usable,
+    /// The kernel looks whether another machine has it (RFC 4862, 5.4), or waits for a carrier to do so.
+    Tentative,
+    /// Another machine has it.
+    Dadfailed,
 }
 
 /// An address of a link that another machine has too, named `<link>/<address>`.
@@ -202,11 +216,26 @@ impl Address {
     pub fn name(&self) -> String {
         format!("{}/{}", self.link, self.address)
     }
+
+    /// The link and the address, whatever its network is.
+    pub fn key(&self) -> (String, IpAddr) {
+        (self.link.clone(), self.address.addr())
+    }
+
+    /// As it is asked for.
+    pub fn without_state(&self) -> Address {
+        Address { state: AddressState::default(), ..self.clone() }
+    }
 }
 
 impl Duplicate {
     pub fn name(&self) -> String {
         format!("{}/{}", self.link, self.address)
+    }
+
+    /// As [`Address::key`].
+    pub fn key(&self) -> (String, IpAddr) {
+        (self.link.clone(), self.address)
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use ipnet::IpNet;
+use machine::Root;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressProtocol};
 use netlink_packet_route::route::{RouteMessage, RouteProtocol};
 use nix::errno::Errno;
@@ -15,7 +16,7 @@ use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use super::plan::Action;
-use super::{PROTOCOL, dhcp};
+use super::{PROTOCOL, dhcp, duplicates};
 use crate::node::Node;
 use crate::resources::network::{Address, Hostname, Lease, NodeIps, Resolvers, Route};
 
@@ -30,9 +31,19 @@ pub async fn apply(action: Action, node: &Node, netlink: &Handle, clients: &mut 
         Action::SetLink { link, up, mtu } => set_link(netlink, &link, up, mtu).await,
         Action::AddAddress(address) => {
             let is_leased = node.store.all::<Lease>().values().any(|lease| lease.address == address.address);
-            add_address(netlink, &address, is_leased).await
+            // What a server gives may be another machine's still: it can give another one (RFC 8415, 18.2.10.1).
+            let use_it = if is_leased { Use::Afterwards } else { Use::AtOnce };
+            add_address(netlink, &node.root, &address, use_it).await
         }
         Action::RemoveAddress(address) => remove_address(netlink, &address).await,
+        Action::TryAddressAgain(address) => {
+            remove_address(netlink, &address).await?;
+            add_address(netlink, &node.root, &address, Use::Afterwards).await
+        }
+        Action::TellDuplicate(told) => {
+            duplicates::tell(node, told);
+            Ok(())
+        }
         Action::AddRoute(route) => {
             let message = message(netlink, &route).await?;
             tolerate(netlink.route().add(message).replace().execute().await, &PRESENT, || format!("adding route {}", route.name()))
@@ -92,16 +103,31 @@ async fn set_link(netlink: &Handle, link: &str, up: bool, mtu: Option<u32>) -> a
     netlink.link().set(message.build()).execute().await.with_context(|| format!("setting up link {link}"))
 }
 
-async fn add_address(netlink: &Handle, address: &Address, is_leased: bool) -> anyhow::Result<()> {
+/// When an IPv6 address may be used: the kernel looks for a second or two whether another machine has it (RFC 4862, 5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Etcd could not listen on it otherwise (RFC 4429). What others know of the address it does not change until the kernel has looked.
+    AtOnce,
+    Afterwards,
+}
+
+async fn add_address(netlink: &Handle, root: &Root, address: &Address, use_it: Use) -> anyhow::Result<()> {
     let index = index(netlink, &address.link).await?;
     let mut request = netlink.address().add(index, address.address.addr(), address.address.prefix_len()).replace();
     request.message_mut().attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
-    // An IPv6 address is of no use for a second or two while the kernel looks for another that has it (RFC 4862, 5.4): etcd could not listen
-    // on it. What a server gives is looked at all the same: it can give another one (RFC 8415, 18.2.10.1).
-    if address.address.addr().is_ipv6() && !is_leased {
-        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    if address.address.addr().is_ipv6() && use_it == Use::AtOnce {
+        allow_use_at_once(root, &address.link);
+        request.message_mut().header.flags |= AddressHeaderFlags::Optimistic;
     }
     tolerate(request.execute().await, &PRESENT, || format!("adding address {}", address.name()))
+}
+
+/// Without it the kernel takes no notice of the flag, and the address is of use a little later.
+fn allow_use_at_once(root: &Root, link: &str) {
+    let path = root.path("/proc/sys/net/ipv6/conf").join(link).join("optimistic_dad");
+    if let Err(error) = std::fs::write(&path, "1") {
+        tracing::warn!(link, "letting addresses be used while the kernel looks whose they are: {}: {error}", path.display());
+    }
 }
 
 async fn remove_address(netlink: &Handle, address: &Address) -> anyhow::Result<()> {

@@ -1,23 +1,37 @@
-//! Finds addresses of this machine that another machine has too, and tells. It is not fought about: who of the two is to have the address, only people
-//! know. A lease is looked at before it is used, by the client that asks for it.
+//! Finds IPv4 addresses of this machine that another machine has too, and tells. It is not fought about: who of the two is to have the address, only
+//! people know. A lease is looked at before it is used, by the client that asks for it. IPv6 addresses are looked at by the kernel, which does not use
+//! those that are another's: what follows from that is planned with all else (`plan/refused.rs`), and told here.
 //!
-//! reads: addresses, links   writes: duplicates (those of IPv6 as the kernel tells of them)
+//! reads: addresses, links   writes: duplicates (those that are used all the same)
 
+pub mod retries;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tokio::time::{Instant, sleep_until};
-use watched::{Key, Say, Told, Watched};
+use watched::{Key, Say, Watched};
 
 use crate::arp;
 use crate::node::Node;
 use crate::packets::{self, Kind, Listener};
 use crate::resources::link::Link;
-use crate::resources::network::{Address, Duplicate, hardware_address};
+use crate::resources::network::{Address, Duplicate};
 use crate::store::{Resource, Store, next_of};
+
+/// Between looks at an address that another machine has.
+pub const RECHECK: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Found(Duplicate),
+    Ended(Duplicate),
+    /// The address is not this machine's any more.
+    Forgotten(Duplicate),
+}
 
 /// Watches for as long as the agent lives.
 pub async fn watch(node: Node) {
@@ -37,9 +51,9 @@ async fn follow(node: &Node) -> anyhow::Result<()> {
             listened = wanted;
         }
         let links_by_index = node.store.all::<Link>().into_iter().map(|(name, link)| (link.index, name)).collect();
-        tell(node, watched.follow(own, start.elapsed()));
+        tell_all(node, watched.follow(own, start.elapsed()));
         let (due, ended) = watched.due(start.elapsed());
-        tell(node, ended);
+        tell_all(node, ended);
         for ((link, address), say) in due {
             if let Err(error) = speak(&link, address, say) {
                 tracing::warn!(link, %address, "asking who else has the address: {error:#}");
@@ -52,7 +66,7 @@ async fn follow(node: &Node) -> anyhow::Result<()> {
             }
         };
         tokio::select! {
-            heard = listener.next() => tell(node, hear(&mut watched, &links_by_index, &heard?)?),
+            heard = listener.next() => tell_all(node, hear(&mut watched, &links_by_index, &heard?)?),
             is_open = next_of(&[Address::KIND, Link::KIND], &mut changes) => ensure!(is_open, "the board is gone"),
             () = wake => {}
         }
@@ -91,37 +105,36 @@ fn hear(watched: &mut Watched, links: &BTreeMap<u32, String>, heard: &packets::H
     Ok(watched.heard(&(link.clone(), said.address), said.mac))
 }
 
-fn tell(node: &Node, told: Vec<Told>) {
-    for told in told {
-        match told {
-            Told::Found((link, address), mac) => {
-                let other = hardware_address(&mac);
-                let message = format!("{address} is that of {other} too; this machine goes on using it");
-                node.events.emit(format!("link/{link}"), "DuplicateAddress", message);
-                let duplicate = Duplicate { link, address: address.into(), hardware_address: other, used: true };
-                node.store.put(&duplicate.name(), &duplicate);
-            }
-            Told::Ended((link, address)) => {
-                node.events.emit(
-                    format!("link/{link}"),
-                    "DuplicateAddressGone",
-                    format!("no other machine answers for {address} any more"),
-                );
-                node.store.remove::<Duplicate>(&format!("{link}/{address}"));
-            }
-            Told::Forgotten((link, address)) => node.store.remove::<Duplicate>(&format!("{link}/{address}")),
-        }
+fn tell_all(node: &Node, told: Vec<Told>) {
+    told.into_iter().for_each(|told| tell(node, told));
+}
+
+/// By an event and on the board.
+pub fn tell(node: &Node, told: Told) {
+    if let Some((reason, message)) = event(&told) {
+        let (Told::Found(duplicate) | Told::Ended(duplicate) | Told::Forgotten(duplicate)) = &told;
+        node.events.emit(format!("link/{}", duplicate.link), reason, message);
+    }
+    match told {
+        Told::Found(duplicate) => node.store.put(&duplicate.name(), &duplicate),
+        Told::Ended(duplicate) | Told::Forgotten(duplicate) => node.store.remove::<Duplicate>(&duplicate.name()),
     }
 }
 
-/// Those that the kernel found by itself, and does not use.
-pub fn tell_of_ipv6(node: &Node, found: &BTreeSet<(String, IpAddr)>) {
-    let before = node.store.all::<Duplicate>().into_values().filter(|duplicate| !duplicate.used);
-    for gone in before.filter(|duplicate| !found.contains(&(duplicate.link.clone(), duplicate.address))) {
-        node.store.remove::<Duplicate>(&gone.name());
-    }
-    for (link, address) in found {
-        let duplicate = Duplicate { link: link.clone(), address: *address, hardware_address: String::new(), used: false };
-        node.store.put(&duplicate.name(), &duplicate);
+fn event(told: &Told) -> Option<(&'static str, String)> {
+    match told {
+        Told::Found(Duplicate { address, hardware_address, used: true, .. }) => {
+            Some(("DuplicateAddress", format!("{address} is that of {hardware_address} too; this machine goes on using it")))
+        }
+        Told::Found(Duplicate { address, .. }) => {
+            Some(("DuplicateAddress", format!("{address} is that of another machine already: the kernel does not use it")))
+        }
+        Told::Ended(Duplicate { address, used: true, .. }) => {
+            Some(("DuplicateAddressGone", format!("no other machine answers for {address} any more")))
+        }
+        Told::Ended(Duplicate { address, .. }) => {
+            Some(("DuplicateAddressGone", format!("no other machine has {address} any more: the kernel uses it")))
+        }
+        Told::Forgotten(_) => None,
     }
 }

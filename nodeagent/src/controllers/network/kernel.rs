@@ -18,18 +18,16 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use netlink_packet_route::rule::RuleMessage;
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
-use super::{PROTOCOL, duplicates, told};
+use super::{PROTOCOL, told};
 use crate::node::Node;
 use crate::resources::link::{Link, RoutingRule};
-use crate::resources::network::{Address, Route};
+use crate::resources::network::{Address, AddressState, Route};
 
 /// What the kernel has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Kernel {
     pub links: BTreeMap<String, Link>,
     pub addresses: BTreeSet<Address>,
-    /// IPv6 addresses that the kernel does not use, as another machine has them, by link.
-    pub duplicates: BTreeSet<(String, IpAddr)>,
     pub routes: BTreeSet<Route>,
     /// Those by networks, marks and the links that packets come in by, whoever put them there.
     pub rules: BTreeSet<RoutingRule>,
@@ -64,8 +62,6 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
 
     let messages: Vec<AddressMessage> = netlink.address().get().execute().try_collect().await.context("listing addresses")?;
     let addresses = messages.iter().filter_map(|message| address(message, &names)).collect();
-    let failed = messages.iter().filter(|message| message.header.flags.contains(AddressHeaderFlags::Dadfailed));
-    let duplicates = failed.filter_map(|message| address(message, &names)).map(|address| (address.link, address.address.addr())).collect();
 
     let mut routes = BTreeSet::new();
     let requests = [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()];
@@ -78,7 +74,7 @@ pub async fn read(netlink: &Handle) -> anyhow::Result<Kernel> {
         let messages: Vec<RuleMessage> = netlink.rule().get(version).execute().try_collect().await.context("listing routing rules")?;
         rules.extend(messages.iter().filter_map(rule::rule));
     }
-    Ok(Kernel { links, addresses, duplicates, routes, rules })
+    Ok(Kernel { links, addresses, routes, rules })
 }
 
 /// Puts the kernel's view on the board now and whenever the kernel tells of a change, for as long as the agent lives.
@@ -103,7 +99,6 @@ pub async fn publish(node: Node) -> anyhow::Result<()> {
         for (link, reason, message) in told::between(before.as_ref().unwrap_or(&first), &kernel) {
             node.events.emit(format!("link/{link}"), reason, message);
         }
-        duplicates::tell_of_ipv6(&node, &kernel.duplicates);
         before = Some(kernel.clone());
         node.store.replace(kernel.links);
         node.store.replace(kernel.addresses.into_iter().map(|address| (address.name(), address)));
@@ -131,7 +126,16 @@ fn address(message: &AddressMessage, names: &BTreeMap<u32, String>) -> Option<Ad
     }
     let ip = local.or(remote)?;
     let address = IpNet::new(ip, message.header.prefix_len).ok()?;
-    Some(Address { link: names.get(&message.header.index)?.clone(), address, owned })
+    let flags = message.header.flags;
+    // One that failed stays tentative.
+    let state = if flags.contains(AddressHeaderFlags::Dadfailed) {
+        AddressState::Dadfailed
+    } else if flags.contains(AddressHeaderFlags::Tentative) {
+        AddressState::Tentative
+    } else {
+        AddressState::Usable
+    };
+    Some(Address { link: names.get(&message.header.index)?.clone(), address, owned, state })
 }
 
 /// `None` for what is not a unicast route on a link, and for others' routes outside of the main table.

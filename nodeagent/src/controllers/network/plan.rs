@@ -2,6 +2,7 @@
 //! run, and what the machine is called. Only what carries our mark is ever removed.
 
 pub mod links;
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,11 +12,14 @@ use ipnet::IpNet;
 use links::LinkChange;
 use machine::config::{Config, Interface, MAIN_TABLE, bottom_up};
 
+use super::duplicates::Told;
 use super::kernel::{Kernel, rule};
 use super::{dhcp, render};
 use crate::plan::Plan;
 use crate::resources::link::{Link, RoutingRule};
-use crate::resources::network::{Address, AdvertisedResolvers, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route};
+use crate::resources::network::{
+    Address, AddressState, AdvertisedResolvers, Duplicate, Hostname, Lease, LocalResolver, NodeIps, Resolvers, Route,
+};
 
 /// Metric of a route that a DHCP server gave: the same as of one in the config without a metric.
 const DHCP_METRIC: u32 = 1024;
@@ -31,6 +35,10 @@ pub struct Seen {
     pub leases: BTreeMap<String, Lease>,
     /// By link.
     pub advertised: BTreeMap<String, AdvertisedResolvers>,
+    /// Addresses that another machine has too, as they were told.
+    pub duplicates: BTreeMap<String, Duplicate>,
+    /// Links and addresses that the kernel refused a while ago.
+    pub due: BTreeSet<(String, IpAddr)>,
     /// Running DHCP clients.
     pub clients: BTreeSet<dhcp::Of>,
     pub machine_id: String,
@@ -47,15 +55,26 @@ pub struct Seen {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    SetLink { link: String, up: bool, mtu: Option<u32> },
+    SetLink {
+        link: String,
+        up: bool,
+        mtu: Option<u32>,
+    },
     AddAddress(Address),
     RemoveAddress(Address),
+    /// Takes it away and sets it anew: the kernel looks at an address once.
+    TryAddressAgain(Address),
+    TellDuplicate(Told),
     AddRoute(Route),
     RemoveRoute(Route),
     AddRule(RoutingRule),
     RemoveRule(RoutingRule),
     ShapeLinks(Vec<LinkChange>),
-    StartDhcp { of: dhcp::Of, index: u32, hardware_address: String },
+    StartDhcp {
+        of: dhcp::Of,
+        index: u32,
+        hardware_address: String,
+    },
     StopDhcp(dhcp::Of),
     SetHostname(String),
     WriteFile(render::File, String),
@@ -70,8 +89,9 @@ pub fn plan(seen: &Seen) -> Plan<Action> {
     let wanted = Wanted::new(&interfaces, seen);
     let links = links::decide(configured(seen), &seen.kernel, &seen.modules);
     actions.extend(link_actions(&interfaces, seen));
-    actions
-        .extend(difference(&wanted.addresses, &seen.kernel.addresses, Action::AddAddress, Action::RemoveAddress, |address| address.owned));
+    let present = seen.kernel.addresses.iter().map(Address::without_state).collect();
+    actions.extend(difference(&wanted.addresses, &present, Action::AddAddress, Action::RemoveAddress, |address| address.owned));
+    actions.extend(refused::actions(&wanted, seen));
     actions.extend(difference(&wanted.routes, &seen.kernel.routes, Action::AddRoute, Action::RemoveRoute, |route| route.owned));
     actions.extend(difference(&wanted.rules, &seen.kernel.rules, Action::AddRule, Action::RemoveRule, |rule| rule.owned));
     actions.extend(dhcp_actions(&interfaces, seen));
@@ -118,7 +138,8 @@ impl Wanted {
             let up = seen.kernel.links.get(link).is_some_and(|link| link.up);
             let leases: Vec<&Lease> = wanted_leases(interface, seen).filter_map(|of| seen.leases.get(&of.to_string())).collect();
             let addresses = interface.addresses.iter().copied().chain(leases.iter().map(|lease| lease.address));
-            wanted.addresses.extend(addresses.map(|address| Address { link: link.clone(), address, owned: true }));
+            let address = |address| Address { link: link.clone(), address, owned: true, state: AddressState::default() };
+            wanted.addresses.extend(addresses.map(address));
             if !up {
                 continue;
             }
@@ -319,4 +340,4 @@ fn is_global(ip: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -1,5 +1,4 @@
-//! What happened to links, in words: carriers and MTUs, which member of a bond sends now, and which are members no more; and IPv6 addresses that the
-//! kernel finds to be others' too.
+//! What happened to links, in words: carriers and MTUs, which member of a bond sends now, and which are members no more.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +21,6 @@ pub fn between(before: &Kernel, after: &Kernel) -> Vec<Told> {
             told.extend(of_link(was, link).into_iter().map(|(reason, message)| (name.clone(), reason, message)));
         }
     }
-    let found = after.duplicates.difference(&before.duplicates);
-    told.extend(found.map(|(link, address)| {
-        (link.clone(), "DuplicateAddress", format!("{address} is that of another machine already: the kernel does not use it"))
-    }));
     told
 }
 
@@ -148,13 +143,5 @@ mod tests {
             let told: Vec<&str> = between(&kernel(&was), &kernel(&is)).into_iter().map(|(_, reason, _)| reason).collect();
             assert_eq!(told, expected, "{was:?} -> {is:?}");
         }
-    }
-
-    #[test]
-    fn an_address_that_the_kernel_found_to_be_another_s_is_told_once() {
-        let with = Kernel { duplicates: [("eth0".to_owned(), "2001:db8::1".parse().unwrap())].into(), ..Kernel::default() };
-        assert_eq!(between(&Kernel::default(), &with).len(), 1);
-        assert_eq!(between(&with, &with), []);
-        assert_eq!(between(&with, &Kernel::default()), []);
     }
 }

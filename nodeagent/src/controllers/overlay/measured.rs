@@ -3,3 +3,4 @@
 mod carrying;
 mod cluster;
 mod programming;
+mod watched;

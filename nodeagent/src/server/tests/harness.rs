@@ -35,7 +35,7 @@ use crate::node::Node;
 use crate::power::Power;
 use crate::resources::cluster::Certificate;
 use crate::resources::link::Link;
-use crate::resources::network::Address;
+use crate::resources::network::{Address, AddressState};
 use crate::reviews::Reviews;
 use crate::server::{Api, serve, tls};
 use crate::upgrade::Upgrades;
@@ -179,7 +179,7 @@ impl Machine {
     pub fn connect_link(&self, name: &str, address: &str) {
         let link = Link { index: 2, kind: "ethernet".to_owned(), mtu: 1500, up: true, carrier: true, ..Link::default() };
         self.node.store.put(name, &link);
-        let address = Address { link: name.to_owned(), address: address.parse().unwrap(), owned: true };
+        let address = Address { link: name.to_owned(), address: address.parse().unwrap(), owned: true, state: AddressState::default() };
         self.node.store.put(&address.name(), &address);
     }
 

@@ -20,8 +20,7 @@ pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
     let notes = vec![
         "one stream of TCP between pods, on one host: the wire is a bridge, and both machines share the processors".to_owned(),
         "CPU is that of the sending and the receiving thread, with what the kernel does in their names".to_owned(),
-        "upstream's watch takes no projection: metadata alone has no pod networks and no addresses, so the agent watches whole Nodes"
-            .to_owned(),
+        "upstream's watch takes no projection, and metadata alone has no pod networks, no addresses and no readiness: agents watch whole Nodes, packed".to_owned(),
     ];
     Ok(Outcome { figures, notes, details: json!({ "rounds": rounds }) })
 }

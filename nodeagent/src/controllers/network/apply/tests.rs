@@ -5,11 +5,13 @@ use rtnetlink::LinkVeth;
 
 use super::super::kernel;
 use super::*;
-pub use crate::controllers::namespace::in_namespace;
+pub use crate::controllers::namespace::{in_namespace, link_settings};
 use crate::init_client::InitClient;
+use crate::resources::network::AddressState;
 
 pub async fn do_all(actions: Vec<Action>, netlink: &Handle) {
     let directory = tempfile::tempdir().unwrap();
+    link_settings(directory.path());
     let root = machine::Root::new(directory.path());
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
     for action in actions {
@@ -17,6 +19,7 @@ pub async fn do_all(actions: Vec<Action>, netlink: &Handle) {
     }
 }
 
+mod ipv6;
 mod links;
 
 #[test]
@@ -24,7 +27,8 @@ fn addresses_and_routes_come_and_go_and_foreign_ones_stay() {
     in_namespace(|| async {
         let netlink = kernel::connect().unwrap();
         netlink.link().add(LinkVeth::new("eth0", "peer").build()).execute().await.unwrap();
-        let address = Address { link: "eth0".into(), address: "192.0.2.10/24".parse().unwrap(), owned: true };
+        let address =
+            Address { link: "eth0".into(), address: "192.0.2.10/24".parse().unwrap(), owned: true, state: AddressState::default() };
         let via = Some("192.0.2.1".parse().unwrap());
         let route = Route { link: "eth0".into(), to: "0.0.0.0/0".parse().unwrap(), via, metric: 1024, table: MAIN_TABLE, owned: true };
         let up = |link: &str, mtu| Action::SetLink { link: link.into(), up: true, mtu };

@@ -1,5 +1,6 @@
 //! The machine's network with a server of the test's own at the other end of a wire, in a network namespace (needs root).
 
+mod refused;
 mod server;
 mod server6;
 
@@ -16,7 +17,7 @@ use serde_json::json;
 use server::{Conduct, SERVER, Server};
 
 use crate::controllers::fixtures::{changed, machine};
-use crate::controllers::namespace::in_namespace;
+use crate::controllers::namespace::{in_namespace, link_settings};
 use crate::controllers::network::{Network, connect, publish};
 use crate::init_client::InitClient;
 use crate::node::{Applied, Node};
@@ -49,6 +50,7 @@ impl Lab {
         let server = Server::start(conduct);
         let server6 = server6::Server::start();
         let directory = tempfile::tempdir().unwrap();
+        link_settings(directory.path());
         let interface: Interface = serde_json::from_value(interface).unwrap();
         let change = |config: &mut Config| config.machine.network.interfaces = vec![interface];
         let config = Applied { generation: 1, config: changed(&machine("worker"), change).config };
@@ -72,6 +74,21 @@ impl Lab {
             assert!(task.await.unwrap_err().is_cancelled());
         }
         (self.node, self.agent) = Lab::start(self.directory.path(), self.config.clone());
+    }
+
+    /// Another config.
+    fn configure(&self, interface: serde_json::Value) {
+        let interface: Interface = serde_json::from_value(interface).unwrap();
+        let change = |config: &mut Config| config.machine.network.interfaces = vec![interface];
+        self.node.set_config(Applied { generation: 2, config: changed(&machine("worker"), change).config });
+    }
+
+    /// The other end of the wire has an IPv6 address, and says so to whoever asks.
+    async fn other_machine_has(&self, address: &str) {
+        let other = nix::net::if_::if_nametoindex("peer0").unwrap();
+        let mut address = self.netlink.address().add(other, address.parse().unwrap(), 128);
+        address.message_mut().header.flags |= netlink_packet_route::address::AddressHeaderFlags::Nodad;
+        address.execute().await.unwrap();
     }
 
     async fn set_up(&self, link: &str, up: bool) {
@@ -401,15 +418,8 @@ fn a_routers_name_server_is_used_where_nobody_names_another() {
 fn an_ipv6_address_that_another_machine_has_is_declined() {
     in_namespace(|| async {
         let lab = Lab::new(json!({ "name": "eth0" }), Conduct::granting(10)).await;
-        let other = nix::net::if_::if_nametoindex("peer0").unwrap();
-        let mut address = lab.netlink.address().add(other, "2001:db8::10".parse().unwrap(), 128);
-        address.message_mut().header.flags |= netlink_packet_route::address::AddressHeaderFlags::Nodad;
-        address.execute().await.unwrap();
-        let wants = |config: &mut Config| {
-            config.machine.network.interfaces = vec![serde_json::from_value(json!({ "name": "eth0", "dhcp6": true })).unwrap()];
-        };
-        let wanting = changed(&machine("worker"), wants);
-        lab.node.set_config(Applied { generation: 2, config: wanting.config });
+        lab.other_machine_has("2001:db8::10").await;
+        lab.configure(json!({ "name": "eth0", "dhcp6": true }));
         lab.until("the address is declined", |lab| lab.server6.count(server6::Kind::Decline) > 0).await;
         lab.server6.conduct(|conduct| conduct.last = 0x11);
         lab.until("another address", |lab| lab.has("2001:db8::11/128") && !lab.has("2001:db8::10/128")).await;

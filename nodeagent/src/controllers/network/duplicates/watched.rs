@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::{RECHECK, Told};
 use crate::packets::Mac;
+use crate::resources::network::{Duplicate, hardware_address};
 
 /// Questions about a new address, and the time between them.
 const PROBES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Between questions about an address that another machine has; as many unanswered ones as [`PROBES`] end it.
-const RECHECK: Duration = Duration::from_secs(30);
 
 /// A link and an address of it.
 pub type Key = (String, Ipv4Addr);
@@ -23,12 +22,9 @@ pub enum Say {
     Announce,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    Found(Key, Mac),
-    Ended(Key),
-    /// The address is not this machine's any more.
-    Forgotten(Key),
+/// An address that another machine has too, and that this one goes on using.
+fn duplicate((link, address): &Key, other: Mac) -> Duplicate {
+    Duplicate { link: link.clone(), address: (*address).into(), hardware_address: hardware_address(&other), used: true }
 }
 
 #[derive(Debug)]
@@ -49,7 +45,7 @@ impl Watched {
     /// These are the addresses now, with the number of times that their link has lost its carrier.
     pub fn follow(&mut self, own: BTreeMap<Key, u32>, now: Duration) -> Vec<Told> {
         let gone: Vec<Key> = self.0.keys().filter(|key| !own.contains_key(key)).cloned().collect();
-        let was_told = |(key, entry): (Key, Entry)| entry.other.map(|_| Told::Forgotten(key));
+        let was_told = |(key, entry): (Key, Entry)| entry.other.map(|mac| Told::Forgotten(duplicate(&key, mac)));
         let told = gone.into_iter().filter_map(|key| self.0.remove_entry(&key)).filter_map(was_told).collect();
         for (key, carrier_losses) in own {
             let entry = self.0.entry(key).or_insert(Entry { carrier_losses, unanswered: 0, due: Some(now), other: None });
@@ -70,10 +66,10 @@ impl Watched {
         entry.other = Some(mac);
         // An address that all questions had been asked about is looked at again from now on.
         entry.due = entry.due.or(Some(Duration::ZERO));
-        vec![Told::Found(key.clone(), mac)]
+        vec![Told::Found(duplicate(key, mac))]
     }
 
-    /// What is to be said now, and which duplicates have ended.
+    /// What is to be said now, and which duplicates have ended: those about which as many questions as [`PROBES`] were not answered.
     pub fn due(&mut self, now: Duration) -> (Vec<(Key, Say)>, Vec<Told>) {
         let (mut say, mut told) = (Vec::new(), Vec::new());
         for (key, entry) in self.0.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now)) {
@@ -85,7 +81,7 @@ impl Watched {
             }
             entry.due = None;
             say.push((key.clone(), Say::Announce));
-            told.extend(entry.other.take().map(|_| Told::Ended(key.clone())));
+            told.extend(entry.other.take().map(|mac| Told::Ended(duplicate(key, mac))));
         }
         (say, told)
     }
@@ -141,13 +137,13 @@ mod tests {
     fn a_duplicate_is_told_once_and_its_end_too() {
         let mut watched = Watched::default();
         watched.follow([(key(), 0)].into(), Duration::ZERO);
-        assert_eq!(run(&mut watched, 0, 600, true).1, [Told::Found(key(), MAC)]);
+        assert_eq!(run(&mut watched, 0, 600, true).1, [Told::Found(duplicate(&key(), MAC))]);
         assert_eq!(watched.heard(&key(), [9; 6]), []);
         let (said, told) = run(&mut watched, 601, 1200, false);
-        assert_eq!((said.last(), told), (Some(&Say::Announce), vec![Told::Ended(key())]));
+        assert_eq!((said.last(), told), (Some(&Say::Announce), vec![Told::Ended(duplicate(&key(), MAC))]));
         // One that speaks later, unasked.
-        assert_eq!(watched.heard(&key(), MAC), [Told::Found(key(), MAC)]);
-        assert_eq!(watched.follow(BTreeMap::new(), Duration::from_secs(1300)), [Told::Forgotten(key())]);
+        assert_eq!(watched.heard(&key(), MAC), [Told::Found(duplicate(&key(), MAC))]);
+        assert_eq!(watched.follow(BTreeMap::new(), Duration::from_secs(1300)), [Told::Forgotten(duplicate(&key(), MAC))]);
         assert_eq!((watched.heard(&key(), MAC), watched.wake()), (vec![], None));
     }
 }

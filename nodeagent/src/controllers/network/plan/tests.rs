@@ -11,7 +11,7 @@ pub fn ethernet(index: u32, up: bool) -> Link {
     Link { index, kind: "ethernet".into(), hardware_address, mtu: 1500, up, carrier: up, ..Link::default() }
 }
 
-fn lease() -> Lease {
+pub fn lease() -> Lease {
     Lease {
         address: "10.0.2.15/24".parse().unwrap(),
         routes: vec![LeaseRoute { to: "0.0.0.0/0".parse().unwrap(), via: Some("10.0.2.2".parse().unwrap()) }],
@@ -39,6 +39,8 @@ fn carry_out(seen: &mut Seen, action: Action) {
         }
         Action::AddAddress(address) => assert!(seen.kernel.addresses.insert(address)),
         Action::RemoveAddress(address) => assert!(seen.kernel.addresses.remove(&address)),
+        Action::TryAddressAgain(address) => panic!("no address here is refused, and {address:?} neither"),
+        Action::TellDuplicate(told) => panic!("no address here is another machine's: {told:?}"),
         Action::AddRoute(route) => assert!(seen.kernel.routes.insert(route)),
         Action::RemoveRoute(route) => assert!(seen.kernel.routes.remove(&route)),
         Action::AddRule(rule) => assert!(seen.kernel.rules.insert(rule)),
@@ -103,7 +105,7 @@ fn without_a_config_every_ethernet_link_gets_a_lease() {
 fn a_lost_lease_takes_its_address_and_routes_with_it_and_nothing_else() {
     let mut seen = in_maintenance();
     settle(&mut seen);
-    let foreign = Address { link: "eth0".into(), address: "192.0.2.7/32".parse().unwrap(), owned: false };
+    let foreign = Address { link: "eth0".into(), address: "192.0.2.7/32".parse().unwrap(), owned: false, state: AddressState::default() };
     seen.kernel.addresses.insert(foreign.clone());
     seen.leases.clear();
     settle(&mut seen);
@@ -168,7 +170,7 @@ fn the_node_ip_is_on_the_link_of_the_best_default_route() {
     let mut kernel = Kernel::default();
     for (link, address, metric) in [("eth0", "192.0.2.1/24", 2048), ("eth1", "198.51.100.1/24", 1024)] {
         let address: IpNet = address.parse().unwrap();
-        kernel.addresses.insert(Address { link: link.into(), address, owned: true });
+        kernel.addresses.insert(Address { link: link.into(), address, owned: true, state: AddressState::default() });
         kernel.routes.insert(Route {
             link: link.into(),
             to: "0.0.0.0/0".parse().unwrap(),
@@ -189,7 +191,12 @@ fn the_node_ip_is_on_the_link_of_the_best_default_route() {
 fn without_a_default_route_the_node_ip_is_on_an_ethernet_link() {
     let mut kernel = in_maintenance().kernel;
     for (link, address) in [("cni0", "10.244.0.1/24"), ("eth0", "10.0.2.15/24")] {
-        kernel.addresses.insert(Address { link: link.into(), address: address.parse().unwrap(), owned: true });
+        kernel.addresses.insert(Address {
+            link: link.into(),
+            address: address.parse().unwrap(),
+            owned: true,
+            state: AddressState::default(),
+        });
     }
     assert_eq!(node_ip(&kernel, &[], &|_| false, true), Some("10.0.2.15".parse().unwrap()));
 }

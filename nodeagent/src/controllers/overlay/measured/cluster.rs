@@ -1,15 +1,12 @@
-//! With a real API server and five hundred Nodes: how soon a new one is reached, and how much a change of one brings over the wire.
+//! With a real API server and five hundred Nodes: how soon a new one is reached.
 
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use controlplane::pki::CertificateId;
-use http::Request;
-use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::client::Body;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use super::super::Overlay;
@@ -42,34 +39,6 @@ fn node(number: u16) -> Value {
         } },
         "spec": { "podCIDR": pods, "podCIDRs": [pods] },
     })
-}
-
-/// What a kubelet reports of a machine in use: fifty images is the most that it lists.
-fn status() -> Value {
-    let image = |number: u32| {
-        let name = format!("registry.example/team/application-{number}");
-        json!({ "names": [format!("{name}@sha256:{}", "5".repeat(64)), format!("{name}:v1.{number}.0")], "sizeBytes": 50_000_000 + number })
-    };
-    let condition = |kind: &str| {
-        json!({ "type": kind, "status": if kind == "Ready" { "True" } else { "False" }, "reason": format!("KubeletHas{kind}"),
-            "message": format!("kubelet has no {kind}"), "lastHeartbeatTime": "2026-11-25T09:00:00Z", "lastTransitionTime": "2026-11-25T09:00:00Z" })
-    };
-    let images: Vec<Value> = (0..50).map(image).collect();
-    let conditions = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"].map(condition);
-    json!({ "status": {
-        "conditions": conditions,
-        "capacity": { "cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi" },
-        "allocatable": { "cpu": "7900m", "memory": "31Gi", "pods": "110", "ephemeral-storage": "90Gi" },
-        "images": images,
-    } })
-}
-
-/// Bytes of the object in an answer of this kind.
-async fn size(client: &kube::Client, accept: &str) -> anyhow::Result<f64> {
-    let request = Request::get(format!("/api/v1/nodes/{}", name(2))).header("accept", accept).body(Body::empty())?;
-    let answer = client.send(request).await?;
-    ensure!(answer.status().is_success(), "{accept}: {}", answer.status());
-    Ok(answer.into_body().collect().await?.to_bytes().len() as f64)
 }
 
 #[test]
@@ -107,24 +76,6 @@ fn figures() {
         }
         figure("new Node reached, 500 Nodes, p50", "microseconds", &[quantile(&joins, 0.5)], None, json!("none"));
         figure("new Node reached, 500 Nodes, p99", "microseconds", &[quantile(&joins, 0.99)], None, json!({ "atMost": 250_000.0 }));
-
-        nodes.patch_status(&name(2), &PatchParams::default(), &Patch::Merge(&status())).await?;
-        let client = admin.kube();
-        let whole = size(client, "application/json").await?;
-        for (words, accept) in [
-            ("its metadata alone", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
-            ("its metadata alone, protobuf", "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
-            ("the Node, protobuf", "application/vnd.kubernetes.protobuf"),
-        ] {
-            let narrowed = size(client, accept).await?;
-            figure(
-                &format!("bytes of a change: {words}, beside the Node"),
-                "count",
-                &[narrowed],
-                Some(&[whole]),
-                json!({ "ratioAtMost": 0.02 }),
-            );
-        }
         Ok(())
     });
 }

@@ -18,7 +18,7 @@ use crate::controllers::fixtures::machine;
 use crate::controllers::namespace::Namespace;
 use crate::init_client::InitClient;
 use crate::node::Applied;
-use crate::resources::network::{Hostname, NodeIps};
+use crate::resources::network::{AddressState, Hostname, NodeIps};
 
 /// Upstream's tests have three namespaces with three pods each. Those of z are on another machine.
 pub const PODS: [(&str, &str, u8); 9] = [
@@ -118,7 +118,8 @@ impl Lab {
         .unwrap();
         agent.store.put("here", &crate::controllers::cluster_node::describe(&described));
         for (link, address) in [("cni0", "10.244.1.1/24"), ("cni0", "fd00:0:0:1::1/64"), ("eth0", "192.0.2.1/24")] {
-            let address = Address { link: link.to_owned(), address: address.parse().unwrap(), owned: false };
+            let address =
+                Address { link: link.to_owned(), address: address.parse().unwrap(), owned: false, state: AddressState::default() };
             agent.store.put(&format!("{link}/{}", address.address), &address);
         }
         // As on a machine, where Services and masquerading have the kernel keep track of connections before there is any pod.

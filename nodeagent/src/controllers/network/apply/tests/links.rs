@@ -34,6 +34,7 @@ fn of_links(plan: Plan<Action>) -> Vec<Action> {
                 | Action::TellNodeIps(_)
                 | Action::StartDhcp { .. }
                 | Action::StopDhcp(_)
+                | Action::TellDuplicate(_)
         )
     };
     actions.into_iter().filter(|action| !is_other(action)).collect()

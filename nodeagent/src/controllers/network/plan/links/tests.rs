@@ -9,7 +9,7 @@ use super::super::{Action, Seen, plan};
 use super::*;
 use crate::controllers::fixtures::{changed, machine};
 use crate::plan::Plan;
-use crate::resources::network::Address;
+use crate::resources::network::{Address, AddressState};
 
 /// Does to the snapshot what the kernel would do.
 pub fn shape(seen: &mut Seen, change: LinkChange) {
@@ -248,7 +248,8 @@ fn a_member_gives_its_addresses_up_first_and_gets_them_back() {
     let single = json!([{ "name": "eth0", "addresses": ["192.0.2.1/24"] }]);
     let mut seen = seen(&single);
     settle_or_wait(&mut seen);
-    let on = |link: &str| Address { link: link.into(), address: "192.0.2.1/24".parse().unwrap(), owned: true };
+    let on =
+        |link: &str| Address { link: link.into(), address: "192.0.2.1/24".parse().unwrap(), owned: true, state: AddressState::default() };
     let mut bonded = bond(&["eth0", "eth1"], json!({}));
     bonded["addresses"] = json!(["192.0.2.1/24"]);
     for (interfaces, link) in [(json!([bonded]), "bond0"), (single, "eth0")] {
