@@ -5,6 +5,8 @@
 mod answer;
 mod ask;
 mod discovery;
+#[cfg(test)]
+mod gap;
 mod pods;
 #[cfg(test)]
 mod real;
