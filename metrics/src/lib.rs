@@ -1,4 +1,4 @@
-//! What a machine, its services, pods and containers use, and how long they wait for it: read from cgroup v2 and /proc once a second, at a
+//! What a machine, its services, pods and containers use, and how long they wait for it: read from cgroup v2 and /proc about once a second, at a
 //! cost that is kept under a budget.
 //!
 //! The tree of cgroups is followed by inotify; of each cgroup a handful of files stay open and are read in place. What the kernel does not

@@ -138,9 +138,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(scores::follow(node.clone(), usage.clone(), listeners.clone()));
     tokio::spawn(scores::bindings(node.clone(), listeners.scores.clone()));
     tokio::spawn(scores::publish(node.clone(), listeners.scores.clone()));
-    tokio::spawn(scores::serve(node.clone(), listeners.scores));
+    tokio::spawn(scores::serve(node.clone(), listeners.scores.clone()));
     let reviews = Reviews::new(node.clone());
-    tokio::spawn(metrics_api::run(node.clone(), listeners.cluster, reviews.clone()));
+    tokio::spawn(metrics_api::run(node.clone(), listeners, reviews.clone()));
     tokio::spawn(boots.clone().follow());
     tokio::spawn(Gate::new(node.clone(), upgrades.clone(), power.clone(), Clock::new(&root)).run());
 
@@ -240,7 +240,7 @@ fn start_controllers(node: &Node) -> anyhow::Result<()> {
     tokio::spawn(controller::run(VirtualIp::new()?, node.clone()));
     tokio::spawn(controller::run(Manifests::default(), node.clone()));
     tokio::spawn(controller::run(Dns, node.clone()));
-    tokio::spawn(controller::run(MetricsApis, node.clone()));
+    tokio::spawn(controller::run(MetricsApis::default(), node.clone()));
     tokio::spawn(controller::run(MachineRecords::default(), node.clone()));
     tokio::spawn(approver::follow(node.clone()));
     tokio::spawn(controller::run(Approver, node.clone()));

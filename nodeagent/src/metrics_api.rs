@@ -5,6 +5,8 @@
 mod answer;
 mod ask;
 mod discovery;
+#[cfg(test)]
+mod gap;
 mod pods;
 #[cfg(test)]
 mod real;
@@ -16,7 +18,7 @@ mod standing;
 use crate::controllers::machine::Machine;
 use crate::node::Node;
 use crate::reviews::Reviews;
-use crate::usage::cluster::ClusterUsage;
+use crate::scores::Listeners;
 use pods::Pods;
 use sources::Sources;
 
@@ -27,8 +29,9 @@ pub fn is_wanted(machine: &Machine) -> bool {
 }
 
 /// Everything of it, for as long as the agent lives.
-pub async fn run(node: Node, cluster: ClusterUsage, reviews: Reviews) {
+pub async fn run(node: Node, listeners: Listeners, reviews: Reviews) {
     let pods = Pods::default();
-    let sources = Sources::new(node.clone(), cluster, pods.clone());
-    tokio::join!(pods::follow(node.clone(), pods), standing::publish(sources.clone()), serve::serve(node, sources, reviews));
+    let sources = Sources::new(node.clone(), listeners.cluster, pods.clone());
+    let standing = standing::publish(sources.clone(), listeners.voices);
+    tokio::join!(pods::follow(node.clone(), pods), standing, serve::serve(node, sources, reviews));
 }

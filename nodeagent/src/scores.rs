@@ -10,6 +10,6 @@ mod serve;
 
 pub use bindings::bindings;
 pub use extender::Scores;
-pub use follow::{Listeners, follow};
+pub use follow::{Listeners, follow, until_control_plane};
 pub use publish::publish;
 pub use serve::serve;

@@ -4,6 +4,7 @@ mod changes;
 pub mod cluster;
 mod naming;
 mod telling;
+pub mod voices;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,10 @@ impl Usage {
     /// Figures that do not change.
     #[cfg(test)]
     pub fn of(snapshot: Snapshot, names: Names) -> Usage {
-        Usage { snapshots: watch::channel(Arc::new(snapshot)).1, names: watch::channel(Arc::new(names)).1 }
+        let (sender, snapshots) = watch::channel(Arc::new(snapshot));
+        // As a collector that is still there.
+        std::mem::forget(sender);
+        Usage { snapshots, names: watch::channel(Arc::new(names)).1 }
     }
 
     /// The newest figures, and what is called how. Nothing in them before the first sweep.

@@ -1,5 +1,6 @@
 //! Has the API servers ask the control planes' agents for metrics.k8s.io and custom.metrics.k8s.io: one APIService each, a Service, and an
-//! EndpointSlice of this machine's own, which says whether it answers. A control plane that falls silent is marked by the others.
+//! EndpointSlice of this machine's own, which says whether it answers. A control plane that falls silent is marked by the others; one that was marked in
+//! error says again that it answers, a few times a minute at the most.
 //!
 //! An API that somebody else serves (metrics-server, an adapter) is theirs; once they are gone, it is served from here again.
 //!
@@ -9,8 +10,11 @@
 mod apply;
 mod observe;
 mod plan;
+mod returns;
 
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::machine::Machine;
 use crate::controller::{Controller, Wake};
@@ -18,12 +22,15 @@ use crate::node::Node;
 use crate::plan::Plan;
 pub use apply::leave;
 use plan::{Action, Seen};
+use returns::Returns;
 
 /// Owner of the objects' fields.
 pub const FIELD_MANAGER: &str = "corten-metrics";
 
-#[derive(Debug)]
-pub struct MetricsApis;
+#[derive(Debug, Default)]
+pub struct MetricsApis {
+    returns: Returns,
+}
 
 impl Controller for MetricsApis {
     type Seen = Seen;
@@ -34,7 +41,8 @@ impl Controller for MetricsApis {
     const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
     async fn observe(&mut self, node: &Node) -> anyhow::Result<Seen> {
-        observe::observe(node).await
+        let seen = observe::observe(node).await?;
+        Ok(Seen { may_return: self.returns.are_few(Instant::now()), ..seen })
     }
 
     fn plan(&self, seen: &Seen) -> Plan<Action> {
@@ -43,6 +51,11 @@ impl Controller for MetricsApis {
 
     async fn apply(&mut self, action: Action, node: &Node) -> anyhow::Result<()> {
         let machine = Machine::observe(node).map_err(|missing| anyhow::anyhow!("{missing:?} went missing"))?;
-        apply::apply(action, &machine, node).await
+        let returns = matches!(&action, Action::PutSlice { node, ready: true, .. } if *node == machine.facts.node_name);
+        apply::apply(action, &machine, node).await?;
+        if returns {
+            self.returns.add(Instant::now());
+        }
+        Ok(())
     }
 }

@@ -23,8 +23,7 @@ use crate::node::{Applied, Node};
 use crate::resources::manifests::ManifestSet;
 use crate::resources::network::{Hostname, NodeIps};
 use crate::resources::time::TimeStatus;
-use machine_under_test::MachineUnderTest;
-pub use machine_under_test::until;
+pub use machine_under_test::{MachineUnderTest, until};
 
 #[path = "../../../controlplane/tests/real_apiserver/machine_under_test.rs"]
 #[expect(dead_code, reason = "controlplane's own tests use the rest of it")]
@@ -67,7 +66,7 @@ impl RealCluster {
                 assert!(std::process::Command::new("ip").args(line.split(' ')).status().unwrap().success(), "ip {line}");
             }
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let node = node(&machine);
+            let node = node(&machine, IpAddr::from(NODE_IP));
             let cluster = RealCluster { node, machine };
             runtime.block_on(async move {
                 let mut cluster = cluster;
@@ -107,6 +106,13 @@ impl RealCluster {
         })
         .await?;
         Ok(())
+    }
+
+    /// Another control plane of the cluster with certificates of its own, of which nothing runs but what the test starts.
+    pub fn beside(&self, name: &str, address: IpAddr) -> anyhow::Result<(MachineUnderTest, Node)> {
+        let machine = self.machine.beside(name, address)?;
+        let node = node(&machine, address);
+        Ok((machine, node))
     }
 
     /// Runs a controller for the rest of the test.
@@ -187,12 +193,12 @@ fn merge(base: &mut Value, over: Value) {
     }
 }
 
-fn node(machine: &MachineUnderTest) -> Node {
+fn node(machine: &MachineUnderTest, address: IpAddr) -> Node {
     let root = machine.facts.root.clone();
     let node = Node::new(root.clone(), InitClient::new(root.init_socket()));
     node.set_config(Applied { generation: 1, config: Arc::new(machine.config.clone()) });
     node.store.put(Hostname::NAME, &Hostname { hostname: machine.facts.node_name.clone(), source: "config".to_owned() });
-    node.store.put(NodeIps::NAME, &NodeIps { addresses: vec![IpAddr::from(NODE_IP)] });
+    node.store.put(NodeIps::NAME, &NodeIps { addresses: vec![address] });
     node.store.put(TimeStatus::NAME, &TimeStatus { synchronized: true, ..TimeStatus::default() });
     node
 }

@@ -1,5 +1,7 @@
 //! The members of etcd's cluster, as this control plane sees them.
 
+use std::collections::BTreeSet;
+
 use controlplane::etcd::MemberId;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,12 @@ impl Resource for EtcdMember {
 }
 
 impl EtcdMember {
+    /// The names of all control planes that this one knows: of members, but for those that were removed.
+    pub fn control_planes(store: &Store) -> BTreeSet<String> {
+        let members = store.all::<EtcdMember>().into_iter();
+        members.filter(|(_, member)| member.role != EtcdRole::Removed).map(|(name, _)| name).collect()
+    }
+
     /// Whether the others have removed this machine's member: its data is worth nothing to anybody, and its etcd can do nothing but end.
     pub fn own_removed(store: &Store) -> bool {
         store.all::<EtcdMember>().values().any(|member| member.local && member.role == EtcdRole::Removed)

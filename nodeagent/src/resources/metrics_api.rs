@@ -20,7 +20,7 @@ pub enum ServerState {
     Starting,
     /// Another's: it tells of itself.
     Heard,
-    /// Another's: nothing was heard of it for some seconds.
+    /// Another's: nothing was heard of it for a second, or it takes no calls.
     Silent,
     /// Another's: it has had no time to tell anything yet.
     Unknown,

@@ -86,11 +86,6 @@ impl ClusterUsage {
         self.lock().remove(node);
     }
 
-    /// For how long nothing was heard of a node; none of one that never told anything.
-    pub fn silence(&self, node: &str, now: Instant) -> Option<Duration> {
-        self.lock().get(node).map(|told| now - told.heard)
-    }
-
     /// A look at one moment. Nothing is taken in meanwhile, so keep it short.
     pub fn look(&self, now: Instant) -> Look<'_> {
         Look { all: self.lock(), now }
@@ -271,12 +266,14 @@ mod tests {
             cluster.add("a", &answer(second, vec![usage(1, "u", "app", 0, 7)], vec![]), second == 0, now);
         }
         assert!(cluster.look(now).pod("a", "u").is_some());
-        assert_eq!(cluster.silence("a", now + STALE), Some(STALE));
         let later = cluster.look(now + STALE);
         assert_eq!((later.node("a"), later.pod("a", "u")), (None, None));
         drop(later);
+        // A heartbeat tells nothing, however new it is.
+        cluster.add("a", &StreamMetricsResponse::default(), false, now + STALE);
+        assert_eq!(cluster.look(now + STALE).node("a"), None);
         cluster.remove("a");
-        assert_eq!(cluster.silence("a", now), None);
+        assert_eq!(cluster.look(now).node("a"), None);
     }
 
     #[test]

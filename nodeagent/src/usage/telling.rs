@@ -8,6 +8,7 @@ use metrics::rates::Stalls;
 use metrics::{Names, Place, Reading, Snapshot};
 
 use super::changes::Changes;
+use super::voices::HEARTBEAT;
 
 /// What one client is told, answer by answer.
 #[derive(Debug)]
@@ -23,7 +24,12 @@ impl Telling {
 
     /// As control planes ask: for the node, and for what changed of its pods.
     pub fn to_control_planes() -> StreamMetricsRequest {
-        StreamMetricsRequest { interval: None, node_only: true, pod_changes: true }
+        StreamMetricsRequest { interval: None, node_only: true, pod_changes: true, heartbeat: None }
+    }
+
+    /// As control planes ask each other, who have to find out soon which of them are gone.
+    pub fn among_control_planes() -> StreamMetricsRequest {
+        StreamMetricsRequest { heartbeat: prost_types::Duration::try_from(HEARTBEAT).ok(), ..Telling::to_control_planes() }
     }
 
     pub fn next(&mut self, snapshot: &Snapshot, names: &Names) -> StreamMetricsResponse {

@@ -16,7 +16,7 @@ use crate::controllers::api;
 use crate::controllers::machine::Machine;
 use crate::node::Node;
 use crate::resources::cluster::ApiServer;
-use crate::resources::etcd::{EtcdMember, EtcdRole};
+use crate::resources::etcd::EtcdMember;
 use crate::resources::manifests::ManifestSet;
 use crate::resources::metrics_api::{MetricsApi, MetricsServer};
 
@@ -24,17 +24,17 @@ pub async fn observe(node: &Node) -> anyhow::Result<Seen> {
     let machine = Machine::observe(node);
     let applied = ManifestSet::is_applied(&node.store) && ApiServer::local_ready(&node.store);
     let concerned = machine.as_ref().ok().filter(|machine| applied && is_concerned(machine));
-    let members = node.store.all::<EtcdMember>().into_iter().filter(|(_, member)| member.role != EtcdRole::Removed);
     Ok(Seen {
         applied,
         servers: node.store.all::<MetricsServer>(),
-        members: members.map(|(name, _)| name).collect(),
+        members: EtcdMember::control_planes(&node.store),
         claimed: concerned.map(claimed).transpose()?.unwrap_or_default(),
         found: match concerned {
             Some(machine) => Some(look(machine).await?),
             None => None,
         },
         told: node.store.all::<MetricsApi>(),
+        may_return: true,
         machine,
     })
 }
@@ -55,15 +55,26 @@ fn claimed(machine: &Machine) -> anyhow::Result<BTreeMap<Group, String>> {
 
 async fn look(machine: &Machine) -> anyhow::Result<Found> {
     let client = api::super_user(&machine.config)?.kube().clone();
-    let registered = Api::<APIService>::all(client.clone()).list(&ListParams::default()).await.context("listing APIServices")?;
-    let service = Api::<Service>::namespaced(client.clone(), NAMESPACE).get_opt(NAME).await;
-    let slices = Api::<EndpointSlice>::namespaced(client, NAMESPACE);
-    let slices = slices.list(&ListParams::default().labels(&format!("{SERVICE_NAME_LABEL}={NAME}"))).await;
+    // At once: while this goes on, a control plane that died is still asked.
+    let registered = async {
+        let listed = Api::<APIService>::all(client.clone()).list(&ListParams::default()).await;
+        listed.context("listing APIServices")
+    };
+    let service = async {
+        let found = Api::<Service>::namespaced(client.clone(), NAMESPACE).get_opt(NAME).await;
+        found.with_context(|| format!("reading Service {NAMESPACE}/{NAME}"))
+    };
+    let slices = async {
+        let of_service = ListParams::default().labels(&format!("{SERVICE_NAME_LABEL}={NAME}"));
+        let listed = Api::<EndpointSlice>::namespaced(client.clone(), NAMESPACE).list(&of_service).await;
+        listed.context("listing EndpointSlices")
+    };
+    let (registered, service, slices) = tokio::try_join!(registered, service, slices)?;
     let authorities = &machine.config.cluster.certificate_authorities.kubernetes.certificate;
     Ok(Found {
         registered: registered.items.into_iter().filter_map(|object| describe(object, authorities)).collect(),
-        service: service.with_context(|| format!("reading Service {NAMESPACE}/{NAME}"))?.is_some_and(|service| is_ours(&service)),
-        slices: slices.context("listing EndpointSlices")?.items.into_iter().filter_map(slice).collect(),
+        service: service.is_some_and(|service| is_ours(&service)),
+        slices: slices.items.into_iter().filter_map(slice).collect(),
     })
 }
 

@@ -24,6 +24,8 @@ pub struct Seen {
     pub found: Option<Found>,
     /// What the board says, by the group's name.
     pub told: BTreeMap<String, MetricsApi>,
+    /// Whether this machine may say again that it answers: not when others marked it too often of late.
+    pub may_return: bool,
 }
 
 /// What the cluster has.
@@ -120,12 +122,16 @@ fn keep(seen: &Seen, machine: &Machine, found: &Found) -> Vec<Action> {
     if let Some(address) = machine.facts.node_ips.first() {
         let wanted = Slice { address: address.to_string(), ready: answers };
         let there = found.slices.get(own);
+        // Whom others do not hear again and again is not asked for a while, as long as somebody else is.
+        let marked = answers && there.is_some_and(|slice| slice.address == wanted.address && !slice.ready);
+        let rests = marked && !seen.may_return && remains(seen, found, own);
         // Nobody has to know of one that has never answered.
-        if there.map_or(answers, |slice| *slice != wanted) {
+        if !rests && there.map_or(answers, |slice| *slice != wanted) {
             actions.push(Action::PutSlice { node: own.clone(), address: *address, ready: answers });
         }
     }
-    actions.extend(found.slices.iter().filter(|(name, _)| *name != own).filter_map(|(name, slice)| of_another(seen, own, name, slice)));
+    let others = found.slices.iter().filter(|(name, _)| *name != own);
+    actions.extend(others.filter_map(|(name, slice)| of_another(seen, found, own, name, slice)));
     let mut told = BTreeMap::new();
     for group in Group::ALL {
         let (of_group, status) = register(seen, found, group, answers);
@@ -137,13 +143,20 @@ fn keep(seen: &Seen, machine: &Machine, found: &Found) -> Vec<Action> {
 }
 
 /// What is due for another control plane's slice.
-fn of_another(seen: &Seen, own: &str, name: &str, slice: &Slice) -> Option<Action> {
+fn of_another(seen: &Seen, found: &Found, own: &str, name: &str, slice: &Slice) -> Option<Action> {
     if seen.members.contains(own) && !seen.members.contains(name) {
         return Some(Action::RemoveSlice { node: name.to_owned() });
     }
     let silent = seen.servers.get(name).is_some_and(|server| server.state == ServerState::Silent);
-    let address = slice.address.parse().ok().filter(|_| silent && slice.ready)?;
+    let address = slice.address.parse().ok().filter(|_| silent && slice.ready && remains(seen, found, name))?;
     Some(Action::PutSlice { node: name.to_owned(), address, ready: false })
+}
+
+/// Whether somebody else is asked who answers, as far as this machine knows.
+fn remains(seen: &Seen, found: &Found, but: &str) -> bool {
+    let answers = |state| matches!(state, ServerState::Answering | ServerState::Heard);
+    let mut asked = found.slices.iter().filter(|(name, slice)| *name != but && slice.ready);
+    asked.any(|(name, _)| seen.servers.get(name).is_some_and(|server| answers(server.state)))
 }
 
 /// What is due for an API, and who serves it.

@@ -32,7 +32,7 @@ fn a_vertical_pod_autoscaler_recommends_what_pods_use() {
             let (pod, uid) = running_pod(&admin, "web").await?;
             // No agent reads anything of this one.
             running_pod(&admin, "silent").await?;
-            let files = run_agent(cluster, &uid)?;
+            let (files, _) = run_agent(cluster, &uid)?;
             tokio::spawn(half_a_cpu(files, Instant::now(), |_| GIB));
             are_available(&admin).await?;
             // Its histogram keeps for days what it has once been told.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use api::v1::StreamMetricsRequest;
+use api::v1::metrics_server::{self, MetricsServer};
 use controlplane::generate::{Options, generate};
 use controlplane::pki::{AuthorityId, CertificateId, CertificateRequest, Issued, MachineRole, San, Usage, machine_client};
 use controlplane::secrets::Secrets;
@@ -18,7 +20,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProt
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
 
 pub use super::init::{Init, read, service};
 use crate::admission::Admission;
@@ -37,6 +41,7 @@ use crate::resources::cluster::Certificate;
 use crate::resources::link::Link;
 use crate::resources::network::{Address, AddressState};
 use crate::reviews::Reviews;
+use crate::server::metrics::Metrics;
 use crate::server::{Api, serve, tls};
 use crate::upgrade::Upgrades;
 use crate::usage;
@@ -351,5 +356,27 @@ pub fn api(node: &Node) -> Api {
         usage: usage::Usage::of(super::scrapes::snapshot(), super::scrapes::names()),
         reviews: Reviews::new(node.clone()),
         node: node.clone(),
+    }
+}
+
+/// The service that tells what the machine uses, and no more of the machine API; whoever shows a certificate may ask.
+pub fn only_metrics(usage: usage::Usage) -> Routes {
+    Routes::new(MetricsServer::new(Metrics(usage)))
+}
+
+/// The same of an image that knows of no heartbeats.
+pub fn only_figures(usage: usage::Usage) -> Routes {
+    Routes::new(MetricsServer::new(Figures(Metrics(usage))))
+}
+
+struct Figures(Metrics);
+
+#[tonic::async_trait]
+impl metrics_server::Metrics for Figures {
+    type StreamStream = <Metrics as metrics_server::Metrics>::StreamStream;
+
+    async fn stream(&self, mut request: Request<StreamMetricsRequest>) -> Result<Response<Self::StreamStream>, Status> {
+        request.get_mut().heartbeat = None;
+        metrics_server::Metrics::stream(&self.0, request).await
     }
 }

@@ -12,6 +12,7 @@ fn seen() -> Seen {
         claimed: BTreeMap::new(),
         found: Some(Found::default()),
         told: BTreeMap::new(),
+        may_return: true,
     }
 }
 
@@ -130,6 +131,65 @@ fn a_silent_control_plane_is_marked_and_one_that_left_is_removed() {
     with(&mut seen).slices.insert("cp-4".to_owned(), Slice { address: "192.0.2.11".to_owned(), ready: true });
     settle(&mut seen);
     assert!(with(&mut seen).slices.contains_key("cp-4"));
+}
+
+/// Three control planes, all of which are asked and heard.
+fn three() -> Seen {
+    let mut seen = seen();
+    settle(&mut seen);
+    for name in ["cp-2", "cp-3"] {
+        with(&mut seen).slices.insert(name.to_owned(), Slice { address: "192.0.2.11".to_owned(), ready: true });
+        seen.members.insert(name.to_owned());
+        seen.servers.insert(name.to_owned(), MetricsServer { state: ServerState::Heard });
+    }
+    seen
+}
+
+fn ready(seen: &Seen) -> Vec<&str> {
+    let slices = seen.found.iter().flat_map(|found| &found.slices);
+    slices.filter(|(_, slice)| slice.ready).map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn the_last_one_that_is_asked_is_not_marked() {
+    let mut seen = three();
+    let state = |seen: &mut Seen, name: &str, state| seen.servers.get_mut(name).unwrap().state = state;
+    state(&mut seen, "cp-1", ServerState::Starting);
+    state(&mut seen, "cp-2", ServerState::Silent);
+    settle(&mut seen);
+    assert_eq!(ready(&seen), ["cp-3"]);
+    // Silent as well: whoever asks may still have luck there, and has none anywhere else.
+    state(&mut seen, "cp-3", ServerState::Silent);
+    settle(&mut seen);
+    assert_eq!(ready(&seen), ["cp-3"]);
+    state(&mut seen, "cp-1", ServerState::Answering);
+    settle(&mut seen);
+    assert_eq!(ready(&seen), ["cp-1"]);
+}
+
+#[test]
+fn one_that_others_mark_too_often_stays_away_while_somebody_else_is_asked() {
+    let mut seen = three();
+    let mark = |seen: &mut Seen| with(seen).slices.get_mut("cp-1").unwrap().ready = false;
+    mark(&mut seen);
+    settle(&mut seen);
+    assert_eq!(ready(&seen), ["cp-1", "cp-2", "cp-3"]);
+    mark(&mut seen);
+    seen.may_return = false;
+    assert_eq!(settle(&mut seen), []);
+    // Those that are asked are not heard.
+    for name in ["cp-2", "cp-3"] {
+        seen.servers.get_mut(name).unwrap().state = ServerState::Silent;
+    }
+    settle(&mut seen);
+    assert_eq!(ready(&seen), ["cp-1"]);
+    // An address that is another is told at once.
+    let elsewhere = Slice { address: "192.0.2.99".to_owned(), ready: false };
+    with(&mut seen).slices.insert("cp-1".to_owned(), elsewhere);
+    seen.servers.get_mut("cp-2").unwrap().state = ServerState::Heard;
+    with(&mut seen).slices.get_mut("cp-2").unwrap().ready = true;
+    settle(&mut seen);
+    assert_eq!(with(&mut seen).slices["cp-1"], Slice { address: "192.0.2.10".to_owned(), ready: true });
 }
 
 #[test]
