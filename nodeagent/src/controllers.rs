@@ -44,6 +44,8 @@ pub mod pki;
 pub mod policy;
 pub mod pressure_taints;
 #[cfg(test)]
+pub mod program;
+#[cfg(test)]
 pub mod real_cluster;
 #[cfg(test)]
 pub mod real_init;
