@@ -22,11 +22,17 @@ impl Namespace {
     pub fn new() -> Namespace {
         let child = Command::new("unshare").args(["--net", "sleep", "900"]).spawn().unwrap();
         let namespace = Namespace(child);
-        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        // The calling thread's may be another than the process's, and is what the child begins with.
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
         while std::fs::read_link(namespace.path()).is_ok_and(|theirs| theirs == own) {
             std::thread::yield_now();
         }
         namespace
+    }
+
+    /// The one that the calling thread is in already.
+    pub fn of_this_thread() -> Namespace {
+        Namespace(Command::new("sleep").arg("900").spawn().unwrap())
     }
 
     /// Runs something on a thread of its own in the namespace: a namespace is a thread's. Sockets that it opens stay there.
