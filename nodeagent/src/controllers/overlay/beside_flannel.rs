@@ -28,8 +28,6 @@ const OWN_ADDRESS: &str = "192.0.2.20";
 const OTHER: &str = "with-flannel";
 const OTHER_ADDRESS: &str = "192.0.2.31";
 const OTHER_PODS: &str = "10.244.31.0/24";
-/// As another machine finds it: an address that its certificate has.
-const API_SERVER: &str = "https://192.0.2.10:6443";
 const PREFIX: &str = "flannel.alpha.coreos.com";
 
 struct Pod {
@@ -65,13 +63,8 @@ impl Pair {
     /// Pods have the MTU that both overlays come to.
     async fn new(cluster: &RealCluster, mtu: u16) -> anyhow::Result<Pair> {
         let node = &cluster.node;
-        // The link of this machine is a bridge already.
-        let (own, other) = (Namespace::of_this_thread(), Namespace::new());
-        own.run(&format!("ip link add port31 type veth peer name eth0 netns {}", other.pid()));
-        own.run("ip link set port31 master eth0 up");
-        for line in ["ip link set lo up", "ip link set eth0 up", "ip address add 192.0.2.31/24 dev eth0"] {
-            other.run(line);
-        }
+        let own = Namespace::of_this_thread();
+        let other = flanneld::machine(&own, OTHER_ADDRESS);
         let spec = json!({ "spec": { "podCIDR": OTHER_PODS, "podCIDRs": [OTHER_PODS] } });
         cluster.register(&cluster.admin()?, OTHER, OTHER_ADDRESS, spec).await?;
         cluster.register(&cluster.as_who(CertificateId::KubeletClient)?, OWN, OWN_ADDRESS, json!({})).await?;
@@ -83,7 +76,7 @@ impl Pair {
         })
         .await?;
         let pods = Arc::new([Pod::new(&own, own_network, mtu), Pod::new(&other, OTHER_PODS.parse::<IpNet>()?, mtu)]);
-        Ok(Pair { own, other, own_network, pods, kubeconfig: cluster.kubeconfig(API_SERVER)? })
+        Ok(Pair { own, other, own_network, pods, kubeconfig: cluster.kubeconfig(flanneld::API_SERVER)? })
     }
 
     fn start_flannel(&self, backend: &str) -> anyhow::Result<Program> {

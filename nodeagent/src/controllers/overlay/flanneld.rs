@@ -10,6 +10,20 @@ use crate::controllers::program::Program;
 
 /// Of clusters in tests and benchmarks.
 const NETWORK: &str = "10.244.0.0/16";
+/// As its machine finds it in a real cluster: an address that the certificate has.
+pub const API_SERVER: &str = "https://192.0.2.10:6443";
+
+/// A machine for it, on the link of a real cluster's machine: that is a bridge.
+pub fn machine(cluster: &Namespace, address: &str) -> Namespace {
+    let machine = Namespace::new();
+    cluster.run(&format!("ip link add port0 type veth peer name eth0 netns {}", machine.pid()));
+    cluster.run("ip link set port0 master eth0 up");
+    for line in ["ip link set lo up", "ip link set eth0 up"] {
+        machine.run(line);
+    }
+    machine.run(&format!("ip address add {address}/24 dev eth0"));
+    machine
+}
 
 /// As its DaemonSet runs it: leases are in the cluster's Nodes, of which this is one.
 pub fn of_a_cluster(host: &Namespace, node: &str, backend: &str, kubeconfig: &str) -> anyhow::Result<Program> {
