@@ -44,6 +44,8 @@ pub mod pki;
 pub mod policy;
 pub mod pressure_taints;
 #[cfg(test)]
+pub mod program;
+#[cfg(test)]
 pub mod real_cluster;
 #[cfg(test)]
 pub mod real_init;
@@ -53,8 +55,6 @@ pub mod service;
 pub mod shared_address;
 pub mod static_pods;
 pub mod time;
-#[cfg(test)]
-pub mod upstream_program;
 pub mod virtual_ip;
 pub mod volumes;
 pub mod watch;

@@ -9,8 +9,12 @@
 mod apply;
 mod batch;
 #[cfg(test)]
+mod beside_flannel;
+#[cfg(test)]
 mod direct;
 pub mod flannel;
+#[cfg(test)]
+mod flanneld;
 mod kernel;
 #[cfg(test)]
 mod many;
@@ -21,6 +25,8 @@ mod members;
 mod message;
 #[cfg(test)]
 mod of_a_cluster;
+#[cfg(test)]
+mod packets;
 pub mod paths;
 mod peers;
 mod plan;

@@ -4,9 +4,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use controlplane::client::Client;
+use controlplane::kubeconfig::{self, Auth};
 use controlplane::{apiserver, controller_manager, etcd, pki, scheduler};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use machine::config::Config;
@@ -31,6 +33,8 @@ pub mod machine_under_test;
 
 /// Of the node, on a link of its own.
 const NODE_IP: [u8; 4] = [192, 0, 2, 20];
+/// Of certificates that tests ask for.
+const LIFETIME: Duration = Duration::from_secs(3600);
 
 pub struct RealCluster {
     pub node: Node,
@@ -126,7 +130,22 @@ impl RealCluster {
     }
 
     pub fn admin(&self) -> anyhow::Result<Client> {
-        self.machine.client(&pki::super_user(Duration::from_secs(3600)))
+        self.machine.client(&pki::super_user(LIFETIME))
+    }
+
+    /// An administrator's kubeconfig, for a program that finds the API server at this URL.
+    pub fn kubeconfig(&self, server: &str) -> anyhow::Result<String> {
+        self.kubeconfig_of(&pki::super_user(LIFETIME), server)
+    }
+
+    /// The same in somebody's name.
+    pub fn kubeconfig_of(&self, who: &pki::CertificateRequest, server: &str) -> anyhow::Result<String> {
+        let authority = &self.machine.config.cluster.certificate_authorities.kubernetes;
+        let key = authority.key.as_ref().context("the config has the key")?;
+        let issuer = pki::Authority::from_pem(&authority.certificate, key.reveal())?;
+        let issued = issuer.issue(who, SystemTime::now())?;
+        let auth = Auth::Embedded { certificate: &issued.certificate_pem, key: &issued.key_pem };
+        Ok(kubeconfig::render("demo", server, &authority.certificate, "test", auth)?)
     }
 
     pub fn as_who(&self, id: pki::CertificateId) -> anyhow::Result<Client> {
@@ -171,7 +190,7 @@ impl RealCluster {
         loop {
             beats.tick().await;
             for name in &names {
-                let now = crate::clock::date(std::time::SystemTime::now());
+                let now = crate::clock::date(SystemTime::now());
                 let ready = json!({ "type": "Ready", "status": "True", "lastHeartbeatTime": now });
                 let patch: Patch<Value> = Patch::Strategic(json!({ "status": { "conditions": [ready] } }));
                 // One that is lost is no matter; one that never comes shows in what is waited for.

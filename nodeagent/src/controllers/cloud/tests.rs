@@ -80,8 +80,7 @@ fn what_the_clouds_controller_does_to_a_node_stays() {
                 "type": "m7i.large", "zone": "eu-central-1a", "region": "eu-central-1",
                 "addresses": ["192.0.2.20", "198.51.100.20"],
             } });
-            let config = node.config().context("it has a config")?.config;
-            let manager = manager::start(&config, &cloud)?;
+            let manager = manager::start(&cluster.kubeconfig("https://127.0.0.1:6443")?, &cloud)?;
             until("the cloud's controller has initialized it", || async {
                 let spec = nodes.get("cp-1").await?.spec.context("it has one")?;
                 let taints = spec.taints.unwrap_or_default();

@@ -17,12 +17,12 @@ use tokio::time::timeout;
 use super::message::Message;
 
 /// Messages of one send: if all failed, their answers must fit into the socket's receive buffer (some 200 KiB, of which each takes 0.8).
-const MOST: usize = 128;
+pub const MOST: usize = 128;
 /// The kernel answers at once; one that is out of memory does not.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What one of the kernel's parts is spoken to in.
-pub trait Protocol: NetlinkSerializable + NetlinkDeserializable + Clone + std::fmt::Debug {
+pub trait Protocol: NetlinkSerializable + NetlinkDeserializable + std::fmt::Debug {
     const NUMBER: isize;
 }
 
@@ -35,10 +35,10 @@ impl Protocol for GenlMessage<WireguardMessage> {
 }
 
 /// Sends all of them; an error names each that failed.
-pub async fn send<P: Protocol>(messages: Vec<Message<P>>) -> anyhow::Result<()> {
+pub async fn send<P: Protocol>(mut messages: Vec<Message<P>>) -> anyhow::Result<()> {
     let mut socket = TokioSocket::new(P::NUMBER).context("opening a netlink socket")?;
     let mut failures = Vec::new();
-    for batch in messages.chunks(MOST) {
+    for batch in messages.chunks_mut(MOST) {
         let sent = timeout(DEADLINE, send_batch(&mut socket, batch)).await.context("waiting for the kernel's answer")??;
         failures.extend(sent);
     }
@@ -50,7 +50,7 @@ pub async fn send<P: Protocol>(messages: Vec<Message<P>>) -> anyhow::Result<()> 
 }
 
 /// What failed. The last message asks for an answer, and by its answer all have been worked through.
-pub async fn send_batch<P: Protocol>(socket: &mut TokioSocket, batch: &[Message<P>]) -> anyhow::Result<Vec<String>> {
+pub async fn send_batch<P: Protocol>(socket: &mut TokioSocket, batch: &mut [Message<P>]) -> anyhow::Result<Vec<String>> {
     let bytes = bytes(batch)?;
     let last = u32::try_from(batch.len())?;
     socket.send_to(&bytes, &SocketAddr::new(0, 0)).await.context("sending to the kernel")?;
@@ -71,11 +71,10 @@ pub async fn send_batch<P: Protocol>(socket: &mut TokioSocket, batch: &[Message<
 }
 
 /// As they are sent: numbered from one, the last one asks for an answer.
-pub fn bytes<P: Protocol>(batch: &[Message<P>]) -> anyhow::Result<Vec<u8>> {
+pub fn bytes<P: Protocol>(batch: &mut [Message<P>]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let last = u32::try_from(batch.len())?;
-    for (number, message) in (1..).zip(batch) {
-        let mut netlink = message.netlink.clone();
+    for (number, Message { netlink, .. }) in (1..).zip(batch) {
         netlink.header.sequence_number = number;
         if number == last {
             netlink.header.flags |= NLM_F_ACK;

@@ -2,21 +2,18 @@
 //! iproute2.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ::machine::config::OverlayBackend;
+use ipnet::IpNet;
 
+use super::packets::{End, tcp};
 use super::plan::{Action, Seen, plan};
 use super::*;
 use crate::controllers::fixtures::{changed, machine};
 use crate::controllers::namespace::Namespace;
 use crate::init_client::InitClient;
 use crate::plan::Plan;
-
-/// For what takes milliseconds where it works.
-pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The families that a cluster carries.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,30 +55,19 @@ impl Member {
         host.run(&format!("ip link add eth0 type veth peer name port{number} netns {}", switch.0.pid()));
         switch.0.run(&format!("ip link set port{number} master wire"));
         switch.0.run(&format!("ip link set port{number} up"));
-        host.run("ip link set lo up");
-        host.run(&format!("ip link add pod0 type veth peer name eth0 netns {}", pod.pid()));
-        for link in ["eth0", "pod0"] {
-            host.run(&format!("ip link set {link} up"));
-        }
         for link in ["lo", "eth0"] {
-            pod.run(&format!("ip link set {link} up"));
+            host.run(&format!("ip link set {link} up"));
         }
         if families.v4 {
             host.run(&format!("ip address add 192.0.2.{number}/24 dev eth0"));
-            host.run(&format!("ip address add 10.244.{number}.1/24 dev pod0"));
-            pod.run(&format!("ip address add 10.244.{number}.2/24 dev eth0"));
-            pod.run(&format!("ip route add default via 10.244.{number}.1"));
-            host.run("sysctl -q -w net.ipv4.ip_forward=1");
         }
         if families.v6 {
             host.run(&format!("ip address add 2001:db8::{number}/64 dev eth0 nodad"));
-            host.run(&format!("ip address add fd00:0:0:{number}::1/64 dev pod0 nodad"));
-            pod.run(&format!("ip address add fd00:0:0:{number}::2/64 dev eth0 nodad"));
-            pod.run(&format!("ip -6 route add default via fd00:0:0:{number}::1"));
-            host.run("sysctl -q -w net.ipv6.conf.all.forwarding=1");
         }
-        let backend = OverlayBackend::Vxlan;
-        Member { number, address: number, families, backend, node_ips: None, host, pod, overlays: BTreeMap::new(), peers: BTreeMap::new() }
+        let (backend, overlays, peers) = (OverlayBackend::Vxlan, BTreeMap::new(), BTreeMap::new());
+        let member = Member { number, address: number, families, backend, node_ips: None, host, pod, overlays, peers };
+        connect(&member.host, &member.pod, &member.node().pod_cidrs);
+        member
     }
 
     pub fn name(&self) -> String {
@@ -89,9 +75,7 @@ impl Member {
     }
 
     pub fn pod_address(&self, ipv6: bool) -> IpAddr {
-        let number = self.number;
-        let text = if ipv6 { format!("fd00:0:0:{number}::2") } else { format!("10.244.{number}.2") };
-        text.parse().unwrap()
+        nth(*self.node().pod_cidrs.iter().find(|network| network.addr().is_ipv6() == ipv6).unwrap(), 2)
     }
 
     pub fn both<T>(&self, v4: T, v6: T) -> Vec<T> {
@@ -180,32 +164,38 @@ impl Member {
         })
     }
 
-    /// Whether a connection of its pod to another's pod works, by an exchange of more than a packet.
+    /// Whether a connection of its pod to another's pod works.
     pub fn reaches(&self, other: &Member, ipv6: bool) -> bool {
-        static LARGE: [u8; 100_000] = [7; 100_000];
-        let listener = other.pod.enter(|| TcpListener::bind(SocketAddr::new(other.pod_address(ipv6), 0)).unwrap());
-        let address = listener.local_addr().unwrap();
-        std::thread::scope(|scope| {
-            let (done, answered) = std::sync::mpsc::channel();
-            scope.spawn(move || {
-                let Ok((mut stream, from)) = listener.accept() else { return };
-                let _ = stream.write_all(&LARGE);
-                let _ = done.send(from.ip());
-            });
-            let read = self.pod.enter(|| {
-                let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                let mut received = Vec::new();
-                stream.read_to_end(&mut received).ok()?;
-                Some(received.len())
-            });
-            if read.is_none() {
-                // Ends the listener's wait.
-                other.pod.enter(|| drop(TcpStream::connect_timeout(&address, PATIENCE)));
-                return false;
-            }
-            read == Some(LARGE.len()) && answered.recv().unwrap() == self.pod_address(ipv6)
-        })
+        let [from, to] = [self, other].map(|member| End { pod: &member.pod, address: member.pod_address(ipv6) });
+        tcp(from, to).is_ok()
+    }
+}
+
+/// Connects a pod to its machine as the CNI plugin does: of each network the machine has the first address, and the pod the second.
+pub fn connect(host: &Namespace, pod: &Namespace, networks: &[IpNet]) {
+    host.run(&format!("ip link add pod0 type veth peer name eth0 netns {}", pod.pid()));
+    host.run("ip link set pod0 up");
+    for link in ["lo", "eth0"] {
+        pod.run(&format!("ip link set {link} up"));
+    }
+    for network in networks {
+        let (family, flags, forwarding) = match network {
+            IpNet::V4(_) => ("-4", "", "net.ipv4.ip_forward"),
+            IpNet::V6(_) => ("-6", " nodad", "net.ipv6.conf.all.forwarding"),
+        };
+        let (machine, own, bits) = (nth(*network, 1), nth(*network, 2), network.prefix_len());
+        host.run(&format!("ip address add {machine}/{bits} dev pod0{flags}"));
+        pod.run(&format!("ip address add {own}/{bits} dev eth0{flags}"));
+        pod.run(&format!("ip {family} route add default via {machine}"));
+        host.run(&format!("sysctl -q -w {forwarding}=1"));
+    }
+}
+
+/// The address with this number in a network.
+pub fn nth(network: IpNet, number: u8) -> IpAddr {
+    match network {
+        IpNet::V4(network) => Ipv4Addr::from(u32::from(network.network()) + u32::from(number)).into(),
+        IpNet::V6(network) => Ipv6Addr::from(u128::from(network.network()) + u128::from(number)).into(),
     }
 }
 

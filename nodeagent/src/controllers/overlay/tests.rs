@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::members::{Families, Member, PATIENCE, Switch, cluster, settle_all};
+use super::members::{Families, Member, Switch, cluster, settle_all};
+use super::packets::PATIENCE;
 use super::plan::{Seen, plan};
 use super::*;
 use crate::init_client::InitClient;

@@ -1,22 +1,21 @@
 //! Upstream's vertical pod autoscaler, `components/vpa`: its recommender with the roles and kinds that it brings along, and nothing of ours but the
 //! metrics API.
 
+use std::process::Command;
+
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use machine::config::Manifest;
 
 use super::*;
-use crate::controllers::real_cluster::machine_under_test::components;
-use crate::controllers::upstream_program::UpstreamProgram;
+use crate::components::component;
+use crate::controllers::program::Program;
 
 const GIB: u64 = 1 << 30;
 
 /// What upstream has its users apply, as manifests of the machine config.
 fn manifests() -> Result<Vec<Manifest>> {
-    let data = components()?.join("vpa/data");
     let manifest = |name: &str, file: &str| -> Result<Manifest> {
-        let path = data.join(file);
-        let contents =
-            fs::read_to_string(&path).with_context(|| format!("{} is not there: run `make components` first", path.display()))?;
+        let contents = fs::read_to_string(component("vpa/data").join(file)).with_context(|| format!("reading {file}"))?;
         Ok(Manifest { name: name.to_owned(), contents })
     };
     Ok(vec![manifest("vpa-kinds", "vpa-v1-crd-gen.yaml")?, manifest("vpa-roles", "vpa-rbac.yaml")?])
@@ -27,7 +26,7 @@ fn a_vertical_pod_autoscaler_recommends_what_pods_use() {
     RealCluster::run(
         |config| config.cluster.manifests.extend(manifests().unwrap()),
         async |cluster| {
-            let (node, admin) = (&cluster.node, cluster.admin()?);
+            let admin = cluster.admin()?;
             cluster.register(&admin, NODE, NODE_ADDRESS, json!({})).await?;
             let (pod, uid) = running_pod(&admin, "web").await?;
             // No agent reads anything of this one.
@@ -42,7 +41,7 @@ fn a_vertical_pod_autoscaler_recommends_what_pods_use() {
                 autoscale(&admin, name).await?;
             }
             let began = Instant::now();
-            let recommender = recommender(node)?;
+            let recommender = recommender(cluster)?;
             until("the autoscaler recommends what the pod uses", || async {
                 recommends_what_the_pod_uses(&admin).await.with_context(|| recommender.log())
             })
@@ -54,8 +53,7 @@ fn a_vertical_pod_autoscaler_recommends_what_pods_use() {
 }
 
 /// Without its own account's roles it would be refused the metrics.
-fn recommender(node: &crate::node::Node) -> Result<UpstreamProgram> {
-    let config = node.config().context("it has a config")?.config;
+fn recommender(cluster: &RealCluster) -> Result<Program> {
     let who = CertificateRequest {
         common_name: "system:serviceaccount:kube-system:vpa-recommender".to_owned(),
         organization: Some("system:serviceaccounts".to_owned()),
@@ -63,7 +61,12 @@ fn recommender(node: &crate::node::Node) -> Result<UpstreamProgram> {
         usage: KeyUsage::Client,
         lifetime: Duration::from_secs(3600),
     };
-    UpstreamProgram::start(("vpa", "vpa-recommender"), &config, &who, |_| Ok(vec!["--recommender-interval=1s".to_owned()]))
+    let directory = tempfile::tempdir()?;
+    let access = directory.path().join("kubeconfig");
+    fs::write(&access, cluster.kubeconfig_of(&who, "https://127.0.0.1:6443")?)?;
+    let mut command = Command::new(component("vpa/bin/vpa-recommender"));
+    command.arg(format!("--kubeconfig={}", access.display())).arg("--recommender-interval=1s").env_clear();
+    Program::start(&mut command, directory)
 }
 
 fn autoscalers(admin: &Client, kind: &str) -> Api<DynamicObject> {

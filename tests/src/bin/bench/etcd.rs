@@ -15,5 +15,5 @@ pub fn measure(rounds: usize) -> anyhow::Result<Outcome> {
          cluster, fsynced. Restored: staged, etcd stopped, put in place, started, until all keys are read"
             .to_owned(),
     ];
-    Ok(Outcome { figures: measured::figures(TESTS, rounds, &[])?, notes, details: json!({ "rounds": rounds }) })
+    Ok(Outcome { figures: measured::figures(TESTS, rounds)?, notes, details: json!({ "rounds": rounds }) })
 }

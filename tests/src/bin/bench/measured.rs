@@ -1,6 +1,5 @@
 //! Figures that the agent's own code gives, where measuring needs what is inside of it: tests of its crate that are run for this alone.
 
-use std::ffi::OsStr;
 use std::process::Command;
 
 use ::tests::{place, program};
@@ -9,11 +8,11 @@ use anyhow::{Context, ensure};
 use crate::figure::Figure;
 
 /// Of the tests whose names begin so.
-pub fn figures(names: &str, rounds: usize, environment: &[(&str, &OsStr)]) -> anyhow::Result<Vec<Figure>> {
+pub fn figures(names: &str, rounds: usize) -> anyhow::Result<Vec<Figure>> {
     let mut tests = Command::new("cargo");
     tests.args(["test", "--quiet", "--profile", "image", "--package", "nodeagent", names]);
     tests.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
-    tests.env("CORTEN_BENCH_ROUNDS", rounds.to_string()).envs(environment.iter().copied()).current_dir(place::repository());
+    tests.env("CORTEN_BENCH_ROUNDS", rounds.to_string()).current_dir(place::repository());
     let printed = program::printed(&mut tests).context("measuring in the agent's crate")?;
     let figures = read(&printed)?;
     ensure!(!figures.is_empty(), "no figure was printed: are there tests named {names}?");

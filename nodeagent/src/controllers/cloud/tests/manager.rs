@@ -1,29 +1,29 @@
 //! The cloud controller manager of upstream, with the fake cloud of upstream's own tests: `components/cloudprovider`.
 
 use std::fs;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::Result;
-use controlplane::pki;
-use machine::config::Config;
 use serde_json::Value;
 
-use crate::controllers::upstream_program::UpstreamProgram;
-
-const PROGRAM: (&str, &str) = ("cloudprovider", "cloud-controller-manager");
+use crate::components::component;
+use crate::controllers::program::Program;
 
 /// Of a cloud with these instances, by the names of their Nodes.
-pub fn start(config: &Config, instances: &Value) -> Result<UpstreamProgram> {
-    UpstreamProgram::start(PROGRAM, config, &pki::super_user(Duration::from_secs(3600)), |directory| {
-        let cloud = directory.join("cloud.json");
-        fs::write(&cloud, instances.to_string())?;
-        let arguments = [
-            "--cloud-provider=fake",
-            "--leader-elect=false",
-            "--secure-port=0",
-            "--webhook-secure-port=0",
-            "--controllers=cloud-node-controller",
-        ];
-        Ok(arguments.map(str::to_owned).into_iter().chain([format!("--cloud-config={}", cloud.display())]).collect())
-    })
+pub fn start(kubeconfig: &str, instances: &Value) -> anyhow::Result<Program> {
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
+        let path = directory.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    };
+    let (kubeconfig, cloud) = (file("kubeconfig", kubeconfig)?, file("cloud.json", &instances.to_string())?);
+    let mut command = Command::new(component("cloudprovider/bin/cloud-controller-manager"));
+    command
+        .args(["--cloud-provider=fake", "--leader-elect=false", "--secure-port=0", "--webhook-secure-port=0"])
+        .arg("--controllers=cloud-node-controller")
+        .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .arg(format!("--cloud-config={}", cloud.display()))
+        .env_clear();
+    Program::start(&mut command, directory)
 }

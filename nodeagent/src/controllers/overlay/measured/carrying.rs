@@ -2,15 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ::machine::config::OverlayBackend;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use super::super::flanneld;
 use super::super::members::{Families, Member, Switch, cluster, settle_all};
 use crate::components::component;
+use crate::controllers::program::Program;
 use crate::figures::{figure, micros, quantile, rounds};
 
 const V4: Families = Families { v4: true, v6: false };
@@ -23,17 +24,7 @@ const PINGS: usize = 5000;
 struct Pair {
     members: Vec<Member>,
     _switch: Switch,
-    _running: Vec<Running>,
-}
-
-/// A program that ends with the value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    _running: Vec<Program>,
 }
 
 fn ours(backend: OverlayBackend, mtu: u32) -> Pair {
@@ -83,25 +74,24 @@ fn routes_alone() -> Pair {
 }
 
 /// flannel's daemon on both machines, and an etcd on the wire between them.
-fn flannel(program: &str) -> Pair {
+fn flannel() -> Pair {
     let switch = Switch::new();
     let (members, _) = cluster(&switch, 2, V4);
     switch.0.run("ip link set lo up");
     switch.0.run("ip address add 192.0.2.254/24 dev wire");
     let folder = tempfile::tempdir().unwrap();
     let url = "http://192.0.2.254:2379";
-    let etcd = ["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", "http://127.0.0.1:2380", "--data-dir"];
-    let quiet = |command: &mut Command| Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    let mut running = vec![quiet(switch.0.command(component("etcd/bin/etcd")).args(etcd).arg(folder.path()))];
-    let config = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","VNI":1,"Port":8472}}"#;
-    let etcdctl = component("etcd/bin/etcdctl");
+    let mut etcd = switch.0.command(component("etcd/bin/etcd"));
+    etcd.args(["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", "http://127.0.0.1:2380"]);
+    etcd.arg("--data-dir").arg(folder.path().join("data"));
+    let mut running = vec![Program::start(&mut etcd, folder).unwrap()];
+    let (config, etcdctl) = (flanneld::network_in_etcd(), component("etcd/bin/etcdctl"));
     patiently("etcd takes the network's config", || {
-        let put = ["--endpoints", url, "--command-timeout", "2s", "put", "/coreos.com/network/config", config];
+        let put = ["--endpoints", url, "--command-timeout", "2s", "put", "/coreos.com/network/config", &config];
         switch.0.command(&etcdctl).args(put).output().unwrap().status.success()
     });
     for member in &members {
-        let subnet = format!("10.244.{}.0/24", member.number);
-        running.push(quiet(member.host.command(program).args([url, "eth0", &subnet])));
+        running.push(flanneld::with_etcd(&member.host, url, &format!("10.244.{}.0/24", member.number)).unwrap());
     }
     patiently("flannel knows the way", || {
         members.iter().all(|member| member.host.text(&["ip", "route"]).lines().any(|line| line.contains("dev flannel.1 onlink")))
@@ -190,17 +180,16 @@ struct Measured {
     tail: Vec<f64>,
 }
 
-/// `CORTEN_BENCH_FLANNEL`: flannel's daemon; without it, it is left out.
 #[test]
 #[ignore = "a benchmark: make bench T=overlay"]
 fn figures() {
-    let mut pairs = vec![
+    let pairs = [
         ("ours", ours(OverlayBackend::Vxlan, 1450)),
         ("ours, direct", ours(OverlayBackend::HostGateway, 1500)),
         ("hand-made VXLAN", hand_made()),
         ("routes alone", routes_alone()),
+        ("flannel", flannel()),
     ];
-    pairs.extend(std::env::var("CORTEN_BENCH_FLANNEL").ok().map(|program| ("flannel", flannel(&program))));
     let mut measured: Vec<Measured> = pairs.iter().map(|_| Measured::default()).collect();
     for round in 0..=rounds() {
         for ((_, pair), measured) in pairs.iter().zip(&mut measured) {

@@ -28,8 +28,8 @@ const NESTED: u16 = 0x8000;
 fn peers_are_sent_as_the_kernel_reads_them() {
     let operations =
         [operation(Verb::Add, 3, "192.0.2.3:51820", &["10.244.3.0/24"]), operation(Verb::Remove, 4, "192.0.2.4:51820", &["10.244.4.0/24"])];
-    let messages: Vec<Message<Netlink>> = operations.iter().filter_map(|operation| message(operation, 29)).collect();
-    let sent = batch::bytes(&messages).unwrap();
+    let mut messages: Vec<Message<Netlink>> = operations.iter().filter_map(|operation| message(operation, 29)).collect();
+    let sent = batch::bytes(&mut messages).unwrap();
 
     // struct sockaddr_in: family, port and address in network order, eight bytes of nothing.
     let mut endpoint = 2_u16.to_ne_bytes().to_vec();
