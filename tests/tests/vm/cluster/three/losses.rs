@@ -15,7 +15,7 @@ pub fn replace_one(cluster: &Cluster) -> anyhow::Result<()> {
     until("a write through the others", PATIENCE, || register.write(cluster))?;
     cluster.machinectl(&["cluster", "remove", "cp-1", "--force", "--yes", "--cluster", cluster.name()])?;
     voters(cluster, 2)?;
-    cluster.machinectl(&["cluster", "add", "--control-plane", "--cluster", cluster.name()])?;
+    cluster.machinectl(&["cluster", "add", "--control-plane", "--timeout", "20m", "--cluster", cluster.name()])?;
     let names: Vec<String> = cluster.machines()?.into_iter().map(|(name, _)| name).collect();
     ensure!(names == ["cp-2", "cp-3", "cp-4"], "{names:?}");
     healthy(cluster)?;
@@ -42,7 +42,8 @@ pub fn recover_from_two(cluster: &Cluster) -> anyhow::Result<()> {
     until("a write", PATIENCE, || register.write(cluster))?;
     register.read(cluster)?;
 
-    cluster.machinectl(&["cluster", "start", first, second, "--cluster", cluster.name()])?;
+    // Nor are they healthy until they have joined anew.
+    cluster.machinectl(&["cluster", "start", first, second, "--no-wait", "--cluster", cluster.name()])?;
     for name in [first, second] {
         until("it finds that it was left out", PATIENCE, || {
             let status = etcd_status(cluster, name)?;
