@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-syste
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
 /// How long QEMU may take to answer its QMP socket, and a TPM to listen.
 pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A guest has hung under KVM: no other of this process is to wait for it.
+static KVM_HANGS: AtomicBool = AtomicBool::new(false);
 /// How long firmware and loader may take under an accelerator that works: a few seconds under KVM, more on a busy host.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -31,11 +34,18 @@ impl Machine {
         prepare(spec, directory)?;
         let (last, trials) = accelerators.split_last().unwrap_or((&Accelerator::Tcg, &[]));
         for accelerator in trials {
+            let is_kvm = *accelerator == Accelerator::Kvm;
+            if is_kvm && KVM_HANGS.load(Ordering::Relaxed) {
+                continue;
+            }
             let Ok(mut machine) = launch(spec, directory, *accelerator, lifetime) else { continue };
             let spoke = || Ok(guest_spoke(&machine.console().text()?).then_some(()));
             match machine.wait("the kernel or init", KERNEL_PATIENCE, spoke) {
                 Ok(()) => return Ok(machine),
-                Err(_) => machine.kill(),
+                Err(_) => {
+                    machine.kill();
+                    KVM_HANGS.fetch_or(is_kvm, Ordering::Relaxed);
+                }
             }
         }
         launch(spec, directory, *last, lifetime)
