@@ -9,6 +9,7 @@ mod collector;
 mod delta;
 mod etcd;
 mod extender;
+mod fail_over;
 mod figure;
 mod http;
 mod kubelet;
@@ -59,6 +60,7 @@ enum Name {
     NodeReady,
     Memory,
     Cluster,
+    FailOver,
     Kubelet,
     Etcd,
     Delta,
@@ -78,6 +80,7 @@ impl Name {
             Name::NodeReady => "node-ready",
             Name::Memory => "memory",
             Name::Cluster => "cluster",
+            Name::FailOver => "fail-over",
             Name::Kubelet => "kubelet",
             Name::Etcd => "etcd",
             Name::Delta => "delta",
@@ -97,6 +100,7 @@ impl Name {
             Name::NodeReady => node_ready::measure(arguments.rounds),
             Name::Memory => memory::measure(arguments.idle.0),
             Name::Cluster => cluster::measure(arguments.rounds),
+            Name::FailOver => fail_over::measure(arguments.rounds),
             Name::Kubelet => kubelet::measure(arguments.rounds),
             Name::Etcd => etcd::measure(arguments.rounds),
             Name::Delta => delta::measure(&arguments.pair),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, ensure};
+use anyhow::bail;
 use tests::cluster::Cluster;
 
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Register {
     tried: u64,
     /// Writes without an answer.
     open: BTreeSet<u64>,
+    /// What was read and may not have been there: no later read makes it good.
+    violation: Option<String>,
 }
 
 const NAME: &str = "register";
@@ -20,7 +22,7 @@ const NAME: &str = "register";
 impl Register {
     /// With 0 in it.
     pub fn new(cluster: &Cluster) -> anyhow::Result<Register> {
-        let register = Register { acknowledged: 0, tried: 0, open: BTreeSet::new() };
+        let register = Register { acknowledged: 0, tried: 0, open: BTreeSet::new(), violation: None };
         cluster.kubectl(&["delete", "configmap", NAME, "--ignore-not-found"])?;
         cluster.kubectl(&["create", "configmap", NAME, "--from-literal=value=0"])?;
         Ok(register)
@@ -39,15 +41,20 @@ impl Register {
 
     /// Whether what is read may be there.
     pub fn read(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
+        if let Some(violation) = &self.violation {
+            bail!("{violation}");
+        }
         let text = cluster.kubectl(&["get", "configmap", NAME, "-o", "jsonpath={.data.value}", "--request-timeout=15s"])?;
-        let value: u64 = text.trim().parse().with_context(|| format!("history: the register holds {text:?}"))?;
-        let (acknowledged, open) = (self.acknowledged, &self.open);
-        ensure!(
-            value == acknowledged || open.contains(&value),
-            "history: read {value}; {acknowledged} was acknowledged, {open:?} never answered"
-        );
-        self.open.remove(&value);
-        self.acknowledged = value;
-        Ok(())
+        let (acknowledged, open) = (self.acknowledged, &mut self.open);
+        match text.trim().parse() {
+            Ok(value) if value == acknowledged || open.remove(&value) => {
+                self.acknowledged = value;
+                Ok(())
+            }
+            _ => {
+                let violation = format!("history: read {text:?}; {acknowledged} was acknowledged, {open:?} never answered");
+                bail!("{}", self.violation.insert(violation))
+            }
+        }
     }
 }
